@@ -1,0 +1,48 @@
+# make demo    a real model on a real swarm, with a worker killed in mid-sentence
+# make test    the whole suite, ruff and mypy
+# make soak    the long tests
+# make check   ruff and mypy alone
+# make clean   remove the virtual environment and caches
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test soak check clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.swarm
+	@$(BIN)/swarm demo
+
+test: $(VENV)/.swarm-test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -m "not soak"
+
+soak: $(VENV)/.swarm-test
+	@$(BIN)/python -m pytest -m soak
+
+check: $(VENV)/.swarm-test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "swarm needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": name another with make PYTHON=python3.12")'
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.swarm: $(VENV)/bin/python setup.cfg pyproject.toml constraints.txt
+	@echo "installing swarm and what it runs on (the first time takes a few minutes)"
+	@$(PIP) --quiet --progress-bar on -e .
+	@touch $@
+
+$(VENV)/.swarm-test: $(VENV)/.swarm
+	@echo "installing what the tests need"
+	@$(PIP) --quiet --progress-bar on -e ".[test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis swarm.egg-info

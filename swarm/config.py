@@ -1,0 +1,67 @@
+"""One frozen dataclass per service: every bound, interval and limit by name. No environment, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+
+DEFAULT_PORT = 7700  # TCP data and UDP directory; the probe is on the next one
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryConfig:
+    """The DHT. `k` and `alpha` as in Maymounkov and Mazieres, Kademlia (2002), sections 2.1 and 2.3."""
+
+    k: int = 8  # contacts per bucket of the routing table, replicas of a record
+    alpha: int = 4  # requests of one lookup under way at once
+    lookup_seconds: float = 8.0  # a lookup gives what it has by then
+    refresh_seconds: float = 60.0  # between two refreshes of the routing table
+    max_records_per_key: int = 512
+    max_keys: int = 4096
+    max_keys_per_peer: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelConfig:
+    """A connection between two peers."""
+
+    connect_seconds: float = 4.0  # TCP, TLS and both Hellos
+    heartbeat_seconds: float = 0.5  # a Ping after this long without a byte received while something is outstanding
+    silence_seconds: float = 3.0  # no byte for this long (plus eight round trips) while something is outstanding: stalled
+    silence_cap_seconds: float = 4.5  # however slow the link, silence is noticed by then
+    piece_bytes: int = 64 * KIB  # large bodies travel in pieces, so that a small message never waits for a large one
+    max_outbox_bytes: int = 256 * MIB  # queued to one peer; beyond it the sender waits
+    max_streams: int = 4096  # requests under way on one channel
+    max_channels_per_address: int = 64
+    max_channels: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """Sessions and batching of one worker."""
+
+    lease_seconds: float = 60.0  # an idle session is dropped after this long
+    orphan_seconds: float = 3.0  # a session whose owner's last connection ended is dropped after this long
+    max_sessions: int = 1024
+    max_queue_rows: int = 8192  # rows waiting for the compute thread
+    working_seconds: float = 0.5  # between two Working replies to a request that is still queued or computed
+    drain_seconds: float = 30.0  # SIGTERM: how long running sessions may still use the worker
+    cache_bytes: int | None = None  # budget of all caches; None: what --max-memory leaves
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConfig:
+    """Sessions of a client."""
+
+    deadline_seconds: float = 120.0  # without progress, a request ends with an error after this long
+    retry_seconds: float = 0.25  # between two looks for a chain while layers are missing
+    suspicion_seconds: float = 30.0  # a peer that failed is avoided for this long, if there is another
+    max_history_bytes: int = 2 * GIB  # inputs kept for replay, one session
+    replay_rows: int = 64  # decode rows per message in a replay
+    renew_seconds: float = 20.0  # between two renewals of an idle session's leases
+    probe_count: int = 3  # probes per candidate; the least round trip counts
+    probe_seconds: float = 0.5  # how long to wait for them
+    max_candidates: int = 64  # peers probed for one chain

@@ -1,0 +1,163 @@
+"""What peers say to each other over a channel: one frozen dataclass per message. Knows nothing of bytes on a socket.
+
+A request carries a stream id chosen by its sender (in the frame, not here); every reply to it travels on the same stream.
+`Working` may precede the one reply that ends a request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from swarm.span import LayerSpan
+from swarm.wire.tensors import Tensor
+
+PROTOCOL_VERSION = 1
+SESSION_ID_BYTES = 16
+MAX_DETAIL_BYTES = 1024
+MAX_PAGE_RECORDS = 256
+
+
+class Rows(IntEnum):
+    """How rows are computed, which decides their bits (docs/DESIGN.md, Numerics)."""
+
+    CHUNK = 1  # a prompt chunk: one call with exactly these rows
+    DECODE = 2  # each row by itself, in tiles
+
+
+class FaultCode(IntEnum):
+    """Why a request was not served."""
+
+    BAD_REQUEST = 1  # malformed or against the rules: the sender is to blame
+    WRONG_MODEL = 2  # the worker serves another model, span or precision
+    UNKNOWN_SESSION = 3  # never opened here, lapsed, or another peer's
+    GAP = 4  # the position is beyond what the session holds
+    OVERLOADED = 5  # cache budget or queue used up; see retry_after
+    DRAINING = 6  # takes no new sessions
+    INTERNAL = 7  # a bug or broken state at the worker
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message of either side. Another version is answered with an error that names both."""
+
+    version: int
+    agent: str  # such as "swarm 0.1.0"
+    codecs: tuple[str, ...]  # tensor codecs this side can decode, beside "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy a worker is, said in every reply."""
+
+    queue_rows: int  # rows waiting for the compute thread
+    sessions: int
+    cache_tokens_free: int  # rows that the cache budget still takes
+    step_seconds: float  # recent time of one decode step through the whole span, queueing included; 0 if none yet
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Keep-alive; answered at once by the event loop, whatever the compute thread does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    load: Load | None  # None from peers that compute nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Start a session. Only the peer that opened it may use it. Opening it again empties it."""
+
+    session_id: bytes  # 16 bytes, random
+    model_digest: bytes  # 32 bytes
+    span: LayerSpan  # layers wanted; within the worker's own span
+    precision: str
+    max_rows: int  # the session's cache is reserved for this many rows, or refused
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    session_id: bytes
+    lease_seconds: float
+    numerics: str
+    load: Load
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Take rows through the session's layers. `(session_id, step)` is idempotent."""
+
+    session_id: bytes
+    step: int  # grows by one with every new Forward of the session on this hop; repeated when a reply was lost
+    position: int  # of the first row; smaller than the worker's own rolls back, larger is a GAP
+    rows: Rows
+    tensor: Tensor  # [rows, hidden]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    session_id: bytes
+    step: int
+    position: int
+    rows: Rows
+    tensor: Tensor  # [rows, hidden]
+    load: Load
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """The request is queued or being computed; silence means death."""
+
+    session_id: bytes
+    step: int
+    queue_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Keep an idle session's lease. Answered with Opened."""
+
+    session_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End a session and free its cache. Answered with Closed, also when it is unknown."""
+
+    session_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    session_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The reply to a request that cannot be served."""
+
+    session_id: bytes | None
+    code: FaultCode
+    detail: str  # for a person; at most MAX_DETAIL_BYTES
+    retry_after: float | None  # seconds, with OVERLOADED
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRecords:
+    """A page of the directory's records under one key, over TCP where datagrams would be too many."""
+
+    key: bytes  # 20 bytes
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsPage:
+    records: tuple[bytes, ...]  # signed records, at most MAX_PAGE_RECORDS
+    more: bool
+
+
+Message = (
+    Hello | Ping | Pong | Open | Opened | Forward | Result | Working | Renew | Close | Closed | Fault | FetchRecords | RecordsPage
+)
