@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.span import LayerSpan
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -19,8 +22,9 @@ class DirectoryConfig:
     alpha: int = 4  # requests of one lookup under way at once
     lookup_seconds: float = 8.0  # a lookup gives what it has by then
     refresh_seconds: float = 60.0  # between two refreshes of the routing table
+    rejoin_seconds: float = 3.0  # between two attempts to find back while no contact answers
     max_records_per_key: int = 512
-    max_keys: int = 4096
+    max_records: int = 16384  # in all; a record counts once for every key it is held under
     max_keys_per_peer: int = 64
 
 
@@ -30,7 +34,9 @@ class ChannelConfig:
 
     connect_seconds: float = 4.0  # TCP, TLS and both Hellos
     heartbeat_seconds: float = 0.5  # a Ping after this long without a byte received while something is outstanding
-    silence_seconds: float = 3.0  # no byte for this long (plus eight round trips) while something is outstanding: stalled
+    silence_seconds: float = (
+        3.0  # no byte for this long (plus eight round trips) while something is outstanding: stalled
+    )
     silence_cap_seconds: float = 4.5  # however slow the link, silence is noticed by then
     piece_bytes: int = 64 * KIB  # large bodies travel in pieces, so that a small message never waits for a large one
     max_outbox_bytes: int = 256 * MIB  # queued to one peer; beyond it the sender waits
@@ -57,6 +63,7 @@ class ClientConfig:
     """Sessions of a client."""
 
     deadline_seconds: float = 120.0  # without progress, a request ends with an error after this long
+    open_seconds: float = 15.0  # a first chain that does not exist yet is waited for this long
     retry_seconds: float = 0.25  # between two looks for a chain while layers are missing
     suspicion_seconds: float = 30.0  # a peer that failed is avoided for this long, if there is another
     max_history_bytes: int = 2 * GIB  # inputs kept for replay, one session
@@ -65,3 +72,25 @@ class ClientConfig:
     probe_count: int = 3  # probes per candidate; the least round trip counts
     probe_seconds: float = 0.5  # how long to wait for them
     max_candidates: int = 64  # peers probed for one chain
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """One daemon: where it listens, whom it knows."""
+
+    host: str = "::"  # numeric address to listen on; "::" is every address, v4 and v6
+    port: int = DEFAULT_PORT  # TCP data and UDP directory; 0: any free one
+    probe_port: int | None = None  # UDP probes; None: the next port
+    public_host: str | None = None  # numeric address that others are told; None: found out
+    bootstrap: tuple[tuple[str, int], ...] = ()  # host names or addresses with the directory's port
+
+
+@dataclass(frozen=True, slots=True)
+class SpanConfig:
+    """What a worker serves."""
+
+    model: Path  # directory in the Hugging Face layout
+    layers: LayerSpan | None = None  # None: the thinnest part of the coverage, as much as fits
+    precision: str = "bf16"
+    device: str = "auto"
+    max_memory: int | None = None  # bytes; None: what is free, less a reserve

@@ -104,5 +104,15 @@ class SessionFault(PeerFault):
     """The peer answered that it cannot go on with this session (lapsed, unknown, out of step). It is replayed."""
 
 
+class Gap(SessionFault):
+    """The rows leave a gap behind those that the session holds; the peer never attends over rows it has not seen."""
+
+
 class Draining(PeerFault):
     """The peer is shutting down in good order and takes no new sessions. Nothing is wrong with it."""
+
+
+class AuditFault(SwarmError):
+    """Peers of one numerics class computed different rows from the same inputs, so at least one of them lies or is broken."""
+
+    exit_code = 10

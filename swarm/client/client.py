@@ -1,0 +1,211 @@
+"""`Client`: a model's text, embedding and head here, its layers on a swarm (or, with `local`, in this process)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swarm.client.generate import Answer, Options, Session
+from swarm.client.heads import Heads
+from swarm.client.local import LocalSession
+from swarm.client.models import find_model
+from swarm.client.opening import open_chain
+from swarm.client.peers import Peers, Probe
+from swarm.client.resolver import Directory, Resolver
+from swarm.client.text import Text
+from swarm.config import ChannelConfig, ClientConfig
+from swarm.discovery import Directory as KademliaDirectory
+from swarm.engine import Head, ModelSpec, Sampling, Stage, read_manifest, read_spec
+from swarm.engine.compute import ComputeThread
+from swarm.errors import LocalFault
+from swarm.identity import Identity, PeerId
+from swarm.records import ModelRef
+from swarm.trace import Trace
+from swarm.transport.base import Network
+from swarm.transport.tls import TlsNetwork
+from swarm.transport.udp import measure_round_trips
+
+Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
+
+
+class Client:
+    """`async with Client("demo", bootstrap=[("10.0.0.1", 7700)]) as client: async for token in client.generate("Hi")`.
+
+    `model` is a directory or a name in `models_dir`. With `local` there is no network: every layer is computed here.
+    Parts that are not given (identity, network, directory) are made and stopped with the client.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        bootstrap: Sequence[tuple[str, int]] = (),
+        chain: Sequence[PeerId] = (),
+        precision: str | None = None,
+        models_dir: Path | None = None,
+        local: bool = False,
+        device: str = "cpu",
+        identity: Identity | None = None,
+        network: Network | None = None,
+        directory: Directory | None = None,
+        probe: Probe | None = measure_round_trips,
+        now: Callable[[], float] = time.time,
+        config: ClientConfig | None = None,
+        channel_config: ChannelConfig | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        self.path = find_model(model, models_dir)
+        self.config = config or ClientConfig()
+        self.trace = trace or Trace()
+        self.local = local
+        self.precision = precision  # of the chain; None until a chain says it
+        self._bootstrap = tuple(bootstrap)
+        self._by_hand = tuple(chain)
+        self._device = device
+        self._identity = identity
+        self._network = network
+        self._directory = directory
+        self._probe = probe
+        self._now = now
+        self._channel_config = channel_config or ChannelConfig()
+        self._stack = AsyncExitStack()
+        self._heads: dict[str, Heads] = {}
+        self._loading = asyncio.Lock()
+        self._started: _Started | None = None
+
+    async def __aenter__(self) -> Client:
+        async with self._stack:
+            self._started = await self._start()
+            self._stack = self._stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._started = None
+        await self._stack.aclose()
+
+    async def _start(self) -> _Started:
+        compute = await self._stack.enter_async_context(ComputeThread("heads"))
+        spec, manifest, text = await compute.run(
+            lambda: (read_spec(self.path), read_manifest(self.path), Text.load(self.path))
+        )
+        model = manifest.ref(self.path.resolve().name)
+        started = _Started(compute, spec, text, model)
+        if self.local:
+            self.precision = self.precision or "bf16"
+            started.stage = await compute.run(
+                lambda: Stage.load(self.path, precision=self.precision or "bf16", device=self._device)
+            )
+            return started
+        identity = self._identity or Identity.generate()
+        if self._directory is None:
+            directory = await self._stack.enter_async_context(
+                KademliaDirectory(
+                    identity, host="::", port=0, bootstrap=self._bootstrap, passive=True, trace=self.trace
+                )
+            )
+            await directory.join()
+            self._directory = directory
+        started.peers = await self._stack.enter_async_context(
+            Peers(self._network or TlsNetwork(identity), self.config, self._channel_config, self.trace, self._probe)
+        )
+        started.resolver = Resolver(
+            self._directory,
+            started.peers,
+            model,
+            now=self._now,
+            trace=self.trace,
+            precision=self.precision,
+            by_hand=self._by_hand,
+        )
+        return started
+
+    @property
+    def _parts(self) -> _Started:
+        if self._started is None:
+            raise LocalFault("the client is not running: use `async with Client(...)`")
+        return self._started
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._parts.spec
+
+    @property
+    def model(self) -> ModelRef:
+        return self._parts.model
+
+    @property
+    def text(self) -> Text:
+        return self._parts.text
+
+    @property
+    def resolver(self) -> Resolver:
+        """Of the swarm's chains. Raises LocalFault with `local`."""
+        if self._parts.resolver is None:
+            raise LocalFault("a local client has no swarm")
+        return self._parts.resolver
+
+    def encode(self, prompt: Prompt, *, raw: bool = False) -> list[int]:
+        """Ids of a prompt: text goes through the chat template as the user's message unless `raw`; ids stay as they are."""
+        if isinstance(prompt, str):
+            if raw or not self.text.has_chat_template:
+                return self.text.encode(prompt, add_special=True)
+            prompt = [{"role": "user", "content": prompt}]
+        if all(isinstance(part, int) for part in prompt):
+            return list(prompt)  # type: ignore[arg-type]
+        return self.text.encode(self.text.render_chat(prompt), add_special=False)  # type: ignore[arg-type]
+
+    def generate(self, prompt: Prompt, *, raw: bool = False, options: Options | None = None, **sampling: Any) -> Answer:
+        """Answer a text, a list of chat messages or a list of ids.
+
+        Keywords of `Options` and `Sampling` (max_tokens, stop, temperature, seed, …) may be given directly. Raises UsageFault.
+        """
+        if sampling:
+            known = {
+                name: sampling.pop(name)
+                for name in ("max_tokens", "stop", "stop_ids", "ignore_eos")
+                if name in sampling
+            }
+            options = Options(sampling=Sampling(**sampling), **known)
+        ids = self.encode(prompt, raw=raw)
+        return Answer(ids, options or Options(), self.text, self.spec.max_positions, self._open_session)
+
+    @asynccontextmanager
+    async def _open_session(self, max_rows: int) -> AsyncIterator[tuple[Session, Heads]]:
+        started = self._parts
+        if started.stage is not None:
+            heads = await self._heads_for(started.stage.precision)
+            async with LocalSession(started.stage, started.compute, max_rows) as local:
+                yield local, heads
+            return
+        assert started.peers is not None
+        async with open_chain(
+            self.resolver, started.peers, self.config, self.trace, max_rows, self._heads_for
+        ) as opened:
+            yield opened
+
+    async def _heads_for(self, precision: str) -> Heads:
+        """The head of that precision, loaded once."""
+        async with self._loading:
+            if precision not in self._heads:
+                compute = self._parts.compute
+                head = await compute.run(lambda: Head.load(self.path, precision=precision, device=self._device))
+                self._heads[precision] = Heads(head, compute)
+            return self._heads[precision]
+
+
+@dataclass(slots=True)
+class _Started:
+    """What a running client has."""
+
+    compute: ComputeThread
+    spec: ModelSpec
+    text: Text
+    model: ModelRef
+    stage: Stage | None = None  # with `local`
+    peers: Peers | None = None  # without
+    resolver: Resolver | None = None

@@ -1,0 +1,165 @@
+"""The token loop: prompt in chunks of the grid, then one row a token; text is given out as soon as it is safe to.
+
+The loop is the same over a chain and over the whole model in one process: it sees only something with a `step`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from swarm.client.heads import Heads
+from swarm.client.text import Text, TextStream
+from swarm.engine import CHUNK_ROWS, Sampling
+from swarm.errors import UsageFault
+from swarm.wire.messages import Rows
+from swarm.wire.tensors import Tensor
+
+DEFAULT_MAX_TOKENS = 256
+MAX_STOPS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one answer is generated."""
+
+    max_tokens: int | None = DEFAULT_MAX_TOKENS  # None: to the end of the model's context
+    sampling: Sampling = field(default_factory=Sampling)
+    stop: tuple[str, ...] = ()  # texts that end the answer and are not part of it
+    stop_ids: tuple[tuple[int, ...], ...] = ()  # sequences of token ids that do
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise UsageFault(f"max_tokens is {self.max_tokens}: at least 1 is needed")
+        if len(self.stop) + len(self.stop_ids) > MAX_STOPS:
+            raise UsageFault(f"{len(self.stop) + len(self.stop_ids)} stops: at most {MAX_STOPS} are taken")
+        if not all(self.stop) or not all(self.stop_ids):
+            raise UsageFault("an empty stop would end every answer at once")
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token. The texts of an answer's tokens join to its text."""
+
+    id: int
+    text: str  # what became safe to show with this token; may be empty, or hold earlier tokens' text
+    index: int  # counted from 0
+
+
+@dataclass(slots=True)
+class Timings:
+    """Seconds, measured at the client."""
+
+    opening: float = 0.0  # until the chain was open
+    first_token: float = 0.0  # from then to the first token
+    decoding: float = 0.0  # from the first token to the last
+    longest_gap: float = 0.0  # between two tokens
+
+    def tokens_per_second(self, count: int) -> float | None:
+        """Of the tokens after the first."""
+        return (count - 1) / self.decoding if count > 1 and self.decoding > 0 else None
+
+
+class Session(Protocol):
+    """What the loop needs of a session."""
+
+    async def step(self, rows: Rows, tensor: Tensor) -> Tensor: ...
+
+
+class Answer:
+    """An answer as it comes: `async for token in answer`, then `text`, `token_ids`, `finish_reason`, `timings`."""
+
+    def __init__(
+        self,
+        ids: Sequence[int],
+        options: Options,
+        text: Text,
+        context: int,
+        open_session: Callable[[int], AbstractAsyncContextManager[tuple[Session, Heads]]],
+    ) -> None:
+        self.prompt_ids = tuple(ids)
+        self.options = options
+        self.token_ids: list[int] = []
+        self.text = ""
+        self.finish_reason: str | None = None  # "stop" or "length"
+        self.timings = Timings()
+        self.session: Session | None = None  # the session in use; kept afterwards for its chain and recoveries
+        self._text = text
+        self._open_session = open_session
+        self._max_rows = _rows_needed(len(self.prompt_ids), options.max_tokens, context)
+        self._tokens = self._run()
+
+    def __aiter__(self) -> AsyncIterator[Token]:
+        return self._tokens
+
+    async def aclose(self) -> None:
+        """Stop generating and free the session. Harmless at any time."""
+        await self._tokens.aclose()
+
+    async def read(self) -> str:
+        """The whole text at once."""
+        async for _ in self:
+            pass
+        return self.text
+
+    async def _run(self) -> AsyncGenerator[Token, None]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        stream = TextStream(self._text, self.options.stop, self.options.stop_ids)
+        async with self._open_session(self._max_rows) as (session, heads):
+            self.session = session
+            opened = loop.time()
+            self.timings.opening = opened - began
+            seen = list(self.prompt_ids)
+            row = await self._prompt(session, heads)
+            last = opened
+            while self.finish_reason is None:
+                token, embedded = await heads.pick(row, self.options.sampling, seen, len(seen))
+                seen.append(token)
+                self._clock(opened, last, last := loop.time())
+                yield self._emit(token, stream)
+                if self.finish_reason is None:
+                    row = await session.step(Rows.DECODE, embedded)
+
+    async def _prompt(self, session: Session, heads: Heads) -> Tensor:
+        """Take the prompt through the chain; returns the last row [1, hidden]."""
+        for start in range(0, len(self.prompt_ids), CHUNK_ROWS):
+            chunk = self.prompt_ids[start : start + CHUNK_ROWS]
+            rows = await session.step(Rows.CHUNK, await heads.embed(chunk))
+        count, hidden = rows.shape
+        size = len(rows.data) // count
+        return Tensor(rows.dtype, (1, hidden), rows.data[(count - 1) * size :])
+
+    def _emit(self, token: int, stream: TextStream) -> Token:
+        """Account for a new token and decide whether it is the last."""
+        ended = token in self._text.eos_ids and not self.options.ignore_eos
+        self.token_ids.append(token)
+        ready = "" if ended else stream.push(token)
+        if ended or stream.stopped:
+            self.finish_reason = "stop"
+        elif len(self.prompt_ids) + len(self.token_ids) >= self._max_rows:
+            self.finish_reason = "length"
+        if self.finish_reason:
+            ready += stream.finish()
+        self.text += ready
+        return Token(token, ready, len(self.token_ids) - 1)
+
+    def _clock(self, opened: float, last: float, now: float) -> None:
+        if self.token_ids:
+            self.timings.decoding += now - last
+            self.timings.longest_gap = max(self.timings.longest_gap, now - last)
+        else:
+            self.timings.first_token = now - opened
+
+
+def _rows_needed(prompt: int, max_tokens: int | None, context: int) -> int:
+    """Rows that the session may come to hold. Raises UsageFault for a prompt that leaves no room for an answer."""
+    if not prompt:
+        raise UsageFault("the prompt is empty: there is nothing to go on from")
+    if prompt >= context:
+        raise UsageFault(f"the prompt has {prompt} tokens; the model's context is {context}, answer included")
+    return min(context, prompt + max_tokens) if max_tokens is not None else context

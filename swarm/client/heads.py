@@ -1,0 +1,81 @@
+"""Embedding, head and sampler for all sessions of a client, on one compute thread.
+
+Rows of several sessions that wait at the same moment are taken through the head together: one head costs about what sixteen
+cost, and a row's bits do not depend on its company. Knows nothing of chains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+
+from swarm.engine import Head, Sampling, sample
+from swarm.wire.tensors import Tensor
+
+MAX_TOGETHER = 64  # rows of one call of the head
+
+T = TypeVar("T")
+
+
+class Compute(Protocol):
+    """Runs a function where tensors are computed."""
+
+    async def run(self, function: Callable[[], T]) -> T: ...
+
+
+@dataclass(slots=True, eq=False)
+class Pick:
+    """One session's request: the row that the next token is drawn from."""
+
+    row: Tensor  # [1, hidden]
+    sampling: Sampling
+    seen: Sequence[int]  # ids before the new one: prompt and answer
+    position: int  # of the new token
+    done: asyncio.Future[tuple[int, Tensor]]
+
+
+class Heads:
+    """`embed` ids, `pick` next tokens. Nothing to start or stop: calls are made as requests come."""
+
+    def __init__(self, head: Head, compute: Compute) -> None:
+        self.head = head
+        self._compute = compute
+        self._picks: list[Pick] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def embed(self, ids: Sequence[int]) -> Tensor:
+        """[len(ids), hidden]"""
+        return await self._compute.run(lambda: self.head.tensor(self.head.embed(ids)))
+
+    async def pick(self, row: Tensor, sampling: Sampling, seen: Sequence[int], position: int) -> tuple[int, Tensor]:
+        """The next token's id, drawn from a last hop's row, and the id's embedding [1, hidden]."""
+        pick = Pick(row, sampling, seen, position, asyncio.get_running_loop().create_future())
+        self._picks.append(pick)
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._run(), name="heads")
+        return await pick.done
+
+    async def _run(self) -> None:
+        while self._picks:
+            batch, self._picks = self._picks[:MAX_TOGETHER], self._picks[MAX_TOGETHER:]
+            try:
+                answers = await self._compute.run(lambda picks=batch: self._call(picks))  # type: ignore[misc]
+            except Exception as error:  # an engine bug must reach each waiting session instead of leaving it waiting
+                for pick in batch:
+                    if not pick.done.done():
+                        pick.done.set_exception(error)
+                continue
+            for pick, answer in zip(batch, answers, strict=True):
+                if not pick.done.done():
+                    pick.done.set_result(answer)
+
+    def _call(self, batch: list[Pick]) -> list[tuple[int, Tensor]]:
+        """On the compute thread."""
+        logits = self.head.logits(torch.cat([self.head.rows(pick.row) for pick in batch]))
+        ids = [sample(row, pick.sampling, pick.seen, pick.position) for row, pick in zip(logits, batch, strict=True)]
+        embedded = self.head.embed(ids)
+        return [(token, self.head.tensor(embedded[index : index + 1])) for index, token in enumerate(ids)]

@@ -1,0 +1,86 @@
+"""What was sent to a hop, kept so that a replacement can be brought to the same state, bit for bit.
+
+Entries keep how their rows were computed (docs/DESIGN.md, Numerics): a chunk is replayed as the very same chunk, decode rows
+may be sent together because each is computed by itself. Pure: bytes in, bytes out.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from swarm.wire.messages import Rows
+from swarm.wire.tensors import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Rows that were computed together, or decode rows in a row."""
+
+    rows: Rows
+    position: int  # of the first row
+    tensor: Tensor  # [count, hidden]
+
+    @property
+    def count(self) -> int:
+        return self.tensor.shape[0]
+
+
+class History:
+    """The rows that crossed one boundary of the chain, positions 0 to `length`."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._positions: list[int] = []  # of the entries' first rows, for bisection
+        self.length = 0  # rows
+        self.bytes = 0
+
+    def append(self, entry: Entry) -> None:
+        """The next rows. Raises ValueError when they do not follow on."""
+        if entry.position != self.length:
+            raise ValueError(f"rows at {entry.position} do not follow {self.length}")
+        self._entries.append(entry)
+        self._positions.append(entry.position)
+        self.length += entry.count
+        self.bytes += len(entry.tensor.data)
+
+    def segments(self, replay_rows: int) -> Iterator[Entry]:
+        """The rows in replay order: chunks as they were, decode rows joined up to `replay_rows`."""
+        pending: list[Entry] = []
+        for entry in self._entries:
+            if pending and (entry.rows is Rows.CHUNK or sum(e.count for e in pending) + entry.count > replay_rows):
+                yield _joined(pending)
+                pending = []
+            if entry.rows is Rows.CHUNK:
+                yield entry
+            else:
+                pending.append(entry)
+        if pending:
+            yield _joined(pending)
+
+    def bytes_at(self, position: int, count: int) -> bytes:
+        """The raw bytes of rows `position` to `position + count`. Raises ValueError beyond the end."""
+        if position + count > self.length:
+            raise ValueError(f"rows up to {position + count} of {self.length}")
+        parts: list[memoryview] = []
+        for entry in self._entries[bisect_right(self._positions, position) - 1 :]:
+            first, last = max(position, entry.position), min(position + count, entry.position + entry.count)
+            if first >= last:
+                break
+            row = len(entry.tensor.data) // entry.count
+            parts.append(entry.tensor.data[(first - entry.position) * row : (last - entry.position) * row])
+        return b"".join(parts)
+
+    def __repr__(self) -> str:
+        return f"<history of {self.length} rows, {self.bytes} bytes>"
+
+
+def _joined(entries: list[Entry]) -> Entry:
+    first = entries[0]
+    if len(entries) == 1:
+        return first
+    data = b"".join(entry.tensor.data for entry in entries)
+    count = sum(entry.count for entry in entries)
+    tensor = Tensor(first.tensor.dtype, (count, *first.tensor.shape[1:]), memoryview(data))
+    return Entry(first.rows, first.position, tensor)

@@ -1,0 +1,164 @@
+"""One hop of a session: the worker's session on a channel, the inputs it was given, and how to bring a new one level.
+
+A link asks and keeps; whom to ask instead when it fails is decided in `session`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterable
+
+from swarm.client.history import Entry, History
+from swarm.client.peers import Peers
+from swarm.config import ClientConfig
+from swarm.errors import PeerFault, PeerLost, ProtocolFault, SwarmError
+from swarm.records import ModelRef
+from swarm.routing.chain import Hop
+from swarm.transport.channel import Channel
+from swarm.wire.messages import (
+    SESSION_ID_BYTES,
+    Close,
+    Forward,
+    Message,
+    Open,
+    Opened,
+    Renew,
+    Result,
+)
+from swarm.wire.tensors import Tensor
+
+REDIAL_SECONDS = 1.0  # a lost connection to a live worker is made again within this, or the worker is given up
+CLOSE_SECONDS = 1.0  # for telling a worker that the session ended
+
+
+class Link:
+    """`Link.open(...)`, then `forward` for each entry, `close` at the end."""
+
+    def __init__(self, hop: Hop, channel: Channel, peers: Peers, session_id: bytes, inputs: History) -> None:
+        self.hop = hop
+        self.inputs = inputs
+        self.numerics = hop.numerics
+        self._channel = channel
+        self._peers = peers
+        self._session_id = session_id
+        self._step = 0
+        self._used_at = 0.0
+
+    @classmethod
+    async def open(
+        cls, hop: Hop, peers: Peers, model: ModelRef, precision: str, max_rows: int, inputs: History
+    ) -> Link:
+        """A new session at the hop's worker. Raises PeerFault, Overloaded or WrongModel."""
+        session_id = secrets.token_bytes(SESSION_ID_BYTES)
+        link = cls(hop, await peers.channel(hop), peers, session_id, inputs)
+        reply = await link._ask(Open(session_id, model.digest, hop.span, precision, max_rows))
+        if not isinstance(reply, Opened) or reply.session_id != session_id:
+            raise ProtocolFault(f"peer {hop.peer_id.short} answered Open with {type(reply).__name__}")
+        link.numerics = reply.numerics
+        peers.noticed(hop.peer_id, reply.load)
+        return link
+
+    async def forward(self, entry: Entry) -> Tensor:
+        """The hop's outputs for these rows. A connection that broke is made again once: the worker may be well.
+
+        Raises PeerFault or Overloaded.
+        """
+        message = Forward(self._session_id, self._step, entry.position, entry.rows, entry.tensor)
+        self._peers.trace.started("hop.forward", peer=self.hop.peer_id.short, position=entry.position, rows=entry.count)
+        try:
+            reply = await self._ask(message)
+        except PeerLost:
+            self._channel = await self._peers.channel(self.hop, REDIAL_SECONDS)
+            reply = await self._ask(message)
+        self._step += 1
+        self._check(reply, message)
+        assert isinstance(reply, Result)
+        self._peers.noticed(self.hop.peer_id, reply.load)
+        self._peers.trace.complete(
+            "hop.forward", peer=self.hop.peer_id.short, position=entry.position, rows=entry.count
+        )
+        return reply.tensor
+
+    async def renew(self, idle_seconds: float) -> None:
+        """Keep the lease of a session that was idle for so long. A peer that fails is noticed when it is needed."""
+        if asyncio.get_running_loop().time() - self._used_at < idle_seconds:
+            return
+        try:
+            await self._ask(Renew(self._session_id))
+        except PeerFault:
+            self._used_at = asyncio.get_running_loop().time()
+
+    async def close(self) -> None:
+        """Free the worker's cache. A peer that does not answer frees it by itself."""
+        if self._channel.closed:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._ask(Close(self._session_id))
+        except (SwarmError, TimeoutError):
+            return
+
+    async def _ask(self, message: Message) -> Message:
+        reply = await self._channel.request(message)
+        self._used_at = asyncio.get_running_loop().time()
+        return reply
+
+    def _check(self, reply: Message, asked: Forward) -> None:
+        if not isinstance(reply, Result):
+            raise ProtocolFault(f"peer {self.hop.peer_id.short} answered Forward with {type(reply).__name__}")
+        answered = (reply.session_id, reply.step, reply.position, reply.rows, reply.tensor.dtype, reply.tensor.shape)
+        if answered != (
+            asked.session_id,
+            asked.step,
+            asked.position,
+            asked.rows,
+            asked.tensor.dtype,
+            asked.tensor.shape,
+        ):
+            raise ProtocolFault(f"peer {self.hop.peer_id.short} answered another question than it was asked")
+
+    def __repr__(self) -> str:
+        return f"<link to {self.hop.peer_id.short} for layers {self.hop.span}, step {self._step}>"
+
+
+async def open_links(
+    hops: Iterable[Hop],
+    peers: Peers,
+    model: ModelRef,
+    precision: str,
+    config: ClientConfig,
+    max_rows: int,
+    inputs: History,
+) -> list[Link]:
+    """Links to all hops, opened at once; the first one takes over `inputs`. Raises HopFault for the first that failed."""
+    hops = tuple(hops)
+    opened = await asyncio.gather(
+        *(
+            Link.open(hop, peers, model, precision, max_rows, History() if index else inputs)
+            for index, hop in enumerate(hops)
+        ),
+        return_exceptions=True,
+    )
+    links = [link for link in opened if isinstance(link, Link)]
+    failures = [(hop, error) for hop, error in zip(hops, opened, strict=True) if isinstance(error, BaseException)]
+    if failures:
+        await close_links(links)
+        for _, error in failures:
+            if not isinstance(error, SwarmError):
+                raise error
+        raise HopFault(*failures[0])
+    return links
+
+
+async def close_links(links: Iterable[Link]) -> None:
+    await asyncio.gather(*(link.close() for link in links))
+
+
+class HopFault(Exception):
+    """Which hop an error belongs to. Never leaves the session."""
+
+    def __init__(self, hop: Hop, error: BaseException) -> None:
+        super().__init__(f"{hop.peer_id.short}: {error}")
+        self.hop = hop
+        self.error = error

@@ -1,0 +1,49 @@
+"""Opens a session over a chain: waits for one to exist, has the head of its precision loaded, opens the hops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from swarm.client.heads import Heads
+from swarm.client.peers import Peers
+from swarm.client.resolver import Resolver
+from swarm.client.session import ChainSession
+from swarm.config import ClientConfig
+from swarm.errors import NoChain
+from swarm.routing.chain import Chain
+from swarm.trace import Trace
+
+
+@asynccontextmanager
+async def open_chain(
+    resolver: Resolver,
+    peers: Peers,
+    config: ClientConfig,
+    trace: Trace,
+    max_rows: int,
+    heads_for: Callable[[str], Awaitable[Heads]],
+) -> AsyncIterator[tuple[ChainSession, Heads]]:
+    """A session with room for `max_rows` and the head that belongs to it.
+
+    Raises NoChain when layers are missing for longer than `open_seconds`, DeadlineExceeded, WrongModel, AuditFault.
+    """
+    chain = await _wait_for_chain(resolver, config, trace)
+    precision = resolver.precision_of(chain)
+    heads = await heads_for(precision)
+    async with ChainSession(resolver, peers, config, trace, chain, precision, max_rows) as session:
+        yield session, heads
+
+
+async def _wait_for_chain(resolver: Resolver, config: ClientConfig, trace: Trace) -> Chain:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + config.open_seconds
+    while True:
+        try:
+            return await resolver.first_chain()
+        except NoChain as hole:
+            if loop.time() >= until:
+                raise
+            trace.failed("session.wait", missing=str(hole))
+        await asyncio.sleep(config.retry_seconds)

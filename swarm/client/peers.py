@@ -1,0 +1,132 @@
+"""The peers a client talks to: one channel each, what was measured of them, and whom to avoid for a while.
+
+Suspicion is about choosing, not about guilt: a peer that failed is left alone while another can do its work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
+
+from swarm.config import ChannelConfig, ClientConfig
+from swarm.errors import PeerLost
+from swarm.identity import PeerId
+from swarm.records import Address, PeerRecord
+from swarm.routing.chain import Hop
+from swarm.routing.cost import Measurement
+from swarm.trace import Trace
+from swarm.transport.base import Network
+from swarm.transport.channel import Channel, dial
+from swarm.wire.messages import Load
+
+MAX_MEASURED = 4096  # peers whose measurements are kept
+MEASURE_AGAIN_SECONDS = 60.0  # a round trip is probed anew after this long
+BACKOFF_FIRST = 0.25  # seconds for which a peer that just failed is not tried at all, doubling with each failure
+BACKOFF_MOST = 2.0
+
+Probe = Callable[[Sequence[Address], int, float], Awaitable[dict[Address, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Suspicion:
+    until: float  # avoided if there is another
+    retry_at: float  # avoided even if there is none
+    failures: int
+
+
+class Peers:
+    """`async with Peers(...)`: leaving closes every channel."""
+
+    def __init__(
+        self,
+        network: Network,
+        config: ClientConfig,
+        channel_config: ChannelConfig,
+        trace: Trace,
+        probe: Probe | None = None,
+    ) -> None:
+        self._network = network
+        self._config = config
+        self._channel_config = channel_config
+        self.trace = trace
+        self._probe = probe
+        self._channels: dict[PeerId, Channel] = {}
+        self._dialling: WeakValueDictionary[PeerId, asyncio.Lock] = WeakValueDictionary()
+        self._suspicions: dict[PeerId, _Suspicion] = {}
+        self._measured_at: OrderedDict[PeerId, float] = OrderedDict()
+        self.measurements: dict[PeerId, Measurement] = {}
+
+    async def __aenter__(self) -> Peers:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        channels, self._channels = list(self._channels.values()), {}
+        await asyncio.gather(*(channel.aclose() for channel in channels), return_exceptions=True)
+
+    async def channel(self, hop: Hop, seconds: float | None = None) -> Channel:
+        """The channel to a hop's peer, dialled if there is none. Raises PeerFault, at the latest after `seconds`."""
+        lock = self._dialling.setdefault(hop.peer_id, asyncio.Lock())
+        try:
+            async with asyncio.timeout(seconds), lock:
+                channel = self._channels.get(hop.peer_id)
+                if channel is None or channel.closed:
+                    channel = await dial(
+                        self._network, hop.addresses, hop.peer_id, self._channel_config, trace=self.trace
+                    )
+                    self._channels[hop.peer_id] = channel
+                return channel
+        except TimeoutError:
+            raise PeerLost(f"peer {hop.peer_id.short} did not answer within {seconds:.1f} s") from None
+
+    def suspect(self, peer_id: PeerId, seconds: float | None = None) -> None:
+        """It failed: prefer others for a while, and leave it wholly alone for a moment."""
+        now = asyncio.get_running_loop().time()
+        old = self._suspicions.get(peer_id)
+        failures = old.failures + 1 if old is not None and now < old.until else 0
+        pause = min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(failures, 10))
+        until = now + (self._config.suspicion_seconds if seconds is None else seconds)
+        self._suspicions[peer_id] = _Suspicion(until, now + pause, failures)
+        self.trace.complete("peers.suspect", peer=peer_id.short, seconds=round(until - now, 3))
+
+    def trust(self, peer_id: PeerId) -> None:
+        """It did what was asked of it."""
+        self._suspicions.pop(peer_id, None)
+
+    def avoided(self, strictly: bool) -> frozenset[PeerId]:
+        """Suspected peers; `strictly` leaves out those that may be tried again for want of others."""
+        now = asyncio.get_running_loop().time()
+        self._suspicions = {peer: s for peer, s in self._suspicions.items() if now < max(s.until, s.retry_at)}
+        return frozenset(peer for peer, s in self._suspicions.items() if now < (s.until if strictly else s.retry_at))
+
+    def noticed(self, peer_id: PeerId, load: Load) -> None:
+        """A reply said how busy the peer is."""
+        known = self.measurements.get(peer_id) or Measurement(None)
+        self.measurements[peer_id] = replace(
+            known, queue_rows=load.queue_rows, step_seconds=load.step_seconds or known.step_seconds
+        )
+
+    async def measure(self, records: Iterable[PeerRecord]) -> None:
+        """Probe the round trip to peers that were not measured lately; returns within probe_seconds."""
+        now = asyncio.get_running_loop().time()
+        due = {
+            address: record.peer_id
+            for record in records
+            if now - self._measured_at.get(record.peer_id, -MEASURE_AGAIN_SECONDS) >= MEASURE_AGAIN_SECONDS
+            for address in record.addresses[:1]
+        }
+        if not due or self._probe is None:
+            return
+        wanted = sorted(due)[: self._config.max_candidates]
+        answers = await self._probe(wanted, self._config.probe_count, self._config.probe_seconds)
+        for address in wanted:
+            peer_id = due[address]
+            known = self.measurements.get(peer_id) or Measurement(None)
+            self.measurements[peer_id] = replace(known, round_trip=answers.get(address))
+            self._measured_at[peer_id] = now
+            self._measured_at.move_to_end(peer_id)
+        while len(self._measured_at) > MAX_MEASURED:
+            old, _ = self._measured_at.popitem(last=False)
+            self.measurements.pop(old, None)

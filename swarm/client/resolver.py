@@ -1,0 +1,128 @@
+"""From the directory's records to a chain: looks records up, has their peers measured, asks `routing` for the chain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from swarm.client.peers import Peers
+from swarm.errors import NoChain, WrongModel
+from swarm.identity import PeerId
+from swarm.records import ModelRef, PeerRecord, SignedRecord
+from swarm.routing.chain import Chain
+from swarm.routing.finder import find_chain, fixed_chain
+from swarm.span import LayerSpan
+from swarm.trace import Trace
+
+FRESH_SECONDS = 5.0  # records this old are still good for choosing a chain
+
+
+class Directory(Protocol):
+    """What a client needs of the directory."""
+
+    async def lookup(self, model: ModelRef) -> list[SignedRecord]: ...
+
+    async def lookup_all(self) -> list[SignedRecord]: ...
+
+
+class Resolver:
+    """Finds chains of one model for all sessions of a client."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        peers: Peers,
+        model: ModelRef,
+        *,
+        now: Callable[[], float],
+        trace: Trace,
+        precision: str | None = None,
+        by_hand: Sequence[PeerId] = (),
+    ) -> None:
+        self._directory = directory
+        self._peers = peers
+        self.model = model
+        self.precision = precision  # of the chains; None: whichever covers the layers
+        self._by_hand = tuple(by_hand)
+        self._now = now
+        self._trace = trace
+        self._records: dict[PeerId, PeerRecord] = {}
+        self._looked_up_at = float("-inf")
+        self._lookup: asyncio.Task[None] | None = None
+
+    async def records(self, fresh: bool = False) -> list[PeerRecord]:
+        """The model's unexpired records; looked up if they are old or `fresh` ones are wanted. Lookups are shared."""
+        age = asyncio.get_running_loop().time() - self._looked_up_at
+        if fresh or age > FRESH_SECONDS:
+            if self._lookup is None or self._lookup.done():
+                self._lookup = asyncio.create_task(self._look_up(), name="lookup")
+            await asyncio.shield(self._lookup)
+        now = self._now()
+        return [record for record in self._records.values() if not record.expired(now)]
+
+    async def _look_up(self) -> None:
+        found = [signed.record for signed in await self._directory.lookup(self.model)]
+        await self._peers.measure(found)
+        known = {peer: record for peer, record in self._records.items() if not record.expired(self._now())}
+        for record in found:
+            old = known.get(record.peer_id)
+            if old is None or record.sequence >= old.sequence:
+                known[record.peer_id] = record
+        self._records = known
+        self._looked_up_at = asyncio.get_running_loop().time()
+        self._trace.complete("client.lookup", records=len(found))
+
+    async def first_chain(self) -> Chain:
+        """A chain over the whole model. Raises NoChain, or WrongModel when only another model of that name is served."""
+        whole = LayerSpan(0, self.model.layer_count)
+        if self._by_hand:
+            return fixed_chain(await self.records(), self.model, self._by_hand)
+        try:
+            return await self.chain(whole)
+        except NoChain as hole:
+            if len(hole.missing) == 1 and hole.missing[0] == whole:
+                await self._other_model()
+            raise
+
+    async def chain(
+        self,
+        span: LayerSpan,
+        *,
+        precision: str | None = None,
+        numerics: str | None = None,
+        barred: frozenset[PeerId] = frozenset(),
+    ) -> Chain:
+        """A chain over `span`: without suspected peers, else with fresh records, else with those that failed a while ago."""
+        hole: NoChain | None = None
+        for fresh, strictly in ((False, True), (True, True), (False, False)):
+            records = await self.records(fresh)
+            try:
+                return find_chain(
+                    records,
+                    self.model,
+                    span,
+                    self._peers.measurements,
+                    self._now(),
+                    precision=precision or self.precision,
+                    prefer_numerics=numerics,
+                    avoid=self._peers.avoided(strictly) | barred,
+                )
+            except NoChain as error:
+                hole = error
+        assert hole is not None
+        raise hole
+
+    def precision_of(self, chain: Chain) -> str:
+        """What the workers of a chain found here compute in."""
+        return self._records[chain.hops[0].peer_id].precision
+
+    async def _other_model(self) -> None:
+        """Raises WrongModel if peers serve another model under this one's name."""
+        for signed in await self._directory.lookup_all():
+            other = signed.record.model
+            if other.name == self.model.name and other.digest != self.model.digest:
+                raise WrongModel(
+                    f"the swarm's {other.name} has digest {other.digest.hex()}, the one here {self.model.digest.hex()}: "
+                    "these are different models"
+                )

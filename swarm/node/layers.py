@@ -1,0 +1,167 @@
+"""The worker's side of a node: chooses a span, loads it, measures itself, serves it and announces it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import torch
+
+from swarm.config import SpanConfig, WorkerConfig
+from swarm.discovery import Directory
+from swarm.engine import Stage, fitting_span, footprint, read_manifest, read_spec
+from swarm.engine.compute import ComputeThread
+from swarm.errors import UsageFault
+from swarm.identity import Identity
+from swarm.records import Address, ModelRef, PeerRecord, PeerState
+from swarm.routing.placement import choose_span
+from swarm.span import LayerSpan
+from swarm.trace import Trace
+from swarm.worker.announcer import Announcer
+from swarm.worker.capacity import Capacity, measure_capacity, resolve_device
+from swarm.worker.service import WorkerService
+
+MEASURED_STEPS = 8  # decode steps of which the fastest says how many tokens a second the span does
+
+
+class Layers:
+    """`async with Layers(...)`: `service` answers once it is entered."""
+
+    def __init__(
+        self,
+        serve: SpanConfig,
+        identity: Identity,
+        directory: Directory,
+        addresses: Callable[[], tuple[Address, ...]],
+        *,
+        config: WorkerConfig,
+        trace: Trace,
+        now: Callable[[], float],
+        progress: Callable[[str], None],
+    ) -> None:
+        self._serve = serve
+        self._identity = identity
+        self._directory = directory
+        self._addresses = addresses
+        self._config = config
+        self._trace = trace
+        self._now = now
+        self._progress = progress
+        self._stack = AsyncExitStack()
+        self._service: WorkerService | None = None
+        self._announcer: Announcer | None = None
+
+    @property
+    def service(self) -> WorkerService:
+        if self._service is None:
+            raise UsageFault("this worker is still loading its layers")
+        return self._service
+
+    @property
+    def tasks(self) -> tuple[asyncio.Task[None], ...]:
+        """Loops that run until the end; one that ends by itself is a bug."""
+        return (*self.service.tasks, *(self._announcer.tasks if self._announcer else ()))
+
+    async def __aenter__(self) -> Layers:
+        async with self._stack:
+            await self._start()
+            self._stack = self._stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def drain(self) -> None:
+        """DRAINING: no new sessions; those that run may end by themselves within drain_seconds."""
+        self.service.draining = True
+        assert self._announcer is not None
+        await self._announcer.withdraw()
+        try:
+            async with asyncio.timeout(self._config.drain_seconds):
+                await self.service.drained()
+        except TimeoutError:
+            self._trace.failed("worker.drain", sessions=self.service.load().sessions)
+
+    async def _start(self) -> None:
+        serve = self._serve
+        compute = await self._stack.enter_async_context(ComputeThread("compute"))
+        device = resolve_device(serve.device)
+        spec = read_spec(serve.model)
+        self._progress(f"checking {serve.model}")
+        manifest = await compute.run(lambda: read_manifest(serve.model, self._progress))
+        model = manifest.ref(serve.model.resolve().name)
+        capacity = measure_capacity(device, serve.max_memory)
+        span = serve.layers or await self._choose(spec, model, capacity)
+        _check_fit(spec, span, serve.precision, capacity)
+        self._progress(f"loading layers {span}")
+        weights = footprint(spec, span, serve.precision)
+        cache_bytes = self._config.cache_bytes or capacity.memory_free - weights
+        stage = await compute.run(
+            lambda: Stage.load(serve.model, span, precision=serve.precision, device=device, cache_bytes=cache_bytes)
+        )
+        speed = await compute.run(lambda: _tokens_per_second(stage))
+        self._service = await self._stack.enter_async_context(
+            WorkerService(stage, model, compute, self._config, self._trace)
+        )
+
+        def describe(state: PeerState) -> PeerRecord:
+            return PeerRecord(
+                peer_id=self._identity.peer_id,
+                addresses=self._addresses(),
+                model=model,
+                span=span,
+                state=state,
+                precision=stage.precision,
+                device=capacity.device_name,
+                memory_total=capacity.memory_total,
+                memory_free=max(0, capacity.memory_free - stage.weight_bytes),
+                numerics=stage.numerics,
+                uplink=None,
+                downlink=None,
+                tokens_per_second=speed,
+                cache_tokens_free=stage.pool.tokens_free,
+                sequence=0,
+                expires_at=0.0,
+            )
+
+        self._announcer = await self._stack.enter_async_context(
+            Announcer(self._directory, self._identity, describe, self._now, self._trace)
+        )
+        await self._announcer.announced.wait()
+
+    async def _choose(self, spec: object, model: ModelRef, capacity: Capacity) -> LayerSpan:
+        """The thinnest part of the coverage, as many layers as fit."""
+        records = [signed.record for signed in await self._directory.lookup(model)]
+        whole = LayerSpan(0, model.layer_count)
+        fitting = fitting_span(spec, whole, self._serve.precision, capacity.memory_free)
+        if fitting is None:
+            raise UsageFault(f"not even one layer of {model} fits into {capacity.memory_free / 2**20:.0f} MiB")
+        return choose_span(records, model.layer_count, len(fitting), self._now())
+
+
+def _check_fit(spec: object, span: LayerSpan, precision: str, capacity: Capacity) -> None:
+    """Refuse before anything is loaded. Raises UsageFault with the numbers and the span that would fit."""
+    needed = footprint(spec, span, precision)
+    if needed <= capacity.memory_free:
+        return
+    fitting = fitting_span(spec, span, precision, capacity.memory_free)
+    advice = f"layers {fitting} would fit" if fitting else "not even one of its layers would fit"
+    raise UsageFault(
+        f"layers {span} need {needed / 2**20:.0f} MiB in {precision}, and {capacity.memory_free / 2**20:.0f} MiB "
+        f"may be used: {advice}"
+    )
+
+
+def _tokens_per_second(stage: Stage) -> float:
+    """Decode rows a second through the span, one session: the best of a few steps, measured on the device that serves."""
+    cache = stage.open(MEASURED_STEPS + 1)
+    row = torch.zeros(1, stage.spec.hidden, dtype=stage.dtype, device=stage.device)
+    best = float("inf")
+    for _ in range(MEASURED_STEPS):
+        began = time.perf_counter()
+        stage.tensor(stage.decode([(cache, row)])[0])
+        best = min(best, time.perf_counter() - began)
+    cache.close()
+    return 1.0 / best

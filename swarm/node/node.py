@@ -1,0 +1,195 @@
+"""One daemon: composes the services of a mode, in the order in which they must be torn down.
+
+A bootstrap is a directory, a probe and a page server. A worker is a bootstrap that also holds layers. A client neither listens
+nor stores: it is `swarm.Client` with a directory of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from swarm.config import ChannelConfig, DirectoryConfig, NodeConfig, SpanConfig, WorkerConfig
+from swarm.discovery import Directory
+from swarm.errors import PortInUse, ProtocolFault, UsageFault
+from swarm.identity import Identity, PeerId
+from swarm.node.addresses import announced, own_addresses
+from swarm.node.layers import Layers
+from swarm.records import Address
+from swarm.trace import Trace
+from swarm.transport.channel import ChannelServer, Exchange, dial
+from swarm.transport.tls import TlsNetwork
+from swarm.transport.udp import ProbeServer
+from swarm.wire.messages import FetchRecords, Message, RecordsPage
+
+PORT_TRIES = 20  # free TCP ports tried until the same UDP port is free too
+
+
+class Node:
+    """`async with Node(...) as node: await node.wait(stop)`. With `serve` it is a worker, without a bootstrap."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        identity: Identity,
+        *,
+        serve: SpanConfig | None = None,
+        worker_config: WorkerConfig | None = None,
+        channel_config: ChannelConfig | None = None,
+        directory_config: DirectoryConfig | None = None,
+        trace: Trace | None = None,
+        now: Callable[[], float] = time.time,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.config = config
+        self.identity = identity
+        self.trace = trace or Trace()
+        self._serve = serve
+        self._worker_config = worker_config or WorkerConfig()
+        self._channel_config = channel_config or ChannelConfig()
+        self._directory_config = directory_config or DirectoryConfig()
+        self._now = now
+        self._progress = progress
+        self._network = TlsNetwork(identity)
+        self._stack = AsyncExitStack()
+        self._layers: Layers | None = None
+        self._directory: Directory | None = None
+        self._server: ChannelServer | None = None
+        self._probe: ProbeServer | None = None
+
+    @property
+    def peer_id(self) -> PeerId:
+        return self.identity.peer_id
+
+    @property
+    def directory(self) -> Directory:
+        if self._directory is None:
+            raise RuntimeError("the node is not running")
+        return self._directory
+
+    @property
+    def ports(self) -> tuple[int, int, int]:
+        """TCP data, UDP directory, UDP probe."""
+        if self._server is None or self._directory is None or self._probe is None:
+            raise RuntimeError("the node is not running")
+        return self._server.port, self._directory.port, self._probe.port
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """What others are told."""
+        config = self.config
+        return announced(config.host, config.public_host, self.directory.observed_host(), own_addresses(), self.ports)
+
+    async def __aenter__(self) -> Node:
+        async with self._stack:
+            await self._start()
+            self._stack = self._stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def wait(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set; a service that ends by itself ends the node, with its error."""
+        stopping = asyncio.create_task(stop.wait())
+        tasks = [*(self._layers.tasks if self._layers else ())]
+        try:
+            done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        for task in done - {stopping}:
+            task.result()
+            raise RuntimeError(f"{task.get_name()} ended")
+
+    async def drain(self) -> None:
+        """Take no new sessions, tell the swarm, and let running ones finish for a while."""
+        if self._layers is not None:
+            await self._layers.drain()
+
+    async def _start(self) -> None:
+        await self._listen()
+        await self.directory.join()
+        if self._serve is not None:
+            self._layers = await self._stack.enter_async_context(
+                Layers(
+                    self._serve,
+                    self.identity,
+                    self.directory,
+                    lambda: self.addresses,
+                    config=self._worker_config,
+                    trace=self.trace,
+                    now=self._now,
+                    progress=self._progress,
+                )
+            )
+
+    async def _listen(self) -> None:
+        """TCP and UDP on one port. With port 0 a pair that is free on both is looked for."""
+        for _ in range(PORT_TRIES):
+            async with AsyncExitStack() as stack:
+                try:
+                    await self._listen_once(stack)
+                except PortInUse:
+                    if self.config.port:
+                        raise
+                    continue
+                self._stack.push_async_exit(stack.pop_all())
+                return
+        raise PortInUse(f"no port is free for both TCP and UDP on {self.config.host}")
+
+    async def _listen_once(self, stack: AsyncExitStack) -> None:
+        config = self.config
+        self._server = await stack.enter_async_context(
+            ChannelServer(
+                self._network,
+                config.host,
+                config.port,
+                self._handle,
+                self._channel_config,
+                trace=self.trace,
+                on_close=self._connection_lost,
+                load=lambda: self._layers.service.load() if self._layers else None,
+            )
+        )
+        port = self._server.port
+        self._directory = await stack.enter_async_context(
+            Directory(
+                self.identity,
+                host=config.host,
+                port=port,
+                data_port=port,
+                bootstrap=config.bootstrap,
+                config=self._directory_config,
+                now=self._now,
+                fetch_page=self._fetch_page,
+                trace=self.trace,
+            )
+        )
+        self._probe = await stack.enter_async_context(
+            ProbeServer(config.host, port + 1 if config.probe_port is None else config.probe_port)
+        )
+
+    async def _handle(self, message: Message, exchange: Exchange) -> Message:
+        if isinstance(message, FetchRecords):
+            records, more = self.directory.page(message.key, message.offset)
+            return RecordsPage(tuple(records), more)
+        if self._layers is None:
+            raise UsageFault("this peer holds no layers")
+        return await self._layers.service.handle(message, exchange)
+
+    def _connection_lost(self, peer_id: PeerId) -> None:
+        if self._layers is not None:
+            self._layers.service.connection_lost(peer_id)
+
+    async def _fetch_page(self, address: Address, peer_id: PeerId, key: bytes, offset: int) -> tuple[list[bytes], bool]:
+        """A page of another directory's records, over TCP. Raises PeerFault."""
+        channel = await dial(self._network, (address,), peer_id, self._channel_config, trace=self.trace)
+        try:
+            reply = await channel.request(FetchRecords(key, offset))
+        finally:
+            await channel.aclose()
+        if not isinstance(reply, RecordsPage):
+            raise ProtocolFault(f"peer {peer_id.short} answered FetchRecords with {type(reply).__name__}")
+        return list(reply.records), reply.more

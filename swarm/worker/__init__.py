@@ -1,0 +1,1 @@
+"""The worker's half of a session: slots, leases, batching, answers, announcements."""

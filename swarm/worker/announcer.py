@@ -1,0 +1,82 @@
+"""Keeps a worker's record in the directory: signed anew every 20 s, so that it expires 60 s after the worker's death."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from swarm.errors import SwarmError
+from swarm.identity import Identity
+from swarm.records import ANNOUNCE_INTERVAL, RECORD_LIFETIME, PeerRecord, PeerState, SignedRecord
+from swarm.trace import Trace
+
+RETRY_SECONDS = 2.0  # after an announcement that nobody stored
+
+
+class Directory(Protocol):
+    """What the announcer needs of the directory."""
+
+    async def announce(self, signed: SignedRecord) -> int: ...
+
+    async def withdraw(self, signed: SignedRecord) -> int: ...
+
+
+class Announcer:
+    """`async with Announcer(...)` announces until it is left; `describe(state)` gives the record's present content."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        identity: Identity,
+        describe: Callable[[PeerState], PeerRecord],
+        now: Callable[[], float],
+        trace: Trace | None = None,
+    ) -> None:
+        self._directory = directory
+        self._identity = identity
+        self._describe = describe
+        self._now = now
+        self._trace = trace or Trace()
+        self._sequence = 0
+        self._task: asyncio.Task[None] | None = None
+        self.announced = asyncio.Event()  # set once another peer stored the record, or none is known yet
+
+    async def __aenter__(self) -> Announcer:
+        self._task = asyncio.create_task(self._run(), name="announcer")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    @property
+    def tasks(self) -> tuple[asyncio.Task[None], ...]:
+        """The loop that runs until the announcer is left."""
+        return (self._task,) if self._task else ()
+
+    async def withdraw(self) -> None:
+        """Announce DRAINING, once, and stop announcing that the worker serves."""
+        await self.__aexit__()
+        await self._directory.withdraw(self._signed(PeerState.DRAINING))
+
+    def _signed(self, state: PeerState) -> SignedRecord:
+        now = self._now()
+        self._sequence = max(
+            self._sequence + 1, int(now * 1000)
+        )  # also above what an earlier run of this peer announced
+        record = self._describe(state).again(self._sequence, now + RECORD_LIFETIME)
+        return record.sign(self._identity)
+
+    async def _run(self) -> None:
+        while True:
+            pause = ANNOUNCE_INTERVAL
+            try:
+                stored = await self._directory.announce(self._signed(PeerState.SERVING))
+                self._trace.complete("worker.announce", replicas=stored)
+            except SwarmError as error:  # the swarm may be out of reach for a while; the worker serves on
+                self._trace.failed("worker.announce", error=str(error))
+                pause = RETRY_SECONDS
+            self.announced.set()
+            await asyncio.sleep(pause)

@@ -1,0 +1,190 @@
+"""Joins the rows of all sessions for the one compute thread: decode rows share tiles, prompt chunks slip between them.
+
+Knows nothing of messages or peers. The event loop never computes: each batch is one call on the compute thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from swarm.errors import Overloaded
+from swarm.wire.messages import Rows
+
+MAX_BATCH_ROWS = 64  # decode rows of one call; a longer replay goes on in the next, after the others had their turn
+GATHER_SHARE = 0.3  # how much of a step's time is spent waiting for rows that are expected at once
+GATHER_SECONDS = 0.05  # and the most of it, in seconds
+SMOOTHING = 0.2  # weight of the newest step in the recent step time
+
+T = TypeVar("T")
+
+
+class Compute(Protocol):
+    """Runs a function where tensors are computed: one thread per device; inline in simulations."""
+
+    async def run(self, function: Callable[[], T]) -> T: ...
+
+
+class Stage(Protocol):
+    """What the batcher needs of the engine's stage."""
+
+    def chunk(self, cache: Any, rows: Any) -> Any: ...
+
+    def decode(self, work: list[tuple[Any, Any]]) -> list[Any]: ...
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """Rows of one session on their way through the stage."""
+
+    cache: Any
+    position: int  # of the first row; the cache is rolled back to it
+    rows: Any  # [count, hidden]
+    count: int
+    kind: Rows
+    done: asyncio.Future[Any] = field(repr=False)
+    taken: int = 0  # rows of a long replay that are computed already
+    parts: list[Any] = field(default_factory=list, repr=False)
+
+
+class Batcher:
+    """`async with Batcher(...)`, then `await submit(...)`."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        compute: Compute,
+        join: Callable[[list[Any]], Any],
+        max_queue_rows: int,
+    ) -> None:
+        self._stage = stage
+        self._compute = compute
+        self._join = join  # parts of [count, hidden] -> one tensor
+        self._max_queue_rows = max_queue_rows
+        self._decodes: deque[Work] = deque()
+        self._chunks: deque[Work] = deque()
+        self._arrived = asyncio.Event()
+        self._expected: set[int] = set()  # ids of the caches that decoded last and are likely to come again at once
+        self._task: asyncio.Task[None] | None = None
+        self.queue_rows = 0
+        self.step_seconds = 0.0  # recent time of one decode call
+
+    async def __aenter__(self) -> Batcher:
+        self._task = asyncio.create_task(self._run(), name="batcher")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        for work in (*self._decodes, *self._chunks):
+            work.done.cancel()
+
+    @property
+    def tasks(self) -> tuple[asyncio.Task[None], ...]:
+        """The loop that runs until the batcher is left."""
+        return (self._task,) if self._task else ()
+
+    async def submit(self, cache: Any, position: int, rows: Any, count: int, kind: Rows) -> Any:
+        """Take rows through the stage; returns rows of the same shape. Raises Overloaded when the queue is full."""
+        if self._task is None or self._task.done():
+            raise RuntimeError("the batcher does not run")
+        if self.queue_rows + count > self._max_queue_rows:
+            raise Overloaded(f"{self.queue_rows} rows are waiting here, which is the limit", retry_after=1.0)
+        work = Work(cache, position, rows, count, kind, asyncio.get_running_loop().create_future())
+        (self._decodes if kind is Rows.DECODE else self._chunks).append(work)
+        self.queue_rows += count
+        self._arrived.set()
+        return await work.done
+
+    def forget(self, cache: Any) -> None:
+        """The session ended: no row of it is expected."""
+        self._expected.discard(id(cache))
+        self._arrived.set()
+
+    async def _run(self) -> None:
+        while True:
+            while not (self._decodes or self._chunks):
+                self._arrived.clear()
+                await self._arrived.wait()
+            if self._decodes:
+                await self._gather()
+                await self._decode(self._take())
+            if self._chunks:
+                await self._chunk(self._chunks.popleft())
+
+    async def _gather(self) -> None:
+        """Sessions that decode in step would otherwise fall into two halves that wait for each other for ever."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + min(GATHER_SECONDS, GATHER_SHARE * self.step_seconds)
+        while self._expected - {id(work.cache) for work in self._decodes}:
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._arrived.wait()
+            except TimeoutError:
+                break
+
+    def _take(self) -> list[tuple[Work, int]]:
+        """Works with how many of their rows are computed now: first come, first served, MAX_BATCH_ROWS in all."""
+        batch: list[tuple[Work, int]] = []
+        room = MAX_BATCH_ROWS
+        while self._decodes and room:
+            work = self._decodes.popleft()
+            count = min(room, work.count - work.taken)
+            batch.append((work, count))
+            room -= count
+        return batch
+
+    async def _decode(self, batch: list[tuple[Work, int]]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            results = await self._compute.run(lambda: self._decode_call(batch))
+        except (
+            Exception
+        ) as error:  # a bug in the engine must reach the session it belongs to, and must not end the batcher
+            if len(batch) == 1:
+                self._fail(batch[0][0], error)
+            for each in batch if len(batch) > 1 else ():
+                await self._decode([each])
+            return
+        elapsed = loop.time() - began
+        self.step_seconds += (elapsed - self.step_seconds) * (SMOOTHING if self.step_seconds else 1.0)
+        self._expected = {id(work.cache) for work, _ in batch}
+        for (work, count), rows in zip(batch, results, strict=True):
+            work.taken += count
+            work.parts.append(rows)
+            self.queue_rows -= count
+            if work.taken < work.count:
+                self._decodes.append(work)
+            elif not work.done.done():
+                work.done.set_result(work.parts[0] if len(work.parts) == 1 else self._join(work.parts))
+
+    def _decode_call(self, batch: list[tuple[Work, int]]) -> list[Any]:
+        """On the compute thread. Rolling back first makes the call repeatable, should a neighbour's rows have failed it."""
+        for work, _ in batch:
+            work.cache.rollback(work.position + work.taken)
+        return self._stage.decode([(work.cache, work.rows[work.taken : work.taken + count]) for work, count in batch])
+
+    async def _chunk(self, work: Work) -> None:
+        def call() -> Any:
+            work.cache.rollback(work.position)
+            return self._stage.chunk(work.cache, work.rows)
+
+        try:
+            rows = await self._compute.run(call)
+        except Exception as error:  # as in _decode
+            self._fail(work, error)
+            return
+        self.queue_rows -= work.count
+        if not work.done.done():
+            work.done.set_result(rows)
+
+    def _fail(self, work: Work, error: Exception) -> None:
+        self.queue_rows -= work.count - work.taken
+        if not work.done.done():
+            work.done.set_exception(error)

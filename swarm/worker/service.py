@@ -1,0 +1,214 @@
+"""Answers messages: opens sessions, checks owner, step and position, has rows computed, says how busy the worker is.
+
+The rules of a session are in `sessions`, the order of computing in `batcher`; the channel turns the errors raised here into
+Fault replies. Knows nothing of sockets or of the directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+from swarm.config import WorkerConfig
+from swarm.engine import CHUNK_ROWS, Stage
+from swarm.errors import Draining, LocalFault, SessionFault, UsageFault, WrongModel
+from swarm.identity import PeerId
+from swarm.records import ModelRef
+from swarm.trace import Trace
+from swarm.wire.messages import (
+    SESSION_ID_BYTES,
+    Close,
+    Closed,
+    Forward,
+    Load,
+    Message,
+    Open,
+    Opened,
+    Renew,
+    Result,
+    Rows,
+    Working,
+)
+from swarm.worker.batcher import Batcher, Compute
+from swarm.worker.sessions import SessionSlot, SessionTable, check_position
+
+
+class Exchange(Protocol):
+    """The worker's side of one request."""
+
+    @property
+    def peer_id(self) -> PeerId: ...
+
+    def progress(self, message: Working) -> None: ...
+
+
+class WorkerService:
+    """`async with WorkerService(...)`; `handle` is the channel server's handler."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        model: ModelRef,
+        compute: Compute,
+        config: WorkerConfig | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        self.stage = stage
+        self.model = model
+        self.config = config or WorkerConfig()
+        self.draining = False
+        self._trace = trace or Trace()
+        self._sessions = SessionTable(self.config.max_sessions, self.config.lease_seconds)
+        self._batcher = Batcher(stage, compute, torch.cat, self.config.max_queue_rows)
+        self._steps: dict[bytes, asyncio.Task[Result]] = {}  # by session: the step being computed
+        self._emptied = asyncio.Event()
+        self._reaper: asyncio.Task[None] | None = None
+        self._now: Callable[[], float] = lambda: 0.0
+
+    async def __aenter__(self) -> WorkerService:
+        self._now = asyncio.get_running_loop().time
+        await self._batcher.__aenter__()
+        self._reaper = asyncio.create_task(self._reap(), name="leases")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._reaper is not None
+        steps = [self._reaper, *self._steps.values()]
+        for task in steps:
+            task.cancel()
+        await asyncio.gather(*steps, return_exceptions=True)
+        await self._batcher.__aexit__(*exc)
+        self._sessions.close_all()
+
+    @property
+    def tasks(self) -> tuple[asyncio.Task[None], ...]:
+        """Loops that run until the service is left."""
+        assert self._reaper is not None
+        return (self._reaper, *self._batcher.tasks)
+
+    def load(self) -> Load:
+        return Load(
+            queue_rows=self._batcher.queue_rows,
+            sessions=len(self._sessions),
+            cache_tokens_free=self.stage.pool.tokens_free,
+            step_seconds=self._batcher.step_seconds,
+        )
+
+    async def handle(self, message: Message, exchange: Exchange) -> Message:
+        """One request, one reply. Raises SwarmError for what becomes a Fault."""
+        match message:
+            case Forward():
+                return await self._forward(message, exchange)
+            case Open():
+                return self._open(message, exchange.peer_id)
+            case Renew():
+                self._sessions.use(exchange.peer_id, message.session_id, self._now())
+                return self._opened(message.session_id)
+            case Close():
+                self._close(message, exchange.peer_id)
+                return Closed(message.session_id)
+        raise UsageFault(f"a worker answers no {type(message).__name__}")
+
+    def connection_lost(self, peer_id: PeerId) -> None:
+        """The last connection of a peer ended: its sessions wait a little for its return, then go."""
+        self._sessions.shorten(peer_id, self._now() + self.config.orphan_seconds)
+
+    async def drained(self) -> None:
+        """Returns when no session is left."""
+        while len(self._sessions):
+            self._emptied.clear()
+            await self._emptied.wait()
+
+    def _open(self, message: Open, owner: PeerId) -> Opened:
+        if self.draining:
+            raise Draining("this worker is shutting down and takes no new sessions")
+        if len(message.session_id) != SESSION_ID_BYTES:
+            raise UsageFault(f"a session id has {SESSION_ID_BYTES} bytes, not {len(message.session_id)}")
+        if message.model_digest != self.model.digest:
+            raise WrongModel(
+                f"this worker serves {self.model.name} {self.model.digest.hex()}, not {message.model_digest.hex()}"
+            )
+        if message.precision != self.stage.precision:
+            raise WrongModel(f"this worker computes in {self.stage.precision}, not {message.precision}")
+        if not self.stage.span.covers(message.span):
+            raise WrongModel(f"this worker holds layers {self.stage.span}, not {message.span}")
+        if not 0 < message.max_rows <= self.stage.spec.max_positions:
+            raise UsageFault(f"{message.max_rows} rows: the model's context is {self.stage.spec.max_positions}")
+        self._sessions.admit(owner, message.session_id)
+        cache = self.stage.open(message.max_rows, message.span)
+        slot = self._sessions.add(owner, message.session_id, cache, message.max_rows, self._now())
+        self._trace.complete("worker.open", session=slot.session_id.hex()[:8], owner=owner.short, layers=message.span)
+        return self._opened(message.session_id)
+
+    def _opened(self, session_id: bytes) -> Opened:
+        return Opened(session_id, self.config.lease_seconds, self.stage.numerics, self.load())
+
+    def _close(self, message: Close, owner: PeerId) -> None:
+        try:
+            slot = self._sessions.use(owner, message.session_id, self._now())
+        except SessionFault:
+            return  # closing twice is no fault
+        self._end(slot)
+
+    def _end(self, slot: SessionSlot) -> None:
+        self._sessions.close(slot)
+        self._batcher.forget(slot.cache)
+        if not len(self._sessions):
+            self._emptied.set()
+
+    async def _forward(self, message: Forward, exchange: Exchange) -> Result:
+        slot = self._sessions.use(exchange.peer_id, message.session_id, self._now())
+        if message.step == slot.step and slot.result is not None:
+            return slot.result
+        running = self._steps.get(message.session_id)
+        if running is None or message.step != slot.step:
+            running = self._begin(slot, message)
+        while not running.done():
+            await asyncio.wait({running}, timeout=self.config.working_seconds)
+            if not running.done():
+                exchange.progress(Working(message.session_id, message.step, self._batcher.queue_rows))
+        return running.result()
+
+    def _begin(self, slot: SessionSlot, message: Forward) -> asyncio.Task[Result]:
+        """A step that was not seen before. Raises SessionFault or UsageFault."""
+        if slot.busy or message.step < slot.step:
+            raise SessionFault(f"step {message.step} of session {slot!r} is out of order")
+        check_position(slot, message)
+        if message.rows is Rows.CHUNK and message.position % CHUNK_ROWS + message.tensor.shape[0] > CHUNK_ROWS:
+            raise UsageFault(
+                f"a chunk of {message.tensor.shape[0]} rows at position {message.position} crosses the grid of {CHUNK_ROWS}"
+            )
+        rows = self.stage.rows(message.tensor)
+        slot.begin(message.step)
+        task = asyncio.create_task(self._compute(slot, message, rows), name=f"step {message.step}")
+        self._steps[slot.session_id] = task
+        task.add_done_callback(lambda done: self._step_ended(slot, done))
+        return task
+
+    def _step_ended(self, slot: SessionSlot, task: asyncio.Task[Result]) -> None:
+        """Runs however the step ended, so that a failed or cancelled one frees its session for a repetition."""
+        if self._steps.get(slot.session_id) is task:
+            del self._steps[slot.session_id]
+        failed = task.cancelled() or task.exception() is not None
+        slot.finish(None if failed else task.result())
+
+    async def _compute(self, slot: SessionSlot, message: Forward, rows: torch.Tensor) -> Result:
+        computed = await self._batcher.submit(slot.cache, message.position, rows, rows.shape[0], message.rows)
+        if slot.closed:
+            raise SessionFault("the session was closed while its step was computed")
+        if computed.shape != rows.shape:
+            raise LocalFault(f"the stage turned rows {tuple(rows.shape)} into {tuple(computed.shape)}")
+        return Result(
+            slot.session_id, message.step, message.position, message.rows, self.stage.tensor(computed), self.load()
+        )
+
+    async def _reap(self) -> None:
+        """Lapsed leases, looked at four times within the shortest of them."""
+        while True:
+            await asyncio.sleep(min(self.config.orphan_seconds, self.config.lease_seconds) / 4)
+            for slot in self._sessions.expire(self._now()):
+                self._trace.complete("worker.lapse", session=slot.session_id.hex()[:8])
+                self._end(slot)

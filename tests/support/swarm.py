@@ -1,0 +1,171 @@
+"""A whole swarm in one process: real workers, client, channels and engine over the in-process network."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from swarm.client import Client
+from swarm.config import ChannelConfig, ClientConfig, WorkerConfig
+from swarm.engine import Stage, read_manifest
+from swarm.engine.compute import ComputeThread
+from swarm.identity import Identity
+from swarm.records import RECORD_LIFETIME, Address, ModelRef, PeerRecord, PeerState, SignedRecord
+from swarm.span import LayerSpan
+from swarm.trace import Trace
+from swarm.transport.channel import ChannelServer
+from swarm.transport.memory import MemoryNetwork
+from swarm.worker.service import WorkerService
+
+
+class Records:
+    """A directory that holds what tests put into it."""
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, SignedRecord] = {}
+
+    async def lookup(self, model: ModelRef) -> list[SignedRecord]:
+        return [signed for signed in self.records.values() if signed.record.model.digest == model.digest]
+
+    async def lookup_all(self) -> list[SignedRecord]:
+        return list(self.records.values())
+
+
+class LocalWorker:
+    """One worker of a `LocalSwarm`. `kill()` as SIGKILL, `freeze()` as SIGSTOP."""
+
+    def __init__(self, swarm: LocalSwarm, seed: int, span: LayerSpan, precision: str) -> None:
+        self.swarm = swarm
+        self.identity = Identity.from_seed(seed.to_bytes(32, "big"))
+        self.peer_id = self.identity.peer_id
+        self.span = span
+        self.precision = precision
+        self.address = Address("10.0.0.1", 1000 + seed, 0, 0)
+        self.alive = False
+        self.service: WorkerService
+        self._stack = AsyncExitStack()
+
+    async def start(self) -> None:
+        stage = Stage.load(
+            self.swarm.directory, self.span, precision=self.precision, device="cpu", cache_bytes=self.swarm.cache_bytes
+        )
+        self.service = await self._stack.enter_async_context(
+            WorkerService(stage, self.swarm.model, self.swarm.compute, self.swarm.worker_config, Trace())
+        )
+        await self._stack.enter_async_context(
+            ChannelServer(
+                self.swarm.hub.node(self.peer_id),
+                self.address.host,
+                self.address.data,
+                self.service.handle,
+                self.swarm.channel_config,
+                on_close=self.service.connection_lost,
+                load=self.service.load,
+            )
+        )
+        self.alive = True
+        self.announce()
+
+    def announce(self, state: PeerState = PeerState.SERVING, **changes: object) -> None:
+        now = time.time()
+        record = PeerRecord(
+            peer_id=self.peer_id,
+            addresses=(self.address,),
+            model=self.swarm.model,
+            span=self.span,
+            state=state,
+            precision=self.precision,
+            device="cpu",
+            memory_total=1,
+            memory_free=1,
+            numerics=self.service.stage.numerics,
+            uplink=None,
+            downlink=None,
+            tokens_per_second=100.0,
+            cache_tokens_free=1000,
+            sequence=int(now * 1e6),
+            expires_at=now + RECORD_LIFETIME,
+        )
+        signed = record.again(record.sequence, record.expires_at, **changes).sign(self.identity)
+        self.swarm.records.records[self.peer_id] = signed
+
+    def kill(self) -> None:
+        """As SIGKILL: its connections break, and nothing listens any more. The record stays."""
+        self.alive = False
+        self.swarm.hub.kill(self.peer_id)
+
+    def freeze(self) -> None:
+        self.swarm.hub.freeze(self.peer_id)
+
+    def thaw(self) -> None:
+        self.swarm.hub.thaw(self.peer_id)
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
+
+
+class LocalSwarm:
+    """`async with LocalSwarm(model_directory, spans) as swarm: client = await swarm.client()`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        spans: Sequence[tuple[int, int]],
+        *,
+        precision: str = "fp32",
+        cache_bytes: int = 64 << 20,
+        worker_config: WorkerConfig | None = None,
+        client_config: ClientConfig | None = None,
+        channel_config: ChannelConfig | None = None,
+    ) -> None:
+        self.directory = directory
+        self.precision = precision
+        self.cache_bytes = cache_bytes
+        self.worker_config = worker_config or WorkerConfig()
+        self.client_config = client_config or ClientConfig()
+        self.channel_config = channel_config or ChannelConfig()
+        self.hub = MemoryNetwork()
+        self.records = Records()
+        self.model = read_manifest(directory).ref("test")
+        self.compute = ComputeThread()
+        self._spans = [LayerSpan(*span) for span in spans]
+        self._stack = AsyncExitStack()
+        self._seeds = iter(range(1, 10_000))
+        self.workers: list[LocalWorker] = []
+
+    async def __aenter__(self) -> LocalSwarm:
+        await self._stack.enter_async_context(self.compute)
+        for span in self._spans:
+            await self.add(span)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await asyncio.gather(*(worker.stop() for worker in self.workers))
+        await self._stack.aclose()
+
+    async def add(self, span: LayerSpan, precision: str | None = None) -> LocalWorker:
+        worker = LocalWorker(self, next(self._seeds), span, precision or self.precision)
+        await worker.start()
+        self.workers.append(worker)
+        return worker
+
+    def worker(self, short: str) -> LocalWorker:
+        return next(worker for worker in self.workers if worker.peer_id.short == short)
+
+    def client(self, trace: Trace | None = None, **options: object) -> Client:
+        """A client of this swarm, to be entered by the caller."""
+        identity = Identity.from_seed(next(self._seeds).to_bytes(32, "big"))
+        return Client(
+            self.directory,
+            identity=identity,
+            network=self.hub.node(identity.peer_id),
+            directory=self.records,
+            probe=None,
+            config=self.client_config,
+            channel_config=self.channel_config,
+            trace=trace,
+            **options,  # type: ignore[arg-type]
+        )
