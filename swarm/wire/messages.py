@@ -1,7 +1,7 @@
 """What peers say to each other over a channel: one frozen dataclass per message. Knows nothing of bytes on a socket.
 
-A request carries a stream id chosen by its sender (in the frame, not here); every reply to it travels on the same stream.
-`Working` may precede the one reply that ends a request.
+A request carries a stream id chosen by its sender (in the frame, not here); every reply to it travels on the same
+stream. `Working` may precede the one reply that ends a request.
 """
 
 from __future__ import annotations
@@ -159,5 +159,18 @@ class RecordsPage:
 
 
 Message = (
-    Hello | Ping | Pong | Open | Opened | Forward | Result | Working | Renew | Close | Closed | Fault | FetchRecords | RecordsPage
+    Hello
+    | Ping
+    | Pong
+    | Open
+    | Opened
+    | Forward
+    | Result
+    | Working
+    | Renew
+    | Close
+    | Closed
+    | Fault
+    | FetchRecords
+    | RecordsPage
 )

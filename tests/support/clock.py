@@ -1,7 +1,8 @@
-"""Virtual time for tests: `run_virtual(coroutine)` runs it on a loop whose clock jumps to the next timer when nothing is ready.
+"""Virtual time for tests: `run_virtual(coroutine)` on a loop whose clock jumps to the next timer when nothing is ready.
 
-An hour of sleeping takes no time, and two runs see the same times. Work given to `run_in_executor` or `to_thread` takes no
-virtual time: the clock stands while such a thread computes. Real sockets are refused: bytes from outside know no virtual time.
+An hour of sleeping takes no time, and two runs see the same times. Work given to `run_in_executor` or `to_thread` takes
+no virtual time: the clock stands while such a thread computes. Real sockets are refused: bytes from outside know no
+virtual time.
 """
 
 from __future__ import annotations

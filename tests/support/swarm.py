@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from swarm.transport.channel import ChannelServer
+from swarm.transport.memory import MemoryNetwork
+
 from swarm.client import Client
 from swarm.config import ChannelConfig, ClientConfig, WorkerConfig
 from swarm.engine import Stage, read_manifest
@@ -16,8 +19,6 @@ from swarm.identity import Identity
 from swarm.records import RECORD_LIFETIME, Address, ModelRef, PeerRecord, PeerState, SignedRecord
 from swarm.span import LayerSpan
 from swarm.trace import Trace
-from swarm.transport.channel import ChannelServer
-from swarm.transport.memory import MemoryNetwork
 from swarm.worker.service import WorkerService
 
 
