@@ -94,3 +94,14 @@ class SpanConfig:
     precision: str = "bf16"
     device: str = "auto"
     max_memory: int | None = None  # bytes; None: what is free, less a reserve
+
+
+@dataclass(frozen=True, slots=True)
+class AskConfig:
+    """Which model a client asks, and how."""
+
+    model: str | Path  # directory in the Hugging Face layout, or a name in models_dir
+    models_dir: Path | None = None
+    precision: str | None = None  # None: whichever the chain has
+    chain: tuple[bytes, ...] = ()  # peer ids of a chain by hand; empty: automatic
+    device: str = "cpu"  # of embedding and head

@@ -20,8 +20,9 @@ from swarm.client.resolver import Directory, Resolver
 from swarm.client.text import Text
 from swarm.config import ChannelConfig, ClientConfig
 from swarm.discovery import Directory as KademliaDirectory
-from swarm.engine import Head, ModelSpec, Sampling, Stage, read_manifest, read_spec
+from swarm.engine import Head, ModelSpec, Stage, read_manifest, read_spec
 from swarm.engine.compute import ComputeThread
+from swarm.engine.sampler import Sampling
 from swarm.errors import LocalFault
 from swarm.identity import Identity, PeerId
 from swarm.records import ModelRef

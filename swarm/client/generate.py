@@ -13,7 +13,8 @@ from typing import Protocol
 
 from swarm.client.heads import Heads
 from swarm.client.text import Text, TextStream
-from swarm.engine import CHUNK_ROWS, Sampling
+from swarm.engine import CHUNK_ROWS
+from swarm.engine.sampler import Sampling
 from swarm.errors import UsageFault
 from swarm.wire.messages import Rows
 from swarm.wire.tensors import Tensor

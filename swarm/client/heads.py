@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-import torch
-
-from swarm.engine import Head, Sampling, sample
+from swarm.engine import Head
+from swarm.engine.rows import join_rows
+from swarm.engine.sampler import Sampling, sample
 from swarm.wire.tensors import Tensor
 
 MAX_TOGETHER = 64  # rows of one call of the head
@@ -75,7 +75,7 @@ class Heads:
 
     def _call(self, batch: list[Pick]) -> list[tuple[int, Tensor]]:
         """On the compute thread."""
-        logits = self.head.logits(torch.cat([self.head.rows(pick.row) for pick in batch]))
+        logits = self.head.logits(join_rows([self.head.rows(pick.row) for pick in batch]))
         ids = [sample(row, pick.sampling, pick.seen, pick.position) for row, pick in zip(logits, batch, strict=True)]
         embedded = self.head.embed(ids)
         return [(token, self.head.tensor(embedded[index : index + 1])) for index, token in enumerate(ids)]

@@ -32,6 +32,8 @@ from swarm.trace import Trace
 from swarm.wire.messages import Rows
 from swarm.wire.tensors import Tensor
 
+PATIENCE = 2  # times that a running session waits for a worker whose queue is full
+
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
@@ -54,7 +56,7 @@ class ChainSession:
         peers: Peers,
         config: ClientConfig,
         trace: Trace,
-        chain: Chain,
+        chain: Chain | None,
         precision: str,
         max_rows: int,
     ) -> None:
@@ -106,7 +108,7 @@ class ChainSession:
             while index < len(self._links):
                 link = self._links[index]
                 try:
-                    output = await link.forward(entry)
+                    output = await _patiently(link, entry)
                 except (PeerFault, Overloaded) as error:
                     await self._recover(index, error)
                     continue
@@ -276,6 +278,18 @@ class _Deadline:
             if isinstance(reason, NoChain):
                 raise NoChain(text, reason.missing) from None
             raise DeadlineExceeded(text) from None
+
+
+async def _patiently(link: Link, entry: Entry) -> Tensor:
+    """`link.forward`; a worker whose queue is full is given a little time, which costs less than a replay elsewhere."""
+    for _ in range(PATIENCE):
+        try:
+            return await link.forward(entry)
+        except Overloaded as error:
+            if error.retry_after == 0:
+                raise
+            await asyncio.sleep(error.retry_after)
+    return await link.forward(entry)
 
 
 def _avoid_seconds(error: BaseException) -> float | None:

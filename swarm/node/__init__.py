@@ -1,4 +1,4 @@
-"""One daemon: a node is a bootstrap, or a worker. Clients are `swarm.Client`."""
+"""One daemon: a node is a bootstrap, a worker or a client."""
 
 from swarm.node.node import Node
 

@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-import torch
-
 from swarm.config import SpanConfig, WorkerConfig
 from swarm.discovery import Directory
 from swarm.engine import Stage, fitting_span, footprint, read_manifest, read_spec
 from swarm.engine.compute import ComputeThread
+from swarm.engine.rows import zero_rows
 from swarm.errors import UsageFault
 from swarm.identity import Identity
 from swarm.records import Address, ModelRef, PeerRecord, PeerState
@@ -157,7 +156,7 @@ def _check_fit(spec: object, span: LayerSpan, precision: str, capacity: Capacity
 def _tokens_per_second(stage: Stage) -> float:
     """Decode rows a second through the span, one session: the best of a few steps, measured on the device that serves."""
     cache = stage.open(MEASURED_STEPS + 1)
-    row = torch.zeros(1, stage.spec.hidden, dtype=stage.dtype, device=stage.device)
+    row = zero_rows(1, stage.spec.hidden, stage.dtype, stage.device)
     best = float("inf")
     for _ in range(MEASURED_STEPS):
         began = time.perf_counter()

@@ -1,7 +1,7 @@
 """One daemon: composes the services of a mode, in the order in which they must be torn down.
 
 A bootstrap is a directory, a probe and a page server. A worker is a bootstrap that also holds layers. A client neither listens
-nor stores: it is `swarm.Client` with a directory of its own.
+nor stores records for others: it asks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,16 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from swarm.config import ChannelConfig, DirectoryConfig, NodeConfig, SpanConfig, WorkerConfig
+from swarm.client import Client
+from swarm.config import (
+    AskConfig,
+    ChannelConfig,
+    ClientConfig,
+    DirectoryConfig,
+    NodeConfig,
+    SpanConfig,
+    WorkerConfig,
+)
 from swarm.discovery import Directory
 from swarm.errors import PortInUse, ProtocolFault, UsageFault
 from swarm.identity import Identity, PeerId
@@ -28,7 +37,10 @@ PORT_TRIES = 20  # free TCP ports tried until the same UDP port is free too
 
 
 class Node:
-    """`async with Node(...) as node: await node.wait(stop)`. With `serve` it is a worker, without a bootstrap."""
+    """`async with Node(...) as node: await node.wait(stop)`.
+
+    With `serve` it is a worker; with `ask` a client, whose `client` generates; with neither a bootstrap.
+    """
 
     def __init__(
         self,
@@ -36,6 +48,8 @@ class Node:
         identity: Identity,
         *,
         serve: SpanConfig | None = None,
+        ask: AskConfig | None = None,
+        client_config: ClientConfig | None = None,
         worker_config: WorkerConfig | None = None,
         channel_config: ChannelConfig | None = None,
         directory_config: DirectoryConfig | None = None,
@@ -46,7 +60,12 @@ class Node:
         self.config = config
         self.identity = identity
         self.trace = trace or Trace()
+        if serve is not None and ask is not None:
+            raise UsageFault("a node serves layers or asks for answers; run two for both")
         self._serve = serve
+        self._ask = ask
+        self._client_config = client_config
+        self._client: Client | None = None
         self._worker_config = worker_config or WorkerConfig()
         self._channel_config = channel_config or ChannelConfig()
         self._directory_config = directory_config or DirectoryConfig()
@@ -68,6 +87,13 @@ class Node:
         if self._directory is None:
             raise RuntimeError("the node is not running")
         return self._directory
+
+    @property
+    def client(self) -> Client:
+        """Of a node with `ask`."""
+        if self._client is None:
+            raise UsageFault("this node asks for no answers: give it `ask`")
+        return self._client
 
     @property
     def ports(self) -> tuple[int, int, int]:
@@ -109,6 +135,9 @@ class Node:
             await self._layers.drain()
 
     async def _start(self) -> None:
+        if self._ask is not None:
+            await self._start_client(self._ask)
+            return
         await self._listen()
         await self.directory.join()
         if self._serve is not None:
@@ -124,6 +153,39 @@ class Node:
                     progress=self._progress,
                 )
             )
+
+    async def _start_client(self, ask: AskConfig) -> None:
+        config = self.config
+        self._directory = await self._stack.enter_async_context(
+            Directory(
+                self.identity,
+                host=config.host,
+                port=0,
+                bootstrap=config.bootstrap,
+                passive=True,
+                config=self._directory_config,
+                now=self._now,
+                fetch_page=self._fetch_page,
+                trace=self.trace,
+            )
+        )
+        await self._directory.join()
+        self._client = await self._stack.enter_async_context(
+            Client(
+                ask.model,
+                models_dir=ask.models_dir,
+                chain=tuple(PeerId(peer) for peer in ask.chain),
+                precision=ask.precision,
+                device=ask.device,
+                identity=self.identity,
+                network=self._network,
+                directory=self._directory,
+                now=self._now,
+                config=self._client_config,
+                channel_config=self._channel_config,
+                trace=self.trace,
+            )
+        )
 
     async def _listen(self) -> None:
         """TCP and UDP on one port. With port 0 a pair that is free on both is looked for."""

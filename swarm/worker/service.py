@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-import torch
-
 from swarm.config import WorkerConfig
 from swarm.engine import CHUNK_ROWS, Stage
+from swarm.engine.rows import Rows as EngineRows
+from swarm.engine.rows import join_rows
 from swarm.errors import Draining, LocalFault, SessionFault, UsageFault, WrongModel
 from swarm.identity import PeerId
 from swarm.records import ModelRef
@@ -62,7 +62,7 @@ class WorkerService:
         self.draining = False
         self._trace = trace or Trace()
         self._sessions = SessionTable(self.config.max_sessions, self.config.lease_seconds)
-        self._batcher = Batcher(stage, compute, torch.cat, self.config.max_queue_rows)
+        self._batcher = Batcher(stage, compute, join_rows, self.config.max_queue_rows)
         self._steps: dict[bytes, asyncio.Task[Result]] = {}  # by session: the step being computed
         self._emptied = asyncio.Event()
         self._reaper: asyncio.Task[None] | None = None
@@ -195,7 +195,7 @@ class WorkerService:
         failed = task.cancelled() or task.exception() is not None
         slot.finish(None if failed else task.result())
 
-    async def _compute(self, slot: SessionSlot, message: Forward, rows: torch.Tensor) -> Result:
+    async def _compute(self, slot: SessionSlot, message: Forward, rows: EngineRows) -> Result:
         computed = await self._batcher.submit(slot.cache, message.position, rows, rows.shape[0], message.rows)
         if slot.closed:
             raise SessionFault("the session was closed while its step was computed")

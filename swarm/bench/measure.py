@@ -1,0 +1,152 @@
+"""What is measured, each as a function from a swarm to numbers. Seconds are wall-clock, at the client."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from statistics import median
+
+from swarm.bench.swarm import BenchSwarm
+from swarm.client.heads import Heads
+from swarm.client.session import ChainSession
+from swarm.engine import CHUNK_ROWS, Stage
+from swarm.engine.sampler import Sampling
+from swarm.errors import LocalFault
+from swarm.wire.messages import Rows
+from swarm.wire.tensors import Tensor
+
+GREEDY = Sampling()
+PROMPT_ROWS = 2 * CHUNK_ROWS
+WARM_UP = 3  # steps that do not count
+
+
+@dataclass(slots=True)
+class Run:
+    """A session that is being measured: its ids so far and the last row."""
+
+    session: ChainSession
+    heads: Heads
+    ids: list[int]
+    row: Tensor
+
+    async def decode(self, count: int) -> list[float]:
+        """Seconds of each of `count` further tokens."""
+        taken: list[float] = []
+        for _ in range(count):
+            began = time.perf_counter()
+            token, embedded = await self.heads.pick(self.row, GREEDY, self.ids, len(self.ids))
+            self.ids.append(token)
+            self.row = await self.session.step(Rows.DECODE, embedded)
+            taken.append(time.perf_counter() - began)
+        return taken
+
+
+@asynccontextmanager
+async def running(
+    swarm: BenchSwarm, heads: Heads, prompt: Sequence[int], tokens: int
+) -> AsyncIterator[tuple[Run, float]]:
+    """A session with its prompt taken in, and the seconds that took."""
+    async with swarm.session(len(prompt) + tokens) as session:
+        began = time.perf_counter()
+        for start in range(0, len(prompt), CHUNK_ROWS):
+            rows = await session.step(Rows.CHUNK, await heads.embed(prompt[start : start + CHUNK_ROWS]))
+        seconds = time.perf_counter() - began
+        yield Run(session, heads, list(prompt), _last_row(rows)), seconds
+
+
+def _last_row(rows: Tensor) -> Tensor:
+    count, hidden = rows.shape
+    return Tensor(rows.dtype, (1, hidden), rows.data[len(rows.data) // count * (count - 1) :])
+
+
+def prompt_of(rows: int, vocabulary: int, seed: int = 0) -> list[int]:
+    """Ids that no two positions share by design."""
+    return [(7919 * (index + 1) + 104729 * seed) % vocabulary for index in range(rows)]
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Of one session on one chain."""
+
+    decode: float  # tokens a second, from the median token
+    prompt: float  # tokens a second
+
+
+async def compare_chains(swarms: dict[int, BenchSwarm], heads: Heads, rounds: int, tokens: int) -> dict[int, Speed]:
+    """The same session over chains of several lengths, in turns, so that a noisy machine is noisy to all of them.
+
+    Raises LocalFault should two chains give different tokens.
+    """
+    prompt = prompt_of(PROMPT_ROWS, heads.head.vocab)
+    decodes: dict[int, list[float]] = {hops: [] for hops in swarms}
+    prompts: dict[int, list[float]] = {hops: [] for hops in swarms}
+    answers: set[tuple[int, ...]] = set()
+    for _ in range(rounds):
+        for hops, swarm in swarms.items():
+            async with running(swarm, heads, prompt, WARM_UP + tokens) as (run, seconds):
+                await run.decode(WARM_UP)
+                decodes[hops] += await run.decode(tokens)
+                prompts[hops].append(seconds)
+                answers.add(tuple(run.ids))
+    if len(answers) != 1:
+        raise LocalFault("chains of different lengths gave different tokens")
+    return {hops: Speed(1 / median(decodes[hops]), PROMPT_ROWS / min(prompts[hops])) for hops in swarms}
+
+
+async def together(swarm: BenchSwarm, heads: Heads, sessions: int, tokens: int) -> float:
+    """Tokens a second of so many sessions at once, summed."""
+    ready = asyncio.Barrier(sessions)
+    spans: list[tuple[float, float]] = []
+
+    async def one(seed: int) -> None:
+        prompt = prompt_of(16, heads.head.vocab, seed)
+        async with running(swarm, heads, prompt, WARM_UP + tokens) as (run, _):
+            await ready.wait()
+            await run.decode(WARM_UP)
+            began = time.perf_counter()
+            await run.decode(tokens)
+            spans.append((began, time.perf_counter()))
+
+    await asyncio.gather(*(one(seed) for seed in range(sessions)))
+    return sessions * tokens / (max(end for _, end in spans) - min(begin for begin, _ in spans))
+
+
+async def hop_overhead(swarm: BenchSwarm, heads: Heads, stages: Sequence[Stage], steps: int) -> float:
+    """Median seconds that one hop adds: a step through the swarm, less the same layers computed here, over its hops."""
+    prompt = prompt_of(16, heads.head.vocab)
+    row = await heads.embed(prompt[:1])
+    taken: list[float] = []
+    async with running(swarm, heads, prompt, WARM_UP + steps) as (run, _):
+        for _ in range(WARM_UP + steps):
+            began = time.perf_counter()
+            await run.session.step(Rows.DECODE, row)
+            taken.append(time.perf_counter() - began)
+    return (median(taken[WARM_UP:]) - median(_compute_alone(stages, row, steps)[WARM_UP:])) / len(swarm.workers)
+
+
+def _compute_alone(stages: Sequence[Stage], row: Tensor, steps: int) -> list[float]:
+    caches = [stage.open(steps + WARM_UP) for stage in stages]
+    taken: list[float] = []
+    for _ in range(WARM_UP + steps):
+        began = time.perf_counter()
+        tensor = row
+        for stage, cache in zip(stages, caches, strict=True):
+            tensor = stage.tensor(stage.decode([(cache, stage.rows(tensor))])[0])
+        taken.append(time.perf_counter() - began)
+    return taken
+
+
+async def recovery(swarm: BenchSwarm, heads: Heads, context: int) -> float:
+    """Seconds from a worker's death to its replacement being level, with so many rows to replay.
+
+    Every layer of `swarm` has a second replica. The victim is the chain's first hop.
+    """
+    async with running(swarm, heads, prompt_of(context, heads.head.vocab), 4) as (run, _):
+        await run.decode(1)
+        victim = run.session.chain.hops[0].peer_id
+        next(worker for worker in swarm.workers if worker.record.peer_id == victim).kill()
+        await run.decode(1)
+        return run.session.recoveries[0].seconds

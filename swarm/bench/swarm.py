@@ -1,0 +1,127 @@
+"""Worker processes on loopback and sessions over them, as `swarm.bench.run` needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from swarm.bench.worker import shape_model
+from swarm.client.peers import Peers
+from swarm.client.resolver import Resolver
+from swarm.client.session import ChainSession
+from swarm.config import ChannelConfig, ClientConfig
+from swarm.engine import ModelSpec
+from swarm.engine.numerics import numerics_class, precision_named
+from swarm.errors import LocalFault
+from swarm.identity import Identity, PeerId
+from swarm.records import Address, ModelRef, PeerRecord, PeerState, SignedRecord
+from swarm.span import LayerSpan
+from swarm.trace import Trace
+from swarm.transport.tls import TlsNetwork
+
+START_SECONDS = 180.0  # a worker that fills gigabytes with random weights
+LIFETIME_SECONDS = 500.0  # of the records, which nobody renews
+
+
+@dataclass(slots=True)
+class BenchWorker:
+    """A worker process and the record that stands for it."""
+
+    process: asyncio.subprocess.Process
+    record: PeerRecord
+
+    def kill(self) -> None:
+        self.process.kill()
+
+
+class BenchSwarm:
+    """`async with BenchSwarm(...) as swarm: async with swarm.session() as session`. A directory of its own workers."""
+
+    def __init__(
+        self,
+        name: str,
+        spec: ModelSpec,
+        spans: Sequence[LayerSpan],
+        *,
+        precision: str,
+        threads: int,
+        trace: Trace | None = None,
+    ) -> None:
+        self.model = shape_model(name, spec.layer_count)
+        self.workers: list[BenchWorker] = []
+        self._name = name
+        self._spans = tuple(spans)
+        self._precision = precision
+        self._threads = threads
+        self._trace = trace or Trace()
+        self._stack = AsyncExitStack()
+        self._peers: Peers | None = None
+
+    async def __aenter__(self) -> BenchSwarm:
+        async with self._stack:
+            self.workers = list(await asyncio.gather(*(self._start(span) for span in self._spans)))
+            network = TlsNetwork(Identity.generate())
+            peers = Peers(network, ClientConfig(), ChannelConfig(), self._trace)
+            self._peers = await self._stack.enter_async_context(peers)
+            self._stack = self._stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    def session(self, max_rows: int) -> ChainSession:
+        """A session over a chain of these workers, to be entered."""
+        assert self._peers is not None
+        resolver = Resolver(self, self._peers, self.model, now=time.time, trace=self._trace, precision=self._precision)
+        return ChainSession(resolver, self._peers, ClientConfig(), self._trace, None, self._precision, max_rows)
+
+    async def lookup(self, model: ModelRef) -> list[SignedRecord]:
+        """As a directory's; nobody here needs a signature."""
+        return [SignedRecord(worker.record, b"") for worker in self.workers if worker.process.returncode is None]
+
+    async def lookup_all(self) -> list[SignedRecord]:
+        return await self.lookup(self.model)
+
+    async def _start(self, span: LayerSpan) -> BenchWorker:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "swarm.bench.worker", "--shape", self._name, "--layers", str(span)),
+            *("--precision", self._precision, "--threads", str(self._threads)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        self._stack.push_async_callback(_end, process)
+        assert process.stdout is not None
+        async with asyncio.timeout(START_SECONDS):
+            line = (await process.stdout.readline()).decode().split()
+        if len(line) != 3:
+            raise LocalFault(f"a worker for layers {span} did not start")
+        host, port = line[1].rsplit(":", 1)
+        record = PeerRecord(
+            peer_id=PeerId.parse(line[2]),
+            addresses=(Address(host, int(port), 0, 0),),
+            model=self.model,
+            span=span,
+            state=PeerState.SERVING,
+            precision=self._precision,
+            device="cpu",
+            memory_total=0,
+            memory_free=0,
+            numerics=numerics_class(precision_named(self._precision), "cpu"),
+            uplink=None,
+            downlink=None,
+            tokens_per_second=None,
+            cache_tokens_free=0,
+            sequence=1,
+            expires_at=time.time() + LIFETIME_SECONDS,
+        )
+        return BenchWorker(process, record)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+    await process.wait()
