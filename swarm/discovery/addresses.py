@@ -1,0 +1,47 @@
+"""UDP addresses as they travel: packed, v4 or v6, never a name. Also how near an address is and which network it is of. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+
+from swarm.records import normalise_host
+
+V4_BYTES, V6_BYTES = 6, 18  # host and port
+_V4_NETWORK, _V6_NETWORK = 24, 48  # bits that one owner typically holds
+_CACHED_HOSTS = 4096
+
+Endpoint = tuple[str, int]  # normalised numeric host, port
+
+
+def pack_endpoint(endpoint: Endpoint) -> bytes:
+    return ipaddress.ip_address(endpoint[0]).packed + endpoint[1].to_bytes(2, "big")
+
+
+def unpack_endpoint(packed: object) -> Endpoint:
+    """Raises ValueError for anything that is not the unicast address and port of a host."""
+    if type(packed) is not bytes or len(packed) not in (V4_BYTES, V6_BYTES):
+        raise ValueError("no packed address")
+    address = ipaddress.ip_address(packed[:-2])
+    port = int.from_bytes(packed[-2:], "big")
+    if not port or address.is_multicast or address.is_unspecified or packed[:4] == b"\xff\xff\xff\xff":
+        raise ValueError("no address of a host")
+    return normalise_host(str(address)), port
+
+
+@lru_cache(_CACHED_HOSTS)
+def reach(host: str) -> int:
+    """0 for loopback, 1 for addresses of a local network, 2 for global ones.
+
+    A peer may name others at its own reach or wider: a stranger from the internet cannot make us talk to our own network.
+    """
+    address = ipaddress.ip_address(host)
+    return 0 if address.is_loopback else 2 if address.is_global else 1
+
+
+@lru_cache(_CACHED_HOSTS)
+def network_of(host: str) -> bytes:
+    """The /24 or /48 that a host is in: what a flood from one place has in common, however many keys it mints."""
+    address = ipaddress.ip_address(host)
+    bits = _V4_NETWORK if address.version == 4 else _V6_NETWORK
+    return address.packed[: bits // 8]

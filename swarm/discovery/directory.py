@@ -1,0 +1,205 @@
+"""The directory as floors above see it: `join`, `announce`, `withdraw`, `lookup`. Everything else of discovery is behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from random import Random, SystemRandom
+from types import TracebackType
+from typing import Self
+
+from swarm.config import DirectoryConfig
+from swarm.discovery.collect import FetchPage
+from swarm.discovery.endpoint import OpenSocket, open_udp, resolve
+from swarm.discovery.keys import INDEX_KEY, keys_of, keys_of_model
+from swarm.discovery.server import RecordServer
+from swarm.errors import NoSwarm
+from swarm.identity import Identity, PeerId
+from swarm.records import ModelRef, SignedRecord
+from swarm.trace import Trace
+
+MAX_KEYS_AT_ONCE = 8  # read or written in parallel
+JOIN_ATTEMPTS = 3  # before a bootstrap counts as silent
+
+
+class Directory:
+    """One node of the DHT. `async with` it, then `join()`.
+
+    `bootstrap` are (host, port) pairs, names allowed; empty for the first bootstrap. `passive` nodes (clients, hidden peers) are
+    not listed by others and store nothing. `data_port`, if not 0, is the TCP port where `page()` is served; `fetch_page` asks
+    another peer for its. `host` "::" listens on v4 and v6.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        host: str = "::",
+        port: int = 0,
+        bootstrap: Sequence[tuple[str, int]] = (),
+        passive: bool = False,
+        config: DirectoryConfig | None = None,
+        now: Callable[[], float] = time.time,
+        random: Random | None = None,
+        open_socket: OpenSocket = open_udp,
+        fetch_page: FetchPage | None = None,
+        data_port: int = 0,
+        trace: Trace | None = None,
+    ) -> None:
+        self.identity = identity
+        self.config = config or DirectoryConfig()
+        self.trace = trace or Trace()
+        self.host, self.port = host, port
+        self._bootstrap = tuple(bootstrap)
+        self._now, self._random = now, random or SystemRandom()
+        self._open_socket, self._fetch_page = open_socket, fetch_page
+        self._server = RecordServer(
+            identity, self.config, passive=passive, data_port=data_port, now=now, random=self._random, trace=self.trace
+        )
+        self._resolved: dict[tuple[str, int], list[tuple[str, int]]] = {}
+        self._last: SignedRecord | None = None  # announced last
+        self._upkeep_task: asyncio.Task[None] | None = None
+        self._keys_at_once = asyncio.Semaphore(MAX_KEYS_AT_ONCE)
+
+    async def __aenter__(self) -> Self:
+        """Listen. Raises PortInUse, UsageFault."""
+        self.port = await self._server.listen(self._open_socket, self.host, self.port)
+        self._upkeep_task = asyncio.get_running_loop().create_task(self._upkeep())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._server.close()
+        if self._upkeep_task is not None:
+            self._upkeep_task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._upkeep_task
+
+    async def join(self) -> None:
+        """Get to know the swarm through the bootstraps. Raises NoSwarm, which names them."""
+        if not self._bootstrap:
+            return
+        with self.trace.span("directory.join"):
+            for _ in range(JOIN_ATTEMPTS):
+                await self._resolve()
+                found = await self._server.ask_seeds()
+                if found:
+                    await self._server.bootstrap(found)
+                    return
+            raise NoSwarm(self._silence())
+
+    def _silence(self) -> str:
+        named = ", ".join(
+            f"{host} port {port}" + ("" if self._resolved.get((host, port)) else " (no such host)")
+            for host, port in self._bootstrap
+        )
+        return f"no bootstrap answered: {named}. Check the addresses and UDP, or start one with `swarm bootstrap`"
+
+    async def announce(self, signed: SignedRecord) -> int:
+        """Store a record where its span is looked for, and drop this peer's last one where it no longer belongs.
+
+        How many replicas hold it now, by the worst of its keys, the index aside. 0 too if it has expired or is not the newest.
+        """
+        record = signed.record
+        details = {"peer": record.peer_id.short, "span": str(record.span), "sequence": record.sequence}
+        self.trace.started("directory.announce", **details)
+        await self._resolve()
+        if self._server.storage.verifier.check(signed.raw, self._now()) is None:
+            self.trace.failed("directory.announce", error="expired, or older than one announced before", **details)
+            return 0
+        last, self._last = self._last, signed
+        keys = keys_of(record)
+        former = keys_of(last.record) if last is not None and last.record.peer_id == record.peer_id else []
+        left = [key for key in former if key not in keys]
+
+        async def store(key: bytes) -> int:
+            async with self._keys_at_once:
+                return await self._server.publish(key, signed.raw)
+
+        held = dict(zip([*keys, *left], await asyncio.gather(*map(store, [*keys, *left])), strict=True))
+        replicas = min(held[key] for key in keys if key != INDEX_KEY)
+        (self.trace.complete if replicas else self.trace.failed)("directory.announce", replicas=replicas, **details)
+        return replicas
+
+    async def withdraw(self, signed: SignedRecord) -> int:
+        """Announce the DRAINING record of a peer that leaves. It expires no earlier than the one that it replaces."""
+        return await self.announce(signed)
+
+    async def lookup(self, model: ModelRef) -> list[SignedRecord]:
+        """Every live record of a model, one for each peer, in the order of their ids."""
+        records = await self._collect(keys_of_model(model))
+        return [
+            signed
+            for signed in records
+            if signed.record.model.digest == model.digest and signed.record.model.layer_count == model.layer_count
+        ]
+
+    async def lookup_all(self) -> list[SignedRecord]:
+        """Records of everything that is served, read from the index: every model, though not every peer of a large swarm."""
+        return await self._collect([INDEX_KEY])
+
+    async def _collect(self, keys: Iterable[bytes]) -> list[SignedRecord]:
+        began = asyncio.get_running_loop().time()
+        await self._resolve()
+
+        async def read(key: bytes) -> list[SignedRecord]:
+            async with self._keys_at_once:
+                return await self._server.collect(key, self._fetch_page)
+
+        newest: dict[PeerId, SignedRecord] = {}
+        for records in await asyncio.gather(*map(read, keys)):
+            for signed in records:
+                held = newest.get(signed.record.peer_id)
+                if held is None or held.record.sequence < signed.record.sequence:
+                    newest[signed.record.peer_id] = signed
+        now, verifier = self._now(), self._server.storage.verifier
+        believed = [newest[peer] for peer in sorted(newest) if verifier.current(newest[peer], now)]
+        seconds = round(asyncio.get_running_loop().time() - began, 4)
+        self.trace.complete("directory.lookup", records=len(believed), seconds=seconds)
+        return believed
+
+    def page(self, key: bytes, offset: int) -> tuple[list[bytes], bool]:
+        """Records that this node holds under a key, from the offset on, and whether there are more: what `fetch_page` gets."""
+        return self._server.storage.page(key, offset, self._now())
+
+    def observed_host(self) -> str | None:
+        """Our address as most responders see it; None before any answered, or while they disagree."""
+        return self._server.protocol.observed_host()
+
+    @property
+    def contacts(self) -> int:
+        """Nodes known and believed alive."""
+        return self._server.contacts
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What arrived and what was refused, by fixed names."""
+        return self._server.protocol.counters
+
+    async def _resolve(self) -> None:
+        """Names that did not resolve are tried again each time; those that did stay."""
+        missing = [name for name in self._bootstrap if not self._resolved.get(name)]
+        if missing:
+            self._resolved.update(await resolve(missing))
+            self._server.seeds = list(
+                dict.fromkeys(to for name in self._bootstrap for to in self._resolved.get(name, ()))
+            )
+
+    async def _upkeep(self) -> None:
+        """Refresh the table now and then, and at once while nobody is known who answers."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self.config.refresh_seconds
+        while True:
+            await asyncio.sleep(self.config.rejoin_seconds * self._random.uniform(0.75, 1.25))
+            if loop.time() < due and (self.contacts or not (self._server.seeds or self._server.protocol.lost)):
+                continue
+            await self._resolve()
+            await self._server.refresh()
+            due = loop.time() + self.config.refresh_seconds * self._random.uniform(0.75, 1.25)
+
+    def __repr__(self) -> str:
+        return f"Directory({self.identity.peer_id.short}, port {self.port}, {self._server!r})"

@@ -1,0 +1,147 @@
+"""One node of the DHT: the `kademlia` package's `Server`, with its lookups, stores and upkeep replaced. Knows nothing of models.
+
+What the package would answer from one unsigned copy, or read from a pickle, is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import NoReturn
+
+from kademlia.network import Server
+from kademlia.node import Node
+
+from swarm.config import DirectoryConfig
+from swarm.discovery.addresses import Endpoint
+from swarm.discovery.collect import Collector, FetchPage
+from swarm.discovery.crawl import crawl
+from swarm.discovery.endpoint import OpenSocket
+from swarm.discovery.keys import KEY_BYTES, distance
+from swarm.discovery.packets import Method
+from swarm.discovery.protocol import ANYBODY, Answer, RecordProtocol
+from swarm.discovery.store import RecordStore, Verifier
+from swarm.identity import Identity
+from swarm.records import SignedRecord
+from swarm.trace import Trace
+
+MAX_SEEDS = 64  # bootstrap addresses asked at once
+REFRESH_SEEDS = 3  # of them asked in a refresh while others are known too
+REFRESH_KEYS = 2  # random ones looked for in a refresh, beside our own id
+START_FACTOR = 3  # a crawl starts from this many times k contacts: it asks the nearest, the others are in reserve
+HELD = [1]  # the answer to STORE
+
+
+class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
+    """Finds nodes, publishes and collects records. `seeds` are bootstrap addresses, asked when nobody else answers."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        config: DirectoryConfig,
+        *,
+        passive: bool,
+        data_port: int,
+        now: Callable[[], float],
+        random: Random,
+        trace: Trace,
+    ) -> None:
+        store = RecordStore(config, Verifier(), random.randbytes(32))
+        protocol = RecordProtocol(identity, store, config.k, passive, data_port, now, random, trace)
+        super().__init__(config.k, config.alpha, protocol.source_node.id, store)
+        self.config, self.protocol, self.storage, self.random = config, protocol, store, random
+        self.seeds: list[Endpoint] = []
+
+    async def listen(self, open_socket: OpenSocket, host: str, port: int) -> int:
+        """The port that it became. Raises what `open_socket` raises."""
+        socket = await open_socket(self.protocol, host, port)
+        self.protocol.start(socket)
+        return socket.port
+
+    async def close(self) -> None:
+        await self.protocol.stop()
+
+    @property
+    def contacts(self) -> int:
+        """Known nodes that answered when last asked."""
+        return sum(1 for _ in self.protocol.router.contacts()) - len(self.protocol.suspects())
+
+    async def ask_seeds(self, most: int = MAX_SEEDS) -> list[Node]:
+        """Ping bootstrap addresses, and where lost contacts were; who answers, whatever its id is now."""
+        addresses = [*self.seeds[:MAX_SEEDS], *self.protocol.lost]
+        chosen = addresses if len(addresses) <= most else self.random.sample(addresses, most)
+        answers = await asyncio.gather(*(self.protocol.call(to, ANYBODY, Method.PING) for to in dict.fromkeys(chosen)))
+        return [answer.node for answer in answers if answer]
+
+    async def bootstrap(self, start: Iterable[Node]) -> list[Answer]:
+        """Find our own neighbourhood, and be found by it."""
+        return await self._crawl(self.node.id, list(start))
+
+    async def refresh(self) -> None:
+        """Drop what has expired, ask again who did not answer, look around. Finds back after everybody was lost."""
+        self.storage.purge(self.protocol.now())
+        await asyncio.gather(*(self.protocol.call_ping(node) for node in self.protocol.suspects()))
+        found = await self.ask_seeds(REFRESH_SEEDS if self.contacts else MAX_SEEDS)
+        if found or self.contacts:
+            await self.bootstrap([*found, *self._start(self.node.id)])
+        if self.contacts:
+            for _ in range(REFRESH_KEYS):
+                await self._crawl(self.random.randbytes(KEY_BYTES), [])
+
+    def _start(self, key: bytes) -> list[Node]:
+        return self.protocol.closest(key, START_FACTOR * self.ksize)
+
+    async def _crawl(self, key: bytes, start: list[Node]) -> list[Answer]:
+        """Towards a key, records left out; by way of the bootstraps if nobody known answers."""
+
+        async def attempt(nodes: list[Node]) -> list[Answer]:
+            seconds = self.config.lookup_seconds / 2
+            return await crawl(self.protocol, key, nodes, alpha=self.alpha, seconds=seconds, wanted=False)
+
+        known = start or self._start(key)
+        return (await attempt(known) if known else []) or await attempt(await self.ask_seeds())
+
+    async def collect(self, key: bytes, fetch_page: FetchPage | None) -> list[SignedRecord]:
+        """Every record under a key that replicas, or we ourselves, hold and that holds good now."""
+        collector = Collector(self.protocol, key, fetch_page, self.config.max_records_per_key)
+        ends = asyncio.get_running_loop().time() + self.config.lookup_seconds
+        start = self._start(key)
+        if start:
+            await collector.collect(start, alpha=self.alpha, seconds=self.config.lookup_seconds / 2)
+        if not collector.claims:
+            start = await self.ask_seeds()
+            left = max(0.0, ends - asyncio.get_running_loop().time())
+            await collector.collect(start, alpha=self.alpha, seconds=left)
+        return collector.merge.believed()
+
+    async def publish(self, key: bytes, raw: bytes) -> int:
+        """Store a record at the k nodes nearest to a key; how many hold it, ourselves included where we are one of them.
+
+        Refusals and losses fall through to the next nearest, up to 2k.
+        """
+        answers = await self._crawl(key, [])
+        held_here = self.storage.put(key, raw, self.protocol.now())
+        own = distance(self.node.id, key)
+        nearer = sum(distance(answer.node.id, key) < own for answer in answers)
+        held = int(held_here and nearer < self.ksize and not self.protocol.passive)
+        left = answers[: 2 * self.ksize]
+        while left and held < self.ksize:
+            batch, left = left[: self.ksize - held], left[self.ksize - held :]
+            stored = await asyncio.gather(
+                *(
+                    self.protocol.call((one.node.ip, one.node.port), one.node.id, Method.STORE, key, raw)
+                    for one in batch
+                )
+            )
+            held += sum(answer is not None and answer.body == HELD for answer in stored)
+        return held
+
+    def __repr__(self) -> str:
+        return f"RecordServer({self.contacts} contacts, {self.storage!r})"
+
+    @classmethod
+    def _refused(cls, *_: object, **__: object) -> NoReturn:
+        raise TypeError("the package's own values and state are not used: publish() and collect() signed records")
+
+    get = set = set_digest = save_state = load_state = save_state_regularly = refresh_table = _refused
