@@ -1,0 +1,141 @@
+"""Keys and values of sessions: reserved when a session opens, allocated in pages as it grows, within one byte budget.
+
+What does not fit is refused before it starts. Knows nothing of what is attended to or by whom.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from swarm.errors import LocalFault, Overloaded, UsageFault
+from swarm.span import LayerSpan
+
+PAGE_ROWS = 64
+
+
+def pages_of(rows: int) -> int:
+    """Rows rounded up to whole pages."""
+    return -(-rows // PAGE_ROWS) * PAGE_ROWS
+
+
+class CachePool:
+    """The byte budget that the sessions of one stage share."""
+
+    def __init__(
+        self,
+        span: LayerSpan,
+        kv_heads: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        budget: int,
+        max_positions: int,
+    ) -> None:
+        self.span = span
+        self.kv_heads = kv_heads
+        self.head_dim = head_dim
+        self.dtype = dtype
+        self.device = device
+        self.budget = budget  # bytes
+        self.max_positions = max_positions  # rows that one session may have
+        self.reserved = 0  # bytes
+        self.sessions = 0
+
+    def __repr__(self) -> str:
+        return f"<CachePool of layers {self.span}: {self.sessions} sessions, {self.reserved} of {self.budget} bytes>"
+
+    @property
+    def layer_row_bytes(self) -> int:
+        """What one row takes in one layer."""
+        return 2 * self.kv_heads * self.head_dim * self.dtype.itemsize
+
+    @property
+    def tokens_free(self) -> int:
+        """Rows through all layers of the span that may still be reserved."""
+        return (self.budget - self.reserved) // (self.layer_row_bytes * len(self.span)) // PAGE_ROWS * PAGE_ROWS
+
+    def open(self, max_rows: int, span: LayerSpan | None = None) -> SessionCache:
+        """Reserve room for a session. Raises Overloaded with numbers, UsageFault for what can never be had."""
+        span = self.span if span is None else span
+        if not self.span.covers(span):
+            raise UsageFault(f"a session over layers {span} was asked of a worker that holds layers {self.span}")
+        if not 1 <= max_rows <= self.max_positions:
+            raise UsageFault(f"a session of {max_rows} tokens: the model's context takes 1 to {self.max_positions}")
+        needed = pages_of(max_rows) * self.layer_row_bytes * len(span)
+        if needed > self.budget - self.reserved:
+            raise Overloaded(
+                f"a cache of {max_rows} tokens over layers {span} takes {needed} bytes; of the {self.budget} that the "
+                f"cache may use, {self.budget - self.reserved} are free ({self.tokens_free} tokens, "
+                f"{self.sessions} sessions are open)"
+            )
+        self.reserved += needed
+        self.sessions += 1
+        return SessionCache(self, span, max_rows, needed)
+
+    def release(self, reserved: int) -> None:
+        self.reserved -= reserved
+        self.sessions -= 1
+
+
+class SessionCache:
+    """One session's keys and values, layer by layer, and how many rows of them are valid."""
+
+    def __init__(self, pool: CachePool, span: LayerSpan, max_rows: int, reserved: int) -> None:
+        self.span = span
+        self.max_rows = max_rows
+        self.position = 0  # rows that are valid; the next row's position
+        self._pool = pool
+        self._reserved = reserved  # bytes
+        self._capacity = 0  # rows allocated
+        self._layers: list[Tensor] = []  # for each layer [2, 1, kv_heads, capacity, head_dim]: keys, then values
+        self._open = True
+
+    def __repr__(self) -> str:
+        state = "" if self._open else ", closed"
+        return f"<SessionCache of layers {self.span}: {self.position} of {self.max_rows} rows{state}>"
+
+    def check_room(self, rows: int) -> None:
+        """Raises UsageFault when that many rows are more than were reserved, LocalFault when closed."""
+        if not self._open:
+            raise LocalFault(f"{self!r} was used after it was closed")
+        if rows > self.max_rows:
+            raise UsageFault(f"the session was opened for {self.max_rows} tokens; {rows} do not fit")
+
+    def grow(self, rows: int) -> None:
+        """Make room for rows up to that position. Capacity doubles, so growing copies each row about once."""
+        self.check_room(rows)
+        if rows <= self._capacity:
+            return
+        capacity = min(pages_of(max(rows, 2 * self._capacity)), pages_of(self.max_rows))
+        if not self._capacity:
+            self._layers = [self._allocate(capacity) for _ in self.span]
+        else:
+            for index, old in enumerate(
+                self._layers
+            ):  # one at a time: old and new stand side by side for one layer only
+                new = self._allocate(capacity)
+                new[:, :, :, : self.position] = old[:, :, :, : self.position]
+                self._layers[index] = new
+        self._capacity = capacity
+
+    def _allocate(self, capacity: int) -> Tensor:
+        pool = self._pool
+        return torch.empty(2, 1, pool.kv_heads, capacity, pool.head_dim, dtype=pool.dtype, device=pool.device)
+
+    def layer(self, layer: int) -> Tensor:
+        """The buffer of one layer, [2, 1, kv_heads, capacity, head_dim]; what lies beyond `position` is arbitrary."""
+        return self._layers[layer - self.span.start]
+
+    def rollback(self, position: int) -> None:
+        """Forget the rows from that position on."""
+        if not 0 <= position <= self.position:
+            raise LocalFault(f"{self!r} cannot be rolled back to {position}")
+        self.position = position
+
+    def close(self) -> None:
+        """Give the memory and the reservation back. Closing twice does nothing."""
+        if self._open:
+            self._open = False
+            self._layers = []
+            self._pool.release(self._reserved)

@@ -1,0 +1,132 @@
+"""The client's part of a model: ids to rows before the first layer, rows to logits after the last.
+
+Knows nothing of sampling or of text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from swarm.engine import exchange
+from swarm.engine.linear import Linear
+from swarm.engine.loading import RandomSource, Source, VerifiedSource
+from swarm.engine.manifest import Manifest, Progress, read_manifest
+from swarm.engine.numerics import Precision, numerics_class, precision_named, settle_threads
+from swarm.engine.spec import ModelSpec, read_spec
+from swarm.engine.stage import usable_device
+from swarm.engine.weights import Checkpoint
+from swarm.errors import UsageFault
+from swarm.wire import tensors as wire
+
+
+class Head:
+    """Embedding, final norm and language-model head."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        embedding: Tensor,
+        norm: Tensor,
+        linear: Linear,
+        precision: Precision,
+        device: torch.device,
+        manifest: Manifest | None,
+    ) -> None:
+        self.spec = spec
+        self.vocab = spec.vocab
+        self.precision = precision.name
+        self.device = device
+        self.manifest = manifest  # None where the weights are random
+        self.numerics = numerics_class(precision, device)
+        self._embedding = (
+            embedding  # [vocab, hidden], in the checkpoint's dtype; on CPU, where it is mapped from the file
+        )
+        self._norm = norm  # [hidden]
+        self._linear = linear  # hidden -> vocab
+        self._exactly = precision
+
+    def __repr__(self) -> str:
+        return f"<Head of {self.spec.architecture}, vocabulary {self.spec.vocab}: {self.numerics}>"
+
+    @classmethod
+    def load(
+        cls, directory: Path, precision: str = "bf16", device: str = "cpu", progress: Progress | None = None
+    ) -> Head:
+        """Raises ModelFault naming file and tensor, UsageFault naming the precision or device."""
+        directory, exactly = Path(directory), precision_named(precision)
+        spec = read_spec(directory)
+        checkpoint, manifest = Checkpoint.open(directory), read_manifest(directory)
+        total = sum(len(checkpoint.view(name)) for name in spec.head_tensors())
+        return cls._build(spec, exactly, device, VerifiedSource(checkpoint, manifest, total, progress), manifest)
+
+    @classmethod
+    def random(cls, spec: ModelSpec, precision: str = "bf16", device: str = "cpu", seed: int = 0) -> Head:
+        """Random weights of a given shape: for measurements."""
+        return cls._build(spec, precision_named(precision), device, RandomSource(seed), None)
+
+    @classmethod
+    def _build(
+        cls, spec: ModelSpec, precision: Precision, device: str, source: Source, manifest: Manifest | None
+    ) -> Head:
+        place = usable_device(device)
+        settle_threads()
+        shapes, family = spec.head_tensors(), spec.family
+        with torch.inference_mode():
+            name = f"{family.embedding}.weight"
+            # Left in the file: an answer touches a few rows of it, and processes share the pages
+            embedding = source.tensor(name, shapes[name])
+            name = f"{family.final_norm}.weight"
+            norm = source.tensor(name, shapes[name]).to(device=place, dtype=precision.dtype, copy=True)
+            name = f"{family.head}.weight"
+            weight = embedding if spec.tied else source.tensor(name, shapes[name])
+            weight = weight.to(device=place, dtype=precision.dtype, copy=True)
+            linear = Linear(weight, None, precision)
+        return cls(spec, embedding, norm, linear, precision, place, manifest)
+
+    @property
+    def logits_bytes(self) -> int:
+        """Memory read for one tile of logits."""
+        return self._linear.bytes
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory held by weights; the embedding is in the page cache."""
+        return self._linear.bytes + self._norm.nbytes
+
+    @torch.inference_mode()
+    def embed(self, ids: Sequence[int]) -> Tensor:
+        """[rows, hidden]. Raises UsageFault naming an id outside the vocabulary."""
+        if not ids:
+            raise UsageFault("no tokens were given: a prompt has at least one")
+        for id_ in (min(ids), max(ids)):
+            if not 0 <= id_ < self.spec.vocab:
+                raise UsageFault(f"token id {id_} is outside the vocabulary of {self.spec.vocab}")
+        rows = self._embedding.index_select(0, torch.tensor(ids))
+        return rows.to(device=self.device, dtype=self._exactly.dtype)
+
+    @torch.inference_mode()
+    def logits(self, rows: Tensor) -> Tensor:
+        """[rows, hidden] -> fp32 [rows, vocab] on CPU; a row's bits do not depend on its neighbours."""
+        if rows.dim() != 2 or rows.shape[1] != self.spec.hidden or rows.dtype != self._exactly.dtype:
+            raise UsageFault(
+                f"rows of {rows.dtype} {list(rows.shape)}; this head takes {self.precision} [rows, {self.spec.hidden}]"
+            )
+        tile, parts = self._exactly.tile, []
+        for part in torch.split(rows, tile):
+            padded = functional.pad(part, (0, 0, 0, tile - part.shape[0]))
+            h = functional.rms_norm(padded, (self.spec.hidden,), self._norm, self.spec.norm_eps)
+            parts.append(self._linear.decode(h)[: part.shape[0]].float().cpu())
+        return torch.cat(parts)
+
+    def rows(self, tensor: wire.Tensor) -> Tensor:
+        """Rows as they came over the wire. Raises UsageFault naming dtypes and shapes."""
+        return exchange.from_wire(tensor, self.spec.hidden, self._exactly, self.device)
+
+    def tensor(self, rows: Tensor) -> wire.Tensor:
+        """Rows as they go over the wire."""
+        return exchange.to_wire(rows, self._exactly)

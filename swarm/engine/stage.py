@@ -1,0 +1,175 @@
+"""A span of layers ready to compute: what a worker serves. Its methods run on one compute thread.
+
+Knows nothing of sessions' owners, of queues or of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from swarm.engine import exchange
+from swarm.engine.cache import CachePool, SessionCache
+from swarm.engine.loading import RandomSource, Source, VerifiedSource, build_layer
+from swarm.engine.manifest import Manifest, Progress, read_manifest
+from swarm.engine.model import Decoder
+from swarm.engine.numerics import Precision, numerics_class, precision_named, settle_threads
+from swarm.engine.plan import row_bytes
+from swarm.engine.spec import CONFIG_FILE, ModelSpec, read_spec
+from swarm.engine.weights import Checkpoint
+from swarm.errors import LocalFault, UsageFault
+from swarm.span import LayerSpan
+from swarm.wire import tensors as wire
+
+CHUNK_ROWS = 128  # the grid of absolute positions on which chunk boundaries lie
+DEFAULT_CACHE_ROWS = 16384  # through all layers of the span, where no budget is given
+
+
+class Stage:
+    """`chunk` computes a prompt's rows together, `decode` rows that each stand for themselves."""
+
+    def __init__(self, decoder: Decoder, pool: CachePool, device: torch.device, manifest: Manifest | None) -> None:
+        self.decoder = decoder
+        self.pool = pool
+        self.device = device
+        self.manifest = manifest  # None where the weights are random
+        self.spec = decoder.spec
+        self.span = decoder.span
+        self.hidden = decoder.spec.hidden
+        self.precision = decoder.precision.name
+        self.dtype = decoder.precision.dtype
+        self.numerics = numerics_class(decoder.precision, device)
+        self.weight_bytes = sum(layer.bytes for layer in decoder.layers)
+
+    def __repr__(self) -> str:
+        return f"<Stage of {self.spec.architecture} layers {self.span}: {self.numerics}>"
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path,
+        span: LayerSpan | None = None,
+        precision: str = "bf16",
+        device: str = "cpu",
+        cache_bytes: int | None = None,
+        progress: Progress | None = None,
+    ) -> Stage:
+        """Read a span's tensors (None: all layers) and no others, each checked against the manifest. Raises ModelFault, UsageFault."""
+        directory, exactly = Path(directory), precision_named(precision)
+        spec = read_spec(directory)
+        span = spec.check_span(span or spec.span, str(directory / CONFIG_FILE))
+        checkpoint, manifest = Checkpoint.open(directory), read_manifest(directory)
+        names = [name for layer in span for name in spec.layer_tensors(layer)]
+        total = sum(len(checkpoint.view(name)) for name in names)
+        source = VerifiedSource(checkpoint, manifest, total, progress)
+        return cls._build(spec, span, exactly, device, cache_bytes, source, manifest)
+
+    @classmethod
+    def random(
+        cls,
+        spec: ModelSpec,
+        span: LayerSpan,
+        precision: str = "bf16",
+        device: str = "cpu",
+        cache_bytes: int | None = None,
+        seed: int = 0,
+    ) -> Stage:
+        """Random weights of a given shape: for measurements."""
+        return cls._build(spec, span, precision_named(precision), device, cache_bytes, RandomSource(seed), None)
+
+    @classmethod
+    def _build(
+        cls,
+        spec: ModelSpec,
+        span: LayerSpan,
+        precision: Precision,
+        device: str,
+        cache_bytes: int | None,
+        source: Source,
+        manifest: Manifest | None,
+    ) -> Stage:
+        place = usable_device(device)
+        settle_threads()
+        if cache_bytes is None:
+            cache_bytes = DEFAULT_CACHE_ROWS * len(span) * row_bytes(spec, precision.name)
+        with torch.inference_mode():
+            layers = [build_layer(spec, layer, source, precision, place) for layer in span]
+            decoder = Decoder(spec, span, layers, precision)
+        pool = CachePool(span, spec.kv_heads, spec.head_dim, precision.dtype, place, cache_bytes, spec.max_positions)
+        return cls(decoder, pool, place, manifest)
+
+    def open(self, max_rows: int, span: LayerSpan | None = None) -> SessionCache:
+        """A session's cache, over all layers or some. Raises Overloaded with numbers, UsageFault."""
+        return self.pool.open(max_rows, span)
+
+    @torch.inference_mode()
+    def chunk(self, cache: SessionCache, rows: Tensor) -> Tensor:
+        """Rows at the cache's position onwards, computed together, [rows, hidden] -> [rows, hidden]."""
+        self._check(cache, rows)
+        if rows.shape[0] > CHUNK_ROWS:
+            raise UsageFault(f"a chunk of {rows.shape[0]} rows: at most {CHUNK_ROWS} are computed together")
+        return self.decoder.chunk(cache, rows)
+
+    @torch.inference_mode()
+    def decode(self, work: Sequence[tuple[SessionCache, Tensor]]) -> list[Tensor]:
+        """For each session, rows at its cache's position onwards, each for itself: [rows, hidden] -> [rows, hidden].
+
+        A row's bits are the same alone, among other sessions' rows, and in a replay of many rows at once.
+        """
+        if len({id(cache) for cache, _ in work}) != len(work):
+            raise LocalFault("a session stands twice in one batch")
+        for cache, rows in work:
+            self._check(cache, rows)
+        for cache, rows in work:
+            cache.grow(cache.position + rows.shape[0])
+        spans = {cache.span for cache, _ in work}
+        if len(spans) == 1:
+            return self._decode(work)
+        done: dict[int, Tensor] = {}
+        for span in spans:
+            chosen = [index for index, (cache, _) in enumerate(work) if cache.span == span]
+            done.update(zip(chosen, self._decode([work[index] for index in chosen]), strict=True))
+        return [done[index] for index in range(len(work))]
+
+    def _decode(self, work: Sequence[tuple[SessionCache, Tensor]]) -> list[Tensor]:
+        caches = [cache for cache, rows in work for _ in range(rows.shape[0])]
+        positions = [cache.position + row for cache, rows in work for row in range(rows.shape[0])]
+        sizes = [rows.shape[0] for _, rows in work]
+        x = work[0][1] if len(work) == 1 else torch.cat([rows for _, rows in work])
+        tile = self.decoder.precision.tile
+        # Tile after tile through all layers, so that every kernel runs at one shape, elementwise ones too
+        parts = [
+            self.decoder.decode(caches[start : start + tile], positions[start : start + tile], part)
+            for start, part in zip(range(0, len(caches), tile), torch.split(x, tile), strict=True)
+        ]
+        for (cache, _), size in zip(work, sizes, strict=True):
+            cache.position += size
+        return list(torch.split(parts[0] if len(parts) == 1 else torch.cat(parts), sizes))
+
+    def rows(self, tensor: wire.Tensor) -> Tensor:
+        """Rows as they came over the wire. Raises UsageFault naming dtypes and shapes."""
+        return exchange.from_wire(tensor, self.hidden, self.decoder.precision, self.device)
+
+    def tensor(self, rows: Tensor) -> wire.Tensor:
+        """Rows as they go over the wire."""
+        return exchange.to_wire(rows, self.decoder.precision)
+
+    def _check(self, cache: SessionCache, rows: Tensor) -> None:
+        if rows.dim() != 2 or rows.shape[0] < 1 or rows.shape[1] != self.hidden:
+            raise UsageFault(f"rows of shape {list(rows.shape)}; this model takes [rows, {self.hidden}]")
+        if rows.dtype != self.dtype:
+            raise UsageFault(f"rows of {rows.dtype}; this stage computes in {self.precision}")
+        cache.check_room(cache.position + rows.shape[0])
+
+
+def usable_device(device: str) -> torch.device:
+    """The torch device of that name. Raises UsageFault where it is not there."""
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageFault(f"--device {device}: cannot be used here: {str(error).splitlines()[0]}") from error
+    return place
