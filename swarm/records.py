@@ -15,7 +15,7 @@ from typing import Any
 import msgpack
 
 from swarm.identity import SIGNATURE_BYTES, Identity, PeerId
-from swarm.span import LayerSpan
+from swarm.span import MAX_LAYERS, LayerSpan
 
 RECORD_VERSION = 1
 MAX_RECORD_BYTES = 900  # signature and body; fits a datagram with room for the reply's own signature
@@ -65,7 +65,8 @@ class Address:
     def of(cls, host: str, data: int, directory: int | None = None, probe: int | None = None) -> Address:
         """`--port P`: TCP data and UDP directory on P, the UDP probe on P + 1 unless given. ValueError if no numeric IP."""
         directory = data if directory is None else directory
-        return cls(normalise_host(host), data, directory, data + 1 if probe is None else probe)
+        beside = data + 1 if data else 0
+        return cls(normalise_host(host), data, directory, beside if probe is None else probe)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.data}" if ":" in self.host else f"{self.host}:{self.data}"
@@ -128,9 +129,10 @@ class PeerRecord:
         return packed
 
     def sign(self, identity: Identity) -> SignedRecord:
-        """Raises ValueError when the record is another peer's, or its bytes exceed MAX_RECORD_BYTES."""
+        """Raises ValueError when the record is another peer's, its bytes exceed MAX_RECORD_BYTES, or nobody would take it."""
         if identity.peer_id != self.peer_id:
             raise ValueError("a record is signed by the peer that it describes")
+        _check(RECORD_VERSION, self)
         body = self.body()
         raw = identity.sign(_DOMAIN + body) + body
         if len(raw) > MAX_RECORD_BYTES:
@@ -170,7 +172,9 @@ def _unpack_host(packed: bytes) -> str:
 
 def _decode(body: bytes) -> PeerRecord:
     try:
-        fields = msgpack.unpackb(body, max_str_len=MAX_TEXT_BYTES, max_bin_len=DIGEST_BYTES, max_array_len=32, max_map_len=0)
+        fields = msgpack.unpackb(
+            body, max_str_len=MAX_TEXT_BYTES, max_bin_len=DIGEST_BYTES, max_array_len=32, max_map_len=0
+        )
         (version, peer, addresses, (name, digest, layers), (start, stop), state, *rest) = fields
         record = PeerRecord(
             PeerId(peer),
@@ -204,12 +208,14 @@ def _check(version: object, record: PeerRecord) -> None:
         version == RECORD_VERSION
         and 1 <= len(record.addresses) <= MAX_ADDRESSES
         and all(whole(port, 65535) for a in record.addresses for port in (a.data, a.directory, a.probe))
-        and all(type(text) is str and len(text.encode()) <= MAX_TEXT_BYTES for text in texts)
+        # Texts reach terminals and logs, where control characters would be obeyed.
+        and all(type(text) is str and text.isprintable() and len(text.encode()) <= MAX_TEXT_BYTES for text in texts)
         and 0 < len(record.model.name.encode()) <= MAX_NAME_BYTES
         and type(record.model.digest) is bytes
         and len(record.model.digest) == DIGEST_BYTES
         and whole(record.model.layer_count, 1 << 16)
-        and record.span.stop <= record.model.layer_count
+        and whole(record.span.start, MAX_LAYERS)
+        and whole(record.span.stop, record.model.layer_count)
         and whole(record.memory_total, 1 << 60)
         and whole(record.memory_free, 1 << 60)
         and whole(record.cache_tokens_free, 1 << 60)

@@ -1,0 +1,54 @@
+"""Where a new worker's layers go."""
+
+from __future__ import annotations
+
+import pytest
+from support.records import MODEL, NOW, make_record
+
+from swarm.errors import UsageFault
+from swarm.records import PeerRecord, PeerState
+from swarm.routing.finder import coverage
+from swarm.routing.placement import choose_span
+
+
+def choose(records: list[PeerRecord], capacity: int) -> str:
+    return str(choose_span(records, MODEL.layer_count, capacity, NOW))
+
+
+def test_all_layers_if_they_fit() -> None:
+    assert choose([make_record(1, "0-9")], 10) == "0-9"
+    assert choose([], 99) == "0-9"
+
+
+def test_holes_are_filled_first() -> None:
+    assert choose([], 4) == "0-3"
+    assert choose([make_record(1, "0-3")], 4) == "4-7"
+    assert choose([make_record(1, "0-3"), make_record(2, "4-7")], 4) == "6-9"
+    assert choose([make_record(1, "0-4"), make_record(2, "6-9")], 1) == "5"
+
+
+def test_then_the_thinnest_part() -> None:
+    records = [make_record(1, "0-9"), make_record(2, "0-5"), make_record(3, "8-9")]
+    assert choose(records, 2) == "6-7"
+    assert choose(records, 4) == "4-7"
+
+
+def test_those_who_leave_do_not_count() -> None:
+    gone = [make_record(1, "0-4", state=PeerState.DRAINING), make_record(2, "0-4", expires_at=NOW - 1)]
+    assert choose([*gone, make_record(3, "5-9")], 5) == "0-4"
+
+
+def test_nothing_fits() -> None:
+    with pytest.raises(UsageFault, match="--max-memory"):
+        choose([], 0)
+
+
+def test_arrivals_one_after_another_leave_no_hole_and_spread_evenly() -> None:
+    records: list[PeerRecord] = []
+    for number, capacity in enumerate([3, 4, 2, 5, 3, 1, 4, 3, 2, 3]):
+        records.append(make_record(number, choose(records, capacity)))
+        if number == 3:
+            assert min(coverage(records, 10)) == 1
+    replicas = coverage(records, 10)
+    assert sum(replicas) == 30
+    assert min(replicas) >= 2

@@ -1,0 +1,229 @@
+"""The floors of docs/DESIGN.md, held by reading every import: a package imports lower floors only.
+
+An import inside a function counts as much as one at the top; imports for type checkers alone (`if TYPE_CHECKING`) are
+let be within a floor, as they never run.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FLOORS = (
+    ("errors", "span", "identity", "records", "config", "trace"),
+    ("wire", "routing"),
+    ("engine",),
+    ("transport", "discovery"),
+    ("worker", "client"),
+    ("gateway",),
+    ("node",),
+    ("cli", "demo", "bench", "__main__"),
+)
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+TOP = len(FLOORS) - 1
+OUTSIDE = ("bootstrap", "chaos")  # beside swarm/, above everything in it
+
+DISPATCHED = {("cli", "demo"), ("cli", "bench"), ("__main__", "cli")}  # a command line has to start what it offers
+PURE = ("asyncio", "time", "datetime", "random", "secrets", "socket", "ssl", "select", "subprocess", "os")
+SOCKETS = ("socket", "ssl", "asyncio_dgram", "kademlia", "rpcudp", "http", "urllib")
+WITH_SOCKETS = ("transport", "discovery", "gateway", "node", "cli", "demo", "bench")
+NEVER = ("transformers", "pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
+RUNS_DATA = ("eval", "exec", "compile", "__import__")
+LOADS_CODE = ("torch.load", "torch.jit.load", "torch.hub.load", "numpy.load", "np.load", "yaml.load")
+LIGHT = ("swarm", "swarm.cli", "swarm.wire", "swarm.routing", "swarm.errors", "swarm.records", "swarm.config")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, where it stands, and whether only type checkers see it."""
+
+    file: Path
+    line: int
+    module: str
+    typing_only: bool
+
+    def __str__(self) -> str:
+        return f"{self.file.relative_to(ROOT)}:{self.line} imports {self.module}"
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted(path for path in (ROOT / folder).rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def package_of(file: Path) -> str:
+    """The floor's entry that a file of swarm/ belongs to; "" for swarm/__init__.py."""
+    first = file.relative_to(ROOT / "swarm").parts[0].removesuffix(".py")
+    return "" if first == "__init__" else first
+
+
+def imports_of(file: Path) -> Iterator[Import]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    hidden = {id(inner) for node in ast.walk(tree) if _for_typing(node) for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(file, node)
+            # `from swarm import errors` imports swarm.errors; of other packages the base is enough.
+            names = [f"{base}.{alias.name}" for alias in node.names] if base == "swarm" else [base]
+        elif isinstance(node, ast.Call) and _dotted(node.func).endswith("import_module"):
+            first = node.args[0] if node.args else None
+            names = [first.value] if isinstance(first, ast.Constant) and isinstance(first.value, str) else []
+        for name in names:
+            yield Import(file, node.lineno, name, id(node) in hidden)
+
+
+def _for_typing(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and _dotted(node.test).endswith("TYPE_CHECKING")
+
+
+def _absolute(file: Path, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = file.relative_to(ROOT).with_suffix("").parts[: -node.level]
+    return ".".join([*parts, *([node.module] if node.module else [])])
+
+
+def _dotted(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def breach(importer: str, found: Import) -> str | None:
+    """Why a package of swarm/ may not import this; None if it may."""
+    parts = found.module.split(".")
+    top = parts[0]
+    if top in OUTSIDE:
+        return "nothing in swarm/ knows what stands beside it"
+    if top in NEVER:
+        return f"{top} is never imported by swarm"
+    floor = FLOOR.get(importer, TOP)
+    if top == "torch" and floor < 2:
+        return "torch lives on floor 2 and above"
+    if floor == 1 and top in PURE:
+        return "floor 1 is pure"
+    if top in SOCKETS and importer not in WITH_SOCKETS:
+        return "sockets are for transport, discovery and what is above"
+    if top != "swarm" or len(parts) == 1:
+        return None
+    return _breach_within(importer, parts[1], found.typing_only)
+
+
+def _breach_within(importer: str, imported: str, typing_only: bool) -> str | None:
+    if imported not in FLOOR or importer == imported:
+        return None  # a name of swarm/__init__.py, or the package's own
+    if importer == "":
+        return None if typing_only else "importing swarm loads nothing else"
+    if FLOOR[imported] == FLOOR[importer] == 0 or (importer, imported) in DISPATCHED:
+        return None
+    if FLOOR[imported] == FLOOR[importer]:
+        return "packages on one floor do not import each other"
+    return f"floor {FLOOR[imported]} is above floor {FLOOR[importer]}" if FLOOR[imported] > FLOOR[importer] else None
+
+
+@pytest.mark.parametrize("file", sources("swarm"), ids=lambda file: str(file.relative_to(ROOT)))
+def test_imports_go_down_only(file: Path) -> None:
+    breaches = [f"{found}: {why}" for found in imports_of(file) if (why := breach(package_of(file), found))]
+    assert not breaches, "\n".join(breaches)
+
+
+def test_every_package_has_a_floor() -> None:
+    assert {package_of(file) for file in sources("swarm")} - {""} <= set(FLOOR)
+
+
+def test_floor_0_has_no_circles() -> None:
+    needs = {
+        name: {
+            found.module.split(".")[1]
+            for found in imports_of(ROOT / "swarm" / f"{name}.py")
+            if found.module.startswith("swarm.") and not found.typing_only
+        }
+        for name in FLOORS[0]
+    }
+    while needs:
+        free = [name for name, below in needs.items() if not below & needs.keys()]
+        assert free, f"these import each other: {sorted(needs)}"
+        for name in free:
+            del needs[name]
+
+
+@pytest.mark.parametrize("folder", ["swarm", *OUTSIDE])
+def test_data_is_never_run_as_code(folder: str) -> None:
+    found = []
+    for file in sources(folder):
+        found += [str(entry) for entry in imports_of(file) if entry.module.split(".")[0] in NEVER]
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and (_dotted(node.func) in (*RUNS_DATA, *LOADS_CODE)):
+                found.append(f"{file.relative_to(ROOT)}:{node.lineno} calls {_dotted(node.func)}")
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_torch_is_loaded_only_when_it_is_needed(module: str) -> None:
+    folder = ROOT.joinpath(*module.split("."))
+    if not (folder / "__init__.py").exists() and not folder.with_suffix(".py").exists():
+        pytest.skip(f"{module} does not exist yet")
+    program = f"import sys, {module}; print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+class TestTheRulesThemselves:
+    """A rule that nothing breaks might as well check nothing."""
+
+    @pytest.mark.parametrize(
+        ("importer", "module"),
+        [
+            ("records", "swarm.wire.frames"),
+            ("wire", "swarm.routing.chain"),
+            ("wire", "asyncio"),
+            ("routing", "torch.nn"),
+            ("span", "torch"),
+            ("engine", "swarm.transport.tls"),
+            ("engine", "socket"),
+            ("client", "swarm.worker"),
+            ("client", "swarm.demo"),
+            ("gateway", "swarm.node"),
+            ("bench", "swarm.cli"),
+            ("node", "chaos.faults"),
+            ("cli", "bootstrap"),
+            ("engine", "transformers"),
+            ("engine", "pickle"),
+            ("", "swarm.client"),
+        ],
+    )
+    def test_it_is_forbidden(self, importer: str, module: str) -> None:
+        assert breach(importer, Import(ROOT, 1, module, False))
+
+    @pytest.mark.parametrize(
+        ("importer", "module"),
+        [("records", "swarm.span"), ("client", "swarm.routing.finder"), ("cli", "swarm.bench"), ("engine", "torch")],
+    )
+    def test_it_is_allowed(self, importer: str, module: str) -> None:
+        assert breach(importer, Import(ROOT, 1, module, False)) is None
+
+    def test_every_form_of_import_is_seen(self, tmp_path: Path) -> None:
+        file = tmp_path / "imagined.py"
+        file.write_text(
+            "import a.b\nfrom c import d\nfrom swarm import node\ndef late():\n    import g\n"
+            "if TYPE_CHECKING:\n    import h\nimportlib.import_module('i.j')\n"
+        )
+        found = {found.module: found.typing_only for found in imports_of(file)}
+        assert found == {"a.b": False, "c": False, "swarm.node": False, "g": False, "h": True, "i.j": False}
+
+    def test_relative_imports_are_followed(self) -> None:
+        file = ROOT / "swarm" / "worker" / "imagined.py"
+        nodes = ast.parse("from . import a\nfrom .b import c\nfrom ..client import d").body
+        found = [_absolute(file, node) for node in nodes if isinstance(node, ast.ImportFrom)]
+        assert found == ["swarm.worker", "swarm.worker.b", "swarm.client"]
