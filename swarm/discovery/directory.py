@@ -195,7 +195,7 @@ class Directory:
         due = loop.time() + self.config.refresh_seconds
         while True:
             await asyncio.sleep(self.config.rejoin_seconds * self._random.uniform(0.75, 1.25))
-            if loop.time() < due and (self.contacts or not (self._server.seeds or self._server.protocol.lost)):
+            if loop.time() < due and (self.contacts or not (self._server.seeds or self._server.protocol.router.lost)):
                 continue
             await self._resolve()
             await self._server.refresh()

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import heapq
 import hmac
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from random import Random
 from typing import Any, NoReturn
 
 from kademlia.node import Node
 from kademlia.protocol import KademliaProtocol
-from kademlia.routing import RoutingTable
 
 from swarm.discovery import packets
 from swarm.discovery.addresses import Endpoint, network_of, pack_endpoint, reach
@@ -28,6 +26,7 @@ from swarm.discovery.endpoint import Socket
 from swarm.discovery.keys import distance, node_id
 from swarm.discovery.packets import BadDatagram, Method, Request, Response
 from swarm.discovery.store import RecordStore
+from swarm.discovery.table import Table
 from swarm.identity import Identity, PeerId
 from swarm.trace import Trace
 
@@ -36,11 +35,9 @@ TRIES = 2  # a request is sent at most this often
 MAX_TIMEOUT = 1.0  # seconds before the second try
 MIN_SLACK = 0.05  # seconds a response may be later than the smoothed round trip
 FIRST_ROUND_TRIP, FIRST_DEVIATION = 0.15, 0.05  # seconds, until one was measured
-MAX_STRIKES = 2  # unanswered requests (each sent TRIES times) after which a contact is dropped
 MAX_ERRANDS = 16  # introductions under way at once
 MAX_TOKENS = 2048  # addresses whose token is kept
 MAX_VOTES = 64  # hosts whose word about our own address is kept
-MAX_LOST = 32  # addresses of dropped contacts, asked again when nobody is left
 TOKEN_SECONDS = 300.0  # a token is good for one to two of these
 
 
@@ -60,32 +57,7 @@ class _Pending:
 
     to: Endpoint
     wanted: bytes  # node id that must sign, or ANYBODY
-    done: asyncio.Future[tuple[PeerId, Response]]
-
-
-class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
-    """The package's table of k-buckets; the ping of a full bucket's head is a bounded errand, not a task that nobody holds."""
-
-    def add_contact(self, node: Node) -> None:
-        bucket = self.buckets[self.get_bucket_for(node)]
-        while not bucket.add_node(node):
-            if not bucket.has_in_range(self.node) and bucket.depth() % 5 == 0:
-                self.protocol.check_head(bucket.head())
-                return
-            self.split_bucket(self.buckets.index(bucket))
-            bucket = self.buckets[self.get_bucket_for(node)]
-
-    def contact(self, node: bytes) -> Node | None:
-        return self.buckets[self.get_bucket_for(Node(node))][node]
-
-    def is_known(self, node: Node) -> bool:
-        """Whether a node is listed, or waits at the same address for a place in a full bucket."""
-        bucket = self.buckets[self.get_bucket_for(node)]
-        waiting = bucket.replacement_nodes.get(node.id)
-        return node.id in bucket.nodes or (waiting is not None and bool(waiting.same_home_as(node)))
-
-    def contacts(self) -> Iterable[Node]:
-        return (node for bucket in self.buckets for node in bucket.get_nodes())
+    done: asyncio.Future[tuple[int, Response]]  # which try was answered, and how
 
 
 class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is untyped
@@ -105,14 +77,13 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         super().__init__(Node(node_id(identity.peer_id)), store, k)
         self.identity, self.store, self.k, self.passive, self.data_port = identity, store, k, passive, data_port
         self.now, self.random, self.trace = now, random, trace
-        self.router = Table(self, k, self.source_node)
+        self.router = Table(self.source_node, k, self._check_head)
         self.counters: Counter[str] = Counter()  # what arrived and what was refused; its names are fixed
-        self.lost: deque[Endpoint] = deque(maxlen=MAX_LOST)
         self.round_trip, self.deviation = FIRST_ROUND_TRIP, FIRST_DEVIATION  # seconds, smoothed (RFC 6298)
+        self._measures = False  # whether those are more than a guess
         self._socket: Socket | None = None
         self._secret = random.randbytes(32)
-        self._pending: dict[bytes, _Pending] = {}
-        self._strikes: Counter[bytes] = Counter()
+        self._pending: dict[bytes, _Pending] = {}  # by their nonces, without the last byte
         self._tokens: OrderedDict[Endpoint, bytes] = OrderedDict()
         self._votes: OrderedDict[str, str] = OrderedDict()  # host of a responder -> our host as it sees us
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -183,7 +154,7 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
                 return self.rpc_store_record(source, proven, *request.arguments)
 
     def _on_response(self, nonce: bytes, data: bytes, source: Endpoint) -> None:
-        pending = self._pending.get(nonce)
+        pending = self._pending.get(nonce[:-1])
         if pending is None or pending.done.done():
             self.counters["unasked"] += 1
             return
@@ -200,12 +171,15 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         self._votes.move_to_end(source[0])
         if len(self._votes) > MAX_VOTES:
             self._votes.popitem(last=False)
-        pending.done.set_result((response.peer_id, response))
+        pending.done.set_result((nonce[-1], response))
 
     # What others ask (rpc_x) and what we ask them (call_x)
 
     def rpc_find(self, sender: bytes, key: bytes, wanted: int) -> list[Any]:
-        nodes = [packets.pack_node(node.id, (node.ip, node.port)) for node in self.closest(key, exclude=sender)]
+        nodes = [
+            packets.pack_node(node.id, (node.ip, node.port))
+            for node in self.router.closest(key, self.k, exclude=sender)
+        ]
         now = self.now()
         room = packets.ANSWER_ROOM - sum(len(node) + packets.NODE_OVERHEAD for node in nodes)
         held = self.store.held(key, now) if wanted else []
@@ -223,7 +197,7 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
 
     def rpc_store_record(self, source: Endpoint, proven: bool, key: bytes, raw: bytes) -> list[Any]:
         """Only a proven address may store, and only at nodes near the key."""
-        near = self.closest(key, 2 * self.k)
+        near = self.router.closest(key, 2 * self.k)
         far = len(near) == 2 * self.k and distance(self.source_node.id, key) > distance(near[-1].id, key)
         held = proven and not far and self.store.put(key, raw, self.now(), network_of(source[0]))
         self.counters["stored" if held else "refused"] += 1
@@ -237,75 +211,52 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         if socket is None:
             return None
         loop = asyncio.get_running_loop()
-        nonce = self.random.randbytes(packets.NONCE_BYTES)
+        name = self.random.randbytes(packets.NONCE_BYTES - 1)  # the last byte of the nonce counts the tries
         token = self._tokens.get(to, b"")
         sender = b"" if self.passive else self.source_node.id
-        data = packets.pack_request(Request(nonce, method, sender, token, arguments))
-        pending = self._pending[nonce] = _Pending(to, wanted, loop.create_future())
-        began = loop.time()
+        pending = self._pending[name] = _Pending(to, wanted, loop.create_future())
+        sent = []
         try:
             for attempt in range(tries):
-                socket.send(data, to)
+                request = Request(name + bytes([attempt]), method, sender, token, arguments)
+                socket.send(packets.pack_request(request), to)
+                sent.append(loop.time())
                 await asyncio.wait({pending.done}, timeout=self.timeout * (attempt + 1))
                 if pending.done.done():
                     break
         finally:
-            del self._pending[nonce]
+            del self._pending[name]
         if not pending.done.done():
-            self._strike(Node(wanted, *to) if wanted else None)
+            if wanted:
+                self.router.strike(Node(wanted, *to))
             return None
-        self._measured(loop.time() - began)
-        peer_id, response = pending.done.result()
-        node = Node(node_id(peer_id), *to)
+        attempt, response = pending.done.result()
+        if attempt < len(sent):
+            self._measured(loop.time() - sent[attempt])
+        node = Node(node_id(response.peer_id), *to)
         self._welcome(node, proven=bool(token))
-        return Answer(node, peer_id, response.data_port, response.answer)
+        return Answer(node, response.peer_id, response.data_port, response.answer)
 
     async def call_ping(self, node: Node) -> Answer | None:
         return await self.call((node.ip, node.port), node.id, Method.PING)
 
     # The routing table
 
-    def closest(self, key: bytes, count: int | None = None, exclude: bytes = b"") -> list[Node]:
-        """The contacts nearest to a key that are not suspected; if all are, then those."""
-        known = [node for node in self.router.contacts() if node.id != exclude]
-        steady = [node for node in known if not self._strikes[node.id]] if self._strikes else known
-        return heapq.nsmallest(count or self.k, steady or known, key=lambda node: distance(node.id, key))
-
     def _welcome(self, node: Node, proven: bool) -> None:
-        """A node that answered. A known one keeps its address as long as it answers there."""
-        if node.id == self.source_node.id:
-            return
-        known = self.router.contact(node.id)
-        if known is not None and not known.same_home_as(node) and not self._strikes[node.id]:
-            return
-        self._strikes.pop(node.id, None)
+        """A node that answered. It may list us as well, once we prove our address."""
+        known = self.router.is_known(node)
         self.router.add_contact(node)
-        if known is None and not proven and not self.passive:
-            self._errand(node.id, self.call_ping(node))  # with the token it has given us, so that it may list us too
-
-    def _strike(self, node: Node | None) -> None:
-        """A request to a contact failed. What others claimed about its address cannot hurt it."""
-        known = self.router.contact(node.id) if node is not None else None
-        if node is None or known is None or not known.same_home_as(node):
-            return
-        self._strikes[node.id] += 1
-        if self._strikes[node.id] >= MAX_STRIKES:
-            del self._strikes[node.id]
-            self.router.remove_contact(node)
-            self.lost.append((node.ip, node.port))
+        if not known and not proven and not self.passive:
+            self._errand(node.id, self.call_ping(node))  # with the token that it has given us
 
     def _introduce(self, node: Node) -> None:
         """Somebody new, at a proven address, asked us something: ask it for a signature."""
         if node.id != self.source_node.id and not self.router.is_known(node):
             self._errand(node.id, self.call((node.ip, node.port), node.id, Method.PING))
 
-    def check_head(self, node: Node) -> None:
+    def _check_head(self, node: Node) -> None:
         """A bucket is full: is its oldest contact still there?"""
         self._errand(node.id, self.call_ping(node))
-
-    def suspects(self) -> list[Node]:
-        """Contacts that failed to answer last time."""
-        return [node for node in self.router.contacts() if self._strikes[node.id]]
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """A task that ends with this protocol at the latest."""
@@ -330,6 +281,8 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
 
     def _measured(self, seconds: float) -> None:
         """From the first try on, even if the second was answered: too long, but a slow link is then learned at all."""
+        if not self._measures:
+            self._measures, self.round_trip, self.deviation = True, seconds, seconds / 2
         self.deviation += 0.25 * (abs(seconds - self.round_trip) - self.deviation)
         self.round_trip += 0.125 * (seconds - self.round_trip)
 

@@ -65,11 +65,11 @@ class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
     @property
     def contacts(self) -> int:
         """Known nodes that answered when last asked."""
-        return sum(1 for _ in self.protocol.router.contacts()) - len(self.protocol.suspects())
+        return sum(1 for _ in self.protocol.router.contacts()) - len(self.protocol.router.suspects())
 
     async def ask_seeds(self, most: int = MAX_SEEDS) -> list[Node]:
         """Ping bootstrap addresses, and where lost contacts were; who answers, whatever its id is now."""
-        addresses = [*self.seeds[:MAX_SEEDS], *self.protocol.lost]
+        addresses = [*self.seeds[:MAX_SEEDS], *self.protocol.router.lost]
         chosen = addresses if len(addresses) <= most else self.random.sample(addresses, most)
         answers = await asyncio.gather(*(self.protocol.call(to, ANYBODY, Method.PING) for to in dict.fromkeys(chosen)))
         return [answer.node for answer in answers if answer]
@@ -81,7 +81,7 @@ class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
     async def refresh(self) -> None:
         """Drop what has expired, ask again who did not answer, look around. Finds back after everybody was lost."""
         self.storage.purge(self.protocol.now())
-        await asyncio.gather(*(self.protocol.call_ping(node) for node in self.protocol.suspects()))
+        await asyncio.gather(*(self.protocol.call_ping(node) for node in self.protocol.router.suspects()))
         found = await self.ask_seeds(REFRESH_SEEDS if self.contacts else MAX_SEEDS)
         if found or self.contacts:
             await self.bootstrap([*found, *self._start(self.node.id)])
@@ -90,7 +90,7 @@ class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
                 await self._crawl(self.random.randbytes(KEY_BYTES), [])
 
     def _start(self, key: bytes) -> list[Node]:
-        return self.protocol.closest(key, START_FACTOR * self.ksize)
+        return self.protocol.router.closest(key, START_FACTOR * self.ksize)
 
     async def _crawl(self, key: bytes, start: list[Node]) -> list[Answer]:
         """Towards a key, records left out; by way of the bootstraps if nobody known answers."""

@@ -1,0 +1,75 @@
+"""The routing table: the package's k-buckets, with suspicion. Knows nothing of datagrams.
+
+A contact that does not answer is suspected: not handed out, asked again by the next refresh, dropped the second time.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+
+from kademlia.node import Node
+from kademlia.routing import RoutingTable
+
+from swarm.discovery.addresses import Endpoint
+from swarm.discovery.keys import distance
+
+MAX_STRIKES = 2  # requests in a row without an answer, after which a contact is dropped
+MAX_LOST = 32  # addresses of dropped contacts, asked again when nobody is left
+
+
+class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
+    """`check_head` gets the oldest contact of a full bucket: the package pings it in a task that nobody holds."""
+
+    def __init__(self, node: Node, k: int, check_head: Callable[[Node], None]) -> None:
+        super().__init__(None, k, node)
+        self._check_head = check_head
+        self._strikes: Counter[bytes] = Counter()
+        self.lost: deque[Endpoint] = deque(maxlen=MAX_LOST)
+
+    def add_contact(self, node: Node) -> None:
+        """A node that has answered. A known one that answers at its address is not moved to another."""
+        known = self.contact(node.id)
+        if node.id == self.node.id or (known and not known.same_home_as(node) and not self._strikes[node.id]):
+            return
+        self._strikes.pop(node.id, None)
+        bucket = self.buckets[self.get_bucket_for(node)]
+        while not bucket.add_node(node):
+            if not bucket.has_in_range(self.node) and bucket.depth() % 5 == 0:
+                self._check_head(bucket.head())
+                return
+            self.split_bucket(self.buckets.index(bucket))
+            bucket = self.buckets[self.get_bucket_for(node)]
+
+    def strike(self, node: Node) -> None:
+        """A node did not answer. What others claim about a contact's address cannot hurt it."""
+        known = self.contact(node.id)
+        if known is None or not known.same_home_as(node):
+            return
+        self._strikes[node.id] += 1
+        if self._strikes[node.id] >= MAX_STRIKES:
+            del self._strikes[node.id]
+            self.remove_contact(node)
+            self.lost.append((node.ip, node.port))
+
+    def contact(self, node: bytes) -> Node | None:
+        return self.buckets[self.get_bucket_for(Node(node))][node]
+
+    def is_known(self, node: Node) -> bool:
+        """Whether a node is listed, or waits at the same address for a place in a full bucket."""
+        bucket = self.buckets[self.get_bucket_for(node)]
+        waiting = bucket.replacement_nodes.get(node.id)
+        return node.id in bucket.nodes or (waiting is not None and bool(waiting.same_home_as(node)))
+
+    def contacts(self) -> Iterator[Node]:
+        return (node for bucket in self.buckets for node in bucket.nodes.values())
+
+    def suspects(self) -> list[Node]:
+        return [node for node in self.contacts() if self._strikes[node.id]]
+
+    def closest(self, key: bytes, count: int, exclude: bytes = b"") -> list[Node]:
+        """The contacts nearest to a key that are not suspected; if all are, then those."""
+        known = [node for node in self.contacts() if node.id != exclude]
+        steady = [node for node in known if not self._strikes[node.id]] if self._strikes else known
+        return heapq.nsmallest(count, steady or known, key=lambda node: distance(node.id, key))
