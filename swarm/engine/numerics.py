@@ -1,4 +1,4 @@
-"""What decides bits: precisions, the thread count, and the name of a numerics class.
+"""What decides bits: precisions, the thread count, the kernel path, and the name of a numerics class.
 
 Two peers of one numerics class compute the same bits from the same bytes. Knows nothing of layers or of the network.
 """
@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
 import torch
 
 from swarm.errors import UsageFault
 
 MAX_CLASS_BYTES = 150  # a class stands in every record
+ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # environment that changes kernels
+KernelPath = Literal["onednn", "plain"]
 _settled: int | None = None
 
 
@@ -22,11 +26,11 @@ class Precision:
 
     name: str
     dtype: torch.dtype
-    tile: int  # rows in one call of a linear layer for decode rows
+    tile: int  # a decode row's bits are those it has in a call of this many rows
 
 
 PRECISIONS: dict[str, Precision] = {
-    "fp32": Precision("fp32", torch.float32, 4),
+    "fp32": Precision("fp32", torch.float32, 16),
     "bf16": Precision("bf16", torch.bfloat16, 16),
 }
 
@@ -56,24 +60,42 @@ def settle_threads(count: int | None = None) -> int:
     return _settled
 
 
-def _cpu_kind() -> str:
-    bf16_dot = "+bf16" if torch.cpu._is_avx512_bf16_supported() else ""
-    tiles = "+amx" if torch.cpu._is_amx_tile_supported() else ""
-    return f"{torch.backends.cpu.get_cpu_capability().lower()}{bf16_dot}{tiles}"
+def kernel_path(precision: Precision, device: str | torch.device = "cpu") -> KernelPath:
+    """Which kernels linear layers take: "onednn" (weights packed once, CPU) or "plain" (torch's own choice)."""
+    return _cpu_path(precision.dtype) if torch.device(device).type == "cpu" else "plain"
+
+
+@lru_cache(maxsize=len(PRECISIONS))
+def _cpu_path(dtype: torch.dtype) -> KernelPath:
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        return "plain"  # elsewhere oneDNN hands over to other libraries, whose bits nobody has measured here
+    try:
+        weight = torch.ops.mkldnn._reorder_linear_weight(torch.zeros(64, 64, dtype=dtype), 16)
+        torch.ops.mkldnn._linear_pointwise(torch.zeros(2, 64, dtype=dtype), weight, None, "none", [], "")
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return "plain"  # torch was built without oneDNN, or this processor lacks instructions for the precision
+    return "onednn"
 
 
 def numerics_class(precision: Precision, device: str | torch.device = "cpu") -> str:
     """Everything that decides bits, in at most MAX_CLASS_BYTES of ASCII.
 
-    The thread count is part of it on CPU: larger chunks are cut among threads along the summed dimension.
+    The thread count stands in it on CPU although oneDNN's linear layers gave the same bits at 1 to 16 threads: plain
+    ones do not, and attention over a chunk chooses its kernels by it.
     """
     device = torch.device(device)
     version = torch.__version__.split("+")[0]
+    parts = [precision.name, device.type]
     if device.type == "cpu":
-        reproducible = os.environ.get("MKL_CBWR", "-").lower()
-        parts = [precision.name, "cpu", _cpu_kind(), f"t{torch.get_num_threads()}", f"torch{version}", reproducible]
+        parts += [_cpu_kind(), f"t{torch.get_num_threads()}", os.environ.get("MKL_CBWR", "-").lower()]
+        parts += [os.environ[name].lower() for name in ISA_LIMITS if name in os.environ]
     else:
-        kind = torch.cuda.get_device_name(device).replace(" ", "-")
-        parts = [precision.name, device.type, kind, f"torch{version}", f"cuda{torch.version.cuda}"]
-    parts.append(f"tile{precision.tile}")
+        parts += [torch.cuda.get_device_name(device).replace(" ", "-"), f"cuda{torch.version.cuda}"]
+    parts += [f"torch{version}", f"{kernel_path(precision, device)}{precision.tile}"]
     return "/".join(parts).encode("ascii", "replace").decode()[:MAX_CLASS_BYTES]
+
+
+def _cpu_kind() -> str:
+    dot = "+bf16" if torch.cpu._is_avx512_bf16_supported() else ""
+    matrix = "+amx" if torch.cpu._is_amx_tile_supported() else ""
+    return f"{torch.backends.cpu.get_cpu_capability().lower()}{dot}{matrix}"
