@@ -10,8 +10,8 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
-from swarm.client import Client
 from swarm.config import (
     AskConfig,
     ChannelConfig,
@@ -25,13 +25,16 @@ from swarm.discovery import Directory
 from swarm.errors import PortInUse, ProtocolFault, UsageFault
 from swarm.identity import Identity, PeerId
 from swarm.node.addresses import announced, own_addresses
-from swarm.node.layers import Layers
 from swarm.records import Address
 from swarm.trace import Trace
 from swarm.transport.channel import ChannelServer, Exchange, dial
 from swarm.transport.tls import TlsNetwork
 from swarm.transport.udp import ProbeServer
 from swarm.wire.messages import FetchRecords, Message, RecordsPage
+
+if TYPE_CHECKING:  # a bootstrap loads no torch
+    from swarm.client import Client
+    from swarm.node.layers import Layers
 
 PORT_TRIES = 20  # free TCP ports tried until the same UDP port is free too
 
@@ -141,6 +144,8 @@ class Node:
         await self._listen()
         await self.directory.join()
         if self._serve is not None:
+            from swarm.node.layers import Layers
+
             self._layers = await self._stack.enter_async_context(
                 Layers(
                     self._serve,
@@ -155,6 +160,8 @@ class Node:
             )
 
     async def _start_client(self, ask: AskConfig) -> None:
+        from swarm.client import Client
+
         config = self.config
         self._directory = await self._stack.enter_async_context(
             Directory(

@@ -1,0 +1,158 @@
+"""`swarm client`: one answer, streamed, or a chat. Finds the model and the chain that the options mean."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sys
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import click
+
+from swarm.cli.keys import held_identity
+from swarm.cli.models import DEMO, model_directory, only_model, served_model
+from swarm.cli.output import Output, make_trace
+from swarm.cli.report import report
+from swarm.cli.survey import named_peers, need_bootstrap, survey
+from swarm.client import Answer, Client, Options
+from swarm.config import AskConfig, ClientConfig, NodeConfig
+from swarm.engine import footprint, read_spec, settle_threads
+from swarm.engine.sampler import Sampling
+from swarm.identity import Identity, PeerId
+from swarm.node import Node
+from swarm.span import LayerSpan
+from swarm.trace import Trace
+from swarm.worker.capacity import measure_capacity
+
+SEED_BITS = 31  # of a seed drawn anew
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line said. None is not said."""
+
+    prompt: str | None = None
+    chain: tuple[str, ...] = ()  # ids or their first digits; empty: automatic
+    model: str | None = None
+    models_dir: Path | None = None
+    bootstrap: tuple[tuple[str, int], ...] = ()
+    local: bool = False
+    precision: str | None = None
+    device: str = "cpu"
+    threads: int | None = None
+    timeout: float | None = None  # seconds
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_ids: tuple[tuple[int, ...], ...] = ()
+    raw: bool = False
+    as_json: bool = False
+    key: Path | None = None
+    verbose: bool = False
+    drawn_seed: int = field(default_factory=lambda: secrets.randbits(SEED_BITS))
+
+    def options(self) -> Options:
+        """Raises UsageFault."""
+        names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        sampling = Sampling(**given, seed=self.drawn_seed if self.seed is None else self.seed)
+        options = Options(sampling=sampling, stop=self.stop, stop_ids=self.stop_ids)
+        return options if self.max_tokens is None else replace(options, max_tokens=self.max_tokens)
+
+    def client_config(self) -> ClientConfig:
+        if self.timeout is None:
+            return ClientConfig()
+        return ClientConfig(deadline_seconds=self.timeout, open_seconds=self.timeout)
+
+
+def run_client(request: Request) -> None:
+    """Raises SwarmError."""
+    output = Output()
+    settle_threads(request.threads)
+    request.options()  # a contradiction is told before anything is loaded
+    if request.prompt is None and sys.stdin.isatty() and not request.as_json:
+        from swarm.cli.chat import run_chat
+
+        run_chat(request, output)
+        return
+    if request.prompt is None:
+        request = replace(request, prompt=sys.stdin.read())
+    asyncio.run(_answer(request, output))
+
+
+async def _answer(request: Request, output: Output) -> None:
+    async with open_client(request, output) as client:
+        answer = client.generate(request.prompt or "", raw=request.raw, options=request.options())
+        await stream(answer, output, silent=request.as_json)
+        if request.as_json:
+            click.echo(json.dumps(report(answer, client)))
+
+
+async def stream(answer: Answer, output: Output, silent: bool = False) -> None:
+    """Write an answer as it comes; whatever ends it early ends the line too."""
+    try:
+        async for token in answer:
+            if not silent:
+                output.text(token.text)
+    finally:
+        await answer.aclose()
+        output.end_text()
+
+
+@asynccontextmanager
+async def open_client(request: Request, output: Output) -> AsyncIterator[Client]:
+    """The client that the options mean, running. Raises SwarmError."""
+    trace = make_trace(request.verbose, output)
+    if request.local:
+        directory = model_directory(request.model or only_model(request.models_dir), request.models_dir)
+        local = Client(directory, local=True, precision=request.precision, device=request.device, trace=trace)
+        async with local:
+            yield local
+        return
+    need_bootstrap(request.bootstrap)
+    with ExitStack() as stack:
+        identity = stack.enter_context(held_identity("client", request.key))
+        ask = await _ask(request, identity, trace)
+        _hint(request, ask, output)
+        config = NodeConfig(port=0, bootstrap=request.bootstrap)
+        async with Node(config, identity, ask=ask, client_config=request.client_config(), trace=trace) as node:
+            yield node.client
+
+
+async def _ask(request: Request, identity: Identity, trace: Trace) -> AskConfig:
+    """The model and the peers by hand; the swarm is asked first where the options leave something to it."""
+    model = request.model
+    peers: tuple[PeerId, ...] = ()
+    if model is None or any(len(peer) < 64 for peer in request.chain):
+        records = await survey(identity, request.bootstrap, trace)
+        model = model or served_model((record.model for record in records), request.models_dir)
+        peers = named_peers(request.chain, records)
+    elif request.chain:
+        peers = named_peers(request.chain, ())
+    directory = model_directory(model, request.models_dir)
+    return AskConfig(directory, precision=request.precision, chain=peers, device=request.device)
+
+
+def _hint(request: Request, ask: AskConfig, output: Output) -> None:
+    """One machine would do: say so."""
+    if request.chain:
+        return
+    spec = read_spec(Path(ask.model))
+    whole = LayerSpan(0, spec.layer_count)
+    needed = footprint(spec, whole, request.precision or "bf16", spec.max_positions, with_head=True)
+    free = measure_capacity("cpu", None).memory_free
+    if needed < free:
+        name = request.model or DEMO
+        output.note(
+            f"hint: this model needs {needed / 2**20:.0f} MiB and {free / 2**20:.0f} MiB are free here: "
+            f"`swarm client --local --model {name}` would do without a swarm"
+        )

@@ -1,0 +1,227 @@
+"""The commands and their options. Each imports what it needs when it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from swarm import __version__
+from swarm.cli import options as types
+from swarm.config import DEFAULT_PORT, NodeConfig
+from swarm.errors import SwarmError
+from swarm.span import LayerSpan
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+WELCOME = f"""\
+swarm runs one language model across many machines, and goes on when they vanish.
+
+  swarm demo                                      see it: a small model on eight processes, one of them killed
+  swarm bootstrap                                 start a swarm here, on port {DEFAULT_PORT}
+  swarm worker --model DIR --layers 0-11 --bootstrap HOST:PORT
+                                                  hold layers 0 to 11 of a model
+  swarm client --model DIR --bootstrap HOST:PORT  talk to it
+  swarm status --bootstrap HOST:PORT              who holds what, and which layers nobody holds
+
+`swarm COMMAND --help` has the options.
+"""
+
+
+class Guarded(click.Group):
+    """Errors raised on purpose are told in a line, without a traceback; the error's class says the exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SwarmError as error:
+            click.echo(f"swarm: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+
+
+def options(*given: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, shown in this order."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(given):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Log what happens, on stderr.")
+bootstrap_option = click.option(
+    "--bootstrap",
+    "bootstrap",
+    type=types.ADDRESS,
+    multiple=True,
+    envvar="SWARM_BOOTSTRAP",
+    show_envvar=True,
+    help="A peer of the swarm to join (repeatable).",
+)
+models_dir_option = click.option(
+    "--models-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="SWARM_MODELS",
+    show_envvar=True,
+    help="Where models are looked up by name.",
+)
+precision_type = click.Choice(["fp32", "bf16"])
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, 1024), help="Threads that compute; part of the numerics class."
+)
+node_options = options(
+    click.option("--host", default=NodeConfig().host, show_default=True, help="Numeric address to listen on."),
+    click.option(
+        "--port",
+        type=click.IntRange(0, 65534),
+        default=DEFAULT_PORT,
+        show_default=True,
+        help="TCP data and UDP directory; 0: any free one.",
+    ),
+    click.option("--probe-port", type=click.IntRange(0, 65535), help="UDP probes.  [default: the port after --port]"),
+    click.option("--public-host", help="Numeric address that others are told.  [default: found out]"),
+    click.option(
+        "--key", type=click.Path(dir_okay=False, path_type=Path), help="Identity key file, created if absent."
+    ),
+    bootstrap_option,
+    verbose_option,
+    click.option("--exit-with-stdin", is_flag=True, hidden=True),
+)
+sampling_options = options(
+    click.option("--temperature", type=click.FloatRange(0), help="0 is greedy.  [default: 0]"),
+    click.option("--top-k", type=click.IntRange(1), help="Draw from the K likeliest tokens."),
+    click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="Draw from the likeliest that make up P."),
+    click.option(
+        "--min-p", type=click.FloatRange(0, 1), help="Leave out what is less likely than this share of the best."
+    ),
+    click.option("--repetition-penalty", type=click.FloatRange(0, min_open=True), help="Above 1: shun what was said."),
+    click.option("--seed", type=click.IntRange(0), help="Same seed, same answer.  [default: drawn anew]"),
+    click.option("--max-tokens", type=click.IntRange(1), help="Length of the answer at most.  [default: 256]"),
+    click.option("--stop", multiple=True, metavar="TEXT", help="End before this text (repeatable)."),
+    click.option("--stop-id", "stop_ids", multiple=True, type=types.IDS, help="End at these token ids (repeatable)."),
+)
+
+
+@click.group(cls=Guarded, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="swarm %(version)s")
+@click.pass_context
+def swarm(ctx: click.Context) -> None:
+    """One language model across many machines: exact, fault-tolerant, split by layers."""
+    if ctx.invoked_subcommand is None:
+        click.echo(WELCOME, nl=False)
+
+
+@swarm.command()
+@node_options
+def bootstrap(
+    host: str,
+    port: int,
+    probe_port: int | None,
+    public_host: str | None,
+    key: Path | None,
+    bootstrap: tuple[tuple[str, int], ...],
+    verbose: bool,
+    exit_with_stdin: bool,
+) -> None:
+    """Run a rendezvous point: a swarm of its own, or with --bootstrap one more of an existing swarm.
+
+    Prints `ready HOST:PORT PEER` once it serves.
+    """
+    from swarm.cli.serve import run_node
+
+    config = NodeConfig(host, port, probe_port, public_host, bootstrap)
+    run_node("bootstrap", config, key, verbose=verbose, exit_with_stdin=exit_with_stdin)
+
+
+@swarm.command()
+@click.option("--model", required=True, metavar="DIR-OR-NAME", help="The model; `demo` is the one that comes along.")
+@click.option("--layers", type=types.LAYERS, help="Both included, from 0.  [default: the thinnest part that fits]")
+@click.option("--precision", type=precision_type, default="bf16", show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--max-memory", type=types.SIZE, help="At most so much memory.  [default: what is free, less a reserve]")
+@threads_option
+@models_dir_option
+@node_options
+def worker(
+    model: str,
+    layers: LayerSpan | None,
+    precision: str,
+    device: str,
+    max_memory: int | None,
+    threads: int | None,
+    models_dir: Path | None,
+    host: str,
+    port: int,
+    probe_port: int | None,
+    public_host: str | None,
+    key: Path | None,
+    bootstrap: tuple[tuple[str, int], ...],
+    verbose: bool,
+    exit_with_stdin: bool,
+) -> None:
+    """Hold layers of a model and compute them for others.
+
+    Prints `ready HOST:PORT PEER` once it serves. Without --bootstrap it starts a swarm that others may join.
+    """
+    from swarm.cli.models import model_directory
+    from swarm.cli.serve import run_node
+    from swarm.config import SpanConfig
+
+    serve = SpanConfig(model_directory(model, models_dir), layers, precision, device, max_memory)
+    config = NodeConfig(host, port, probe_port, public_host, bootstrap)
+    run_node("worker", config, key, serve=serve, threads=threads, verbose=verbose, exit_with_stdin=exit_with_stdin)
+
+
+@swarm.command()
+@click.argument("prompt", required=False)
+@click.option("--chain", type=types.CHAIN, default="auto", show_default=True, help="Or the workers to use, in order.")
+@click.option("--model", metavar="DIR-OR-NAME", help="`demo` comes along.  [default: what the swarm serves]")
+@models_dir_option
+@bootstrap_option
+@click.option("--local", is_flag=True, help="Compute every layer in this process; no swarm.")
+@click.option("--precision", type=precision_type, help="[default: the workers'; bf16 with --local]")
+@click.option("--device", default="cpu", show_default=True, help="Of the head, and of every layer with --local.")
+@threads_option
+@click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), help="Give up after so many seconds without progress."
+)
+@sampling_options
+@click.option("--raw", is_flag=True, help="Go on from PROMPT as it is, without the chat template.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one object at the end: text, ids, chain, timings, recoveries."
+)
+@click.option("--key", type=click.Path(dir_okay=False, path_type=Path), help="Identity key file, created if absent.")
+@verbose_option
+def client(**given: Any) -> None:
+    """Answer PROMPT, or what stdin holds; chat when stdin is a terminal."""
+    from swarm.cli.answer import Request, run_client
+
+    run_client(Request(**given))
+
+
+@swarm.command()
+@bootstrap_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@verbose_option
+def status(bootstrap: tuple[tuple[str, int], ...], as_json: bool, verbose: bool) -> None:
+    """Show peers, their layers and load, and the layers that nobody holds."""
+    from swarm.cli.status import run_status
+
+    run_status(bootstrap, as_json=as_json, verbose=verbose)
+
+
+@swarm.command()
+@click.option("--prompt", help="What the model goes on from.")
+@click.option("--max-tokens", type=click.IntRange(4, 1500), default=160, show_default=True)
+@click.option("--workers", type=click.IntRange(2, 12), default=6, show_default=True)
+def demo(prompt: str | None, max_tokens: int, workers: int) -> None:
+    """Start a swarm on this machine, kill a worker in mid-sentence, and compare with the unsplit model."""
+    from swarm.demo.showcase import DEFAULT_PROMPT, run_showcase
+
+    raise SystemExit(run_showcase(prompt or DEFAULT_PROMPT, max_tokens, workers))

@@ -1,0 +1,84 @@
+"""What options mean: addresses, sizes, layers, chains, stops. Pure; knows nothing of the commands that take them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from swarm.config import DEFAULT_PORT
+from swarm.errors import UsageFault
+from swarm.span import LayerSpan
+
+T = TypeVar("T")
+
+UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+MIN_PEER_DIGITS = 8  # hex digits of a peer id that are taken for the whole where only one peer fits
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """`HOST:PORT`, `[V6]:PORT` or `HOST` (then the default port). Raises UsageFault."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s\[\]:,]+))(?::(\d{1,5}))?", text.strip())
+    port = int(match[3] or DEFAULT_PORT) if match else 0
+    if match is None or not 0 < port < 1 << 16:
+        raise UsageFault(
+            f"'{text}' is no address: write HOST:PORT, such as 192.0.2.7:{DEFAULT_PORT} or [2001:db8::7]:7700"
+        )
+    return match[1] or match[2], port
+
+
+def parse_size(text: str) -> int:
+    """`4GB`, `512MiB`, `1000000`: bytes. Raises UsageFault."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if match is None or match[2] not in UNITS or not (size := int(float(match[1]) * UNITS[match[2]])):
+        raise UsageFault(f"'{text}' is no size: write a number and a unit, such as 4GB or 512MiB")
+    return size
+
+
+def parse_ids(text: str) -> tuple[int, ...]:
+    """`5,17`: a sequence of token ids. Raises UsageFault."""
+    if not re.fullmatch(r"\s*\d{1,9}\s*(,\s*\d{1,9}\s*)*", text):
+        raise UsageFault(f"'{text}' is no sequence of token ids: write ID or ID,ID,…")
+    return tuple(int(part) for part in text.split(","))
+
+
+def parse_chain(text: str) -> tuple[str, ...]:
+    """`auto` is (), `PEER,PEER` the peers' ids or the first digits of them, in order. Raises UsageFault."""
+    if text.strip().lower() == "auto":
+        return ()
+    peers = tuple(part.strip().lower() for part in text.split(","))
+    for peer in peers:
+        if not re.fullmatch(rf"[0-9a-f]{{{MIN_PEER_DIGITS},64}}", peer):
+            raise UsageFault(
+                f"'{peer}' is no peer id: write auto, or peer ids as `swarm status` shows them, with commas between"
+            )
+    return peers
+
+
+class Parsed(click.ParamType[T]):
+    """An option's type, made of a function that raises UsageFault."""
+
+    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except UsageFault as error:
+            self.fail(str(error), param, ctx)
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """Several addresses in one variable: commas or spaces between them."""
+        return rv.replace(",", " ").split()
+
+
+ADDRESS = Parsed("HOST:PORT", parse_address)
+SIZE = Parsed("SIZE", parse_size)
+IDS = Parsed("ID[,ID…]", parse_ids)
+CHAIN = Parsed("auto|PEER,PEER,…", parse_chain)
+LAYERS = Parsed("FIRST-LAST", LayerSpan.parse)

@@ -1,0 +1,93 @@
+"""Where words go: generated text to stdout, everything else to stderr. Turns what happens in a session into sentences."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+from swarm.trace import Event, Trace, log_to
+
+NOISY = ("kademlia", "rpcudp", "asyncio")  # loggers that speak of every lost datagram
+
+
+class Output:
+    """Keeps text and notes apart, also on a terminal that shows both."""
+
+    def __init__(self, text: TextIO | None = None, notes: TextIO | None = None) -> None:
+        self._text = text or sys.stdout
+        self._notes = notes or sys.stderr
+        self._together = self._text.isatty() and self._notes.isatty()
+        self._in_line = False  # text was written that does not end its line
+        self._last = ""
+
+    def text(self, text: str) -> None:
+        """Generated text, at once."""
+        if text:
+            self._text.write(text)
+            self._text.flush()
+            self._in_line = not text.endswith("\n")
+            self._last = ""
+
+    def end_text(self) -> None:
+        """The answer is over: a terminal's prompt belongs on a line of its own, a file gets not one byte more."""
+        if self._in_line and self._text.isatty():
+            self._text.write("\n")
+            self._text.flush()
+        self._in_line = False
+
+    def note(self, text: str) -> None:
+        """A line on stderr; the same line twice in a row is said once."""
+        if text == self._last:
+            return
+        self._last = text
+        newline = "\n" if self._together and self._in_line else ""
+        self._in_line = self._in_line and not self._together
+        self._notes.write(f"{newline}swarm: {text}\n")
+        self._notes.flush()
+
+    def listen(self, event: Event) -> None:
+        """A trace listener."""
+        sentence = sentence_of(event)
+        if sentence:
+            self.note(sentence)
+
+
+def sentence_of(event: Event) -> str | None:
+    """What a person should be told of an event, if anything."""
+    details = event.details
+    match event.name, event.phase:
+        case "session.wait", "failed":
+            return f"waiting for a worker: {details.get('missing')}"
+        case "session.failover", "started":
+            return f"peer {details.get('peer')} failed ({details.get('error')}): replacing it for layers {details.get('layers')}"
+        case "session.failover", "complete":
+            return (
+                f"recovered in {details.get('seconds')} s: layers {details.get('layers')} are with {details.get('to')}, "
+                f"{details.get('rows')} rows were replayed"
+            )
+        case "session.audit", "failed":
+            return (
+                f"the replacement of {details.get('lost')} computed other rows for layers {details.get('layers')}: "
+                "asking a third peer who is right"
+            )
+        case "session.exactness", "failed":
+            return "the replacement computes in another numerics class: from here on the answer is not bit-exact"
+    return None
+
+
+def make_trace(verbose: bool, output: Output | None = None) -> Trace:
+    """Sentences for the user; with `verbose` every event as a log line on stderr too."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING if verbose else logging.ERROR)
+    trace = Trace()
+    if output is not None:
+        trace.listen(output.listen)
+    if verbose:
+        trace.listen(log_to(logging.getLogger("swarm")))
+    return trace

@@ -1,0 +1,107 @@
+"""The layers of a model as a picture: who holds which, how many hold each, and where nobody does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from swarm.cli.survey import Health
+from swarm.identity import PeerId
+from swarm.records import PeerRecord, PeerState
+from swarm.span import LayerSpan, name_layers
+
+if TYPE_CHECKING:
+    from swarm.cli.status import Served
+
+MAX_CELLS = 48  # width of a picture
+HELD, PARTLY, NOT_HELD = "█", "▌", "·"
+
+
+def cells_of(layer_count: int, most: int = MAX_CELLS) -> list[LayerSpan]:
+    """The layers that each cell of a picture stands for: one each, or as few as the width allows."""
+    each = -(-layer_count // most)
+    return [LayerSpan(start, min(start + each, layer_count)) for start in range(0, layer_count, each)]
+
+
+def bar(span: LayerSpan, layer_count: int) -> str:
+    """One worker's layers."""
+    marks = []
+    for cell in cells_of(layer_count):
+        shared = span.intersection(cell)
+        marks.append(NOT_HELD if shared is None else HELD if shared == cell else PARTLY)
+    return "".join(marks)
+
+
+def counts(replicas: Sequence[int]) -> str:
+    """How many workers hold each layer: a digit a cell, the least of the cell's layers, 9 for more."""
+    return "".join(str(min(9, min(replicas[layer] for layer in cell))) for cell in cells_of(len(replicas)))
+
+
+def scale(layer_count: int) -> str:
+    """Numbers above the cells, at every tenth of them."""
+    marks = [" "] * len(cells_of(layer_count))
+    for index, cell in enumerate(cells_of(layer_count)):
+        if index % 10 == 0:
+            text = str(cell.start)
+            marks[index : index + len(text)] = text
+    return "".join(marks)[: len(cells_of(layer_count)) + 3]
+
+
+def show(models: Sequence[Served], health: Mapping[PeerId, Health], console: Console) -> None:
+    """All models, one under the other."""
+    if not models:
+        console.print("The swarm answers, and no worker serves a model yet. Start one with `swarm worker`.")
+    for served in models:
+        model = served.model
+        console.print(
+            f"[bold]{model.name}[/bold] {model.digest.hex()[:12]}, {model.layer_count} layers, {served.precision}, "
+            f"{len(served.records)} worker{'s' if len(served.records) != 1 else ''}"
+        )
+        console.print(_table(served, health))
+        if served.missing:
+            console.print(f"[bold red]nobody serves {name_layers(served.missing)}[/bold red]")
+        else:
+            console.print(f"every layer is served, the thinnest by {min(served.replicas)}")
+        console.print()
+
+
+def _table(served: Served, health: Mapping[PeerId, Health]) -> Table:
+    count = served.model.layer_count
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("peer")
+    table.add_column(Text(scale(count), style="dim"), no_wrap=True)
+    for name in ("layers", "state", "sessions", "queue", "cache rows", "tokens/s", "ping"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("address", no_wrap=True, overflow="fold")
+    for record in served.records:
+        table.add_row(*_row(record, count, health[record.peer_id]))
+    replicas = Text()
+    for digit in counts(served.replicas):
+        replicas.append(digit, style="bold red" if digit == "0" else "green")
+    table.add_section()
+    table.add_row("replicas", replicas)
+    return table
+
+
+def _row(record: PeerRecord, layer_count: int, health: Health) -> tuple[str | Text, ...]:
+    serving = record.state is PeerState.SERVING
+    style = "cyan" if serving and health.error is None else "yellow"
+    load, ping, speed = health.load, health.round_trip, record.tokens_per_second
+    state = "no answer" if health.error is not None else record.state.name.lower()
+    return (
+        record.peer_id.short,
+        Text(bar(record.span, layer_count), style=style),
+        str(record.span),
+        Text(state, style="" if state == "serving" else "yellow"),
+        "" if load is None else str(load.sessions),
+        "" if load is None else str(load.queue_rows),
+        "" if load is None else str(load.cache_tokens_free),
+        "" if speed is None else f"{speed:.0f}",
+        "" if ping is None else f"{ping * 1e3:.1f} ms",
+        str(record.addresses[0]),
+    )

@@ -1,0 +1,109 @@
+"""`swarm status`: peers, spans, load, and the holes in the coverage as a picture of the layers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+
+from swarm.cli.output import make_trace
+from swarm.cli.picture import show
+from swarm.cli.survey import Health, examine, survey
+from swarm.identity import Identity, PeerId
+from swarm.records import ModelRef, PeerRecord, PeerState
+from swarm.routing.finder import coverage
+from swarm.span import LayerSpan, missing_layers
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One model in one precision: a chain has one precision, so coverage is counted for each."""
+
+    model: ModelRef
+    precision: str
+    records: tuple[PeerRecord, ...]  # by first layer
+    replicas: tuple[int, ...]  # workers that take new sessions, by layer
+    missing: tuple[LayerSpan, ...]
+
+
+def served_models(records: Sequence[PeerRecord]) -> list[Served]:
+    """The records by model and precision, each with its coverage."""
+    groups: dict[tuple[str, bytes, str], list[PeerRecord]] = {}
+    for record in records:
+        groups.setdefault((record.model.name, record.model.digest, record.precision), []).append(record)
+    found = []
+    for (_, _, precision), group in sorted(groups.items()):
+        model = group[0].model
+        spans = [record.span for record in group if record.state is PeerState.SERVING]
+        found.append(
+            Served(
+                model,
+                precision,
+                tuple(sorted(group, key=lambda record: (record.span, record.peer_id))),
+                tuple(coverage(group, model.layer_count)),
+                missing_layers(spans, LayerSpan(0, model.layer_count)),
+            )
+        )
+    return found
+
+
+def as_data(models: Sequence[Served], health: Mapping[PeerId, Health], now: float) -> dict[str, Any]:
+    """What `--json` prints."""
+    return {
+        "models": [
+            {
+                "name": served.model.name,
+                "digest": served.model.digest.hex(),
+                "layers": served.model.layer_count,
+                "precision": served.precision,
+                "replicas": list(served.replicas),
+                "missing": [str(span) for span in served.missing],
+                "workers": [_worker(record, health[record.peer_id], now) for record in served.records],
+            }
+            for served in models
+        ]
+    }
+
+
+def _worker(record: PeerRecord, health: Health, now: float) -> dict[str, Any]:
+    return {
+        "peer": str(record.peer_id),
+        "addresses": [asdict(address) for address in record.addresses],
+        "layers": str(record.span),
+        "state": record.state.name.lower(),
+        "device": record.device,
+        "numerics": record.numerics,
+        "memory_total": record.memory_total,
+        "memory_free": record.memory_free,
+        "tokens_per_second": record.tokens_per_second,
+        "cache_tokens_free": record.cache_tokens_free,
+        "expires_in": round(record.expires_at - now, 1),
+        "round_trip": health.round_trip,
+        "load": None if health.load is None else asdict(health.load),
+        "error": health.error,
+    }
+
+
+def run_status(bootstrap: Sequence[tuple[str, int]], *, as_json: bool, verbose: bool) -> None:
+    """Raises SwarmError."""
+    models, health = asyncio.run(_look(bootstrap, verbose))
+    if as_json:
+        click.echo(json.dumps(as_data(models, health, time.time())))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, width=None if os.isatty(1) else 120)
+    show(models, health, console)
+
+
+async def _look(bootstrap: Sequence[tuple[str, int]], verbose: bool) -> tuple[list[Served], dict[PeerId, Health]]:
+    identity = Identity.generate()  # who looks is nobody's business
+    trace = make_trace(verbose)
+    records = await survey(identity, bootstrap, trace)
+    return served_models(records), await examine(identity, records, trace)
