@@ -2,5 +2,7 @@
 
 from hypothesis import settings
 
+import swarm.engine  # noqa: F401  (before any test loads torch: it settles what torch's libraries read when they load)
+
 settings.register_profile("swarm", deadline=None, print_blob=True)
 settings.load_profile("swarm")

@@ -24,5 +24,5 @@ def from_wire(tensor: wire.Tensor, hidden: int, precision: Precision, device: to
 def to_wire(rows: torch.Tensor, precision: Precision) -> wire.Tensor:
     """Uncopied where the rows are on CPU."""
     rows = rows.detach().cpu().contiguous()
-    data = memoryview(rows.view(torch.uint8).numpy().reshape(-1))
+    data = rows.view(torch.uint8).numpy().reshape(-1).data
     return wire.Tensor(precision.name, tuple(rows.shape), data)

@@ -116,12 +116,8 @@ class Head:
             raise UsageFault(
                 f"rows of {rows.dtype} {list(rows.shape)}; this head takes {self.precision} [rows, {self.spec.hidden}]"
             )
-        tile, parts = self._exactly.tile, []
-        for part in torch.split(rows, tile):
-            padded = functional.pad(part, (0, 0, 0, tile - part.shape[0]))
-            h = functional.rms_norm(padded, (self.spec.hidden,), self._norm, self.spec.norm_eps)
-            parts.append(self._linear.decode(h)[: part.shape[0]].float().cpu())
-        return torch.cat(parts)
+        h = functional.rms_norm(rows, (self.spec.hidden,), self._norm, self.spec.norm_eps)
+        return self._linear.decode(h).float().cpu()
 
     def rows(self, tensor: wire.Tensor) -> Tensor:
         """Rows as they came over the wire. Raises UsageFault naming dtypes and shapes."""

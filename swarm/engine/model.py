@@ -1,7 +1,7 @@
 """The decoder, top-down: layers, attention, MLP, and the two ways in which rows pass through them.
 
-Rows pass either as a chunk (computed together, at exactly that shape) or in a tile (each row for itself, at one fixed
-shape): the numerics contract of docs/DESIGN.md. Knows nothing of files, sessions' owners or the network.
+Rows pass either as a chunk (computed together, at exactly that shape) or as decode rows (each for itself, the same bits
+however many pass together): the numerics contract of docs/DESIGN.md. Knows nothing of files, owners or the network.
 """
 
 from __future__ import annotations
@@ -76,10 +76,8 @@ class Decoder:
         return x
 
     def decode(self, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor) -> Tensor:
-        """Row i, of caches[i] at positions[i], each for itself; at most a tile of them, all over the same layers."""
-        rows, tile = x.shape[0], self.precision.tile
-        padded = functional.pad(x, (0, 0, 0, tile - rows))
-        return self._forward(padded, caches[0].span, TilePass(self.spec, self.rope, caches, positions, tile))[:rows]
+        """Row i, of caches[i] at positions[i], each for itself; all over the same layers."""
+        return self._forward(x, caches[0].span, DecodePass(self.spec, self.rope, caches, positions))
 
     def _forward(self, x: Tensor, span: LayerSpan, way: Pass) -> Tensor:
         spec = self.spec
@@ -91,7 +89,9 @@ class Decoder:
             qkv = way.linear(layer.qkv, h).view(-1, rotated + spec.kv_heads, spec.head_dim)
             qkv[:, :rotated] = rotate(qkv[:, :rotated], way.cos, way.sin)
             queries = qkv[:, : spec.heads]  # [rows, heads, head_dim]
-            keys_values = qkv[:, spec.heads :].unflatten(1, (2, spec.kv_heads))  # [rows, 2, kv_heads, head_dim]
+            keys_values = qkv[:, spec.heads :].view(
+                -1, 2, spec.kv_heads, spec.head_dim
+            )  # [rows, 2, kv_heads, head_dim]
             h = way.attend(index, queries, keys_values)  # [rows, heads * head_dim]
             x = x + way.linear(layer.output, h)
 
@@ -124,45 +124,48 @@ class ChunkPass:
         valid = self.cache.layer(layer)[:, :, :, : self.stop]  # [2, 1, kv_heads, stop, head_dim]
         valid[:, 0, :, self.start :] = keys_values.permute(1, 2, 0, 3)
         keys, values = valid.unbind()
-        grouped = (
-            queries.unflatten(1, self.groups).permute(1, 2, 0, 3).flatten(1, 2)
-        )  # [kv_heads, group * rows, head_dim]
-        answer = functional.scaled_dot_product_attention(grouped.unsqueeze(0), keys, values, attn_mask=self.mask)
-        return answer[0].unflatten(1, (self.groups[1], -1)).permute(2, 0, 1, 3).flatten(1)
+        kv_heads, group = self.groups
+        rows, head_dim = queries.shape[0], queries.shape[2]
+        grouped = queries.view(rows, kv_heads, group, head_dim).permute(1, 2, 0, 3)
+        grouped = grouped.reshape(1, kv_heads, group * rows, head_dim)
+        answer = functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=self.mask)
+        return answer.view(kv_heads, group, rows, head_dim).permute(2, 0, 1, 3).reshape(rows, -1)
 
 
-class TilePass:
-    """A tile of rows of any sessions. Each attends alone, as one query row against its own session's cache."""
+class DecodePass:
+    """Rows of any sessions. Each attends alone, as one query row against its own session's cache."""
 
     def __init__(
-        self, spec: ModelSpec, rope: RopeTable, caches: Sequence[SessionCache], positions: Sequence[int], tile: int
+        self, spec: ModelSpec, rope: RopeTable, caches: Sequence[SessionCache], positions: Sequence[int]
     ) -> None:
         self.rows = list(zip(caches, positions, strict=True))
-        self.empty = tile - len(self.rows)
-        self.cos, self.sin = rope.gather([*positions, *[0] * self.empty])
-        self.groups = (1, spec.kv_heads, spec.heads // spec.kv_heads)
+        self.cos, self.sin = rope.gather(positions)
+        self.query_shape = (-1, 1, spec.kv_heads, spec.heads // spec.kv_heads, spec.head_dim)
 
     def linear(self, linear: Linear, x: Tensor) -> Tensor:
         return linear.decode(x)
 
     def activate(self, gate_up: Tensor) -> Tensor:
-        gate, up = gate_up.chunk(2, -1)
-        if gate.device.type != "cpu":
-            return functional.silu(gate) * up
-        at_once = max(1, (SERIAL_ELEMENTS - 1) // gate.shape[1])
-        return torch.cat([functional.silu(part) for part in gate.split(at_once)]).mul_(up)
+        return gated(gate_up)
 
     def attend(self, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
         valid = []  # for each row [2, 1, kv_heads, position + 1, head_dim]
         # All rows are stored before any attends: several may be of one session
-        for (cache, position), own in zip(self.rows, keys_values.unbind(), strict=False):
+        for (cache, position), own in zip(self.rows, keys_values.unbind(), strict=True):
             seen = cache.layer(layer)[:, :, :, : position + 1]
             seen[:, 0, :, position] = own
             valid.append(seen)
-        answers = [
-            functional.scaled_dot_product_attention(row, *seen.unbind())  # [1, kv_heads, heads / kv_heads, head_dim]
-            for row, seen in zip(queries.unflatten(1, self.groups).unbind(), valid, strict=False)
-        ]
-        if self.empty:
-            answers.append(answers[0].new_zeros(self.empty, *answers[0].shape[1:]))
+        answers = []  # [1, kv_heads, heads / kv_heads, head_dim] each
+        for row, seen in zip(queries.view(self.query_shape).unbind(), valid, strict=True):
+            keys, values = seen.unbind()
+            answers.append(functional.scaled_dot_product_attention(row, keys, values))
         return torch.cat(answers).flatten(1)
+
+
+def gated(gate_up: Tensor) -> Tensor:
+    """silu(gate) * up, [rows, 2 * inner] -> [rows, inner]: the same bits for a row wherever it stands."""
+    gate, up = gate_up.chunk(2, -1)
+    if gate.device.type != "cpu":
+        return functional.silu(gate) * up
+    at_once = max(1, (SERIAL_ELEMENTS - 1) // gate.shape[1])
+    return torch.cat([functional.silu(part) for part in torch.split(gate, at_once)]).mul_(up)

@@ -6,6 +6,7 @@ Every entry of the table is computed in a block of fixed shape, so its bits depe
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ class RopeTable:
         self._grow(stop)
         return self._cos[start:stop], self._sin[start:stop]
 
-    def gather(self, positions: list[int]) -> tuple[Tensor, Tensor]:
+    def gather(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
         """For any positions, [rows, 1, head_dim] each."""
         self._grow(max(positions) + 1)
         index = torch.tensor(positions, device=self.device)

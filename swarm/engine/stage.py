@@ -25,6 +25,7 @@ from swarm.span import LayerSpan
 from swarm.wire import tensors as wire
 
 CHUNK_ROWS = 128  # the grid of absolute positions on which chunk boundaries lie
+PASS_ROWS = 64  # decode rows that go through the layers together
 DEFAULT_CACHE_ROWS = 16384  # through all layers of the span, where no budget is given
 
 
@@ -57,7 +58,10 @@ class Stage:
         cache_bytes: int | None = None,
         progress: Progress | None = None,
     ) -> Stage:
-        """Read a span's tensors (None: all layers) and no others, each checked against the manifest. Raises ModelFault, UsageFault."""
+        """Read a span's tensors (None: all layers) and no others, each checked against the manifest.
+
+        Raises ModelFault naming file and tensor, UsageFault naming the precision or device.
+        """
         directory, exactly = Path(directory), precision_named(precision)
         spec = read_spec(directory)
         span = spec.check_span(span or spec.span, str(directory / CONFIG_FILE))
@@ -139,11 +143,9 @@ class Stage:
         positions = [cache.position + row for cache, rows in work for row in range(rows.shape[0])]
         sizes = [rows.shape[0] for _, rows in work]
         x = work[0][1] if len(work) == 1 else torch.cat([rows for _, rows in work])
-        tile = self.decoder.precision.tile
-        # Tile after tile through all layers, so that every kernel runs at one shape, elementwise ones too
         parts = [
-            self.decoder.decode(caches[start : start + tile], positions[start : start + tile], part)
-            for start, part in zip(range(0, len(caches), tile), torch.split(x, tile), strict=True)
+            self.decoder.decode(caches[start : start + PASS_ROWS], positions[start : start + PASS_ROWS], part)
+            for start, part in zip(range(0, len(caches), PASS_ROWS), torch.split(x, PASS_ROWS), strict=True)
         ]
         for (cache, _), size in zip(work, sizes, strict=True):
             cache.position += size
