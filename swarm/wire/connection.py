@@ -115,7 +115,8 @@ class Connection:
         self._partial: _Partial | None = None  # that the frame being received belongs to
         self._body_left = 0  # bytes of that frame's body still to come
         self._partials: dict[int, _Partial] = {}  # stream: message that goes on in another frame
-        self._partial_bytes = 0  # declared by all of those
+        self._declared_bytes = 0  # by all of those
+        self.held_bytes = 0  # of bodies that have not arrived whole
 
     def __repr__(self) -> str:
         return (
@@ -170,7 +171,7 @@ class Connection:
         self.ours = self.theirs = State.CLOSED
         self._partials.clear()
         self._partial = None
-        self._partial_bytes = 0
+        self._declared_bytes = self.held_bytes = 0
 
     def receive_data(self, data: Buffer) -> list[Event]:
         """What these bytes complete, however they were cut. They are copied or consumed before this returns."""
@@ -233,9 +234,9 @@ class Connection:
                 f"{'more' if header.body_bytes >= room else 'fewer'}"
             )
         if header.more and header.stream not in self._partials:
-            self._partial_bytes += partial.draft.body_bytes
-            if self._partial_bytes > MAX_PARTIAL_BYTES:
-                raise ProtocolFault(f"unfinished messages of {self._partial_bytes} bytes exceed {MAX_PARTIAL_BYTES}")
+            self._declared_bytes += partial.draft.body_bytes
+            if self._declared_bytes > MAX_PARTIAL_BYTES:
+                raise ProtocolFault(f"unfinished messages of {self._declared_bytes} bytes exceed {MAX_PARTIAL_BYTES}")
             self._partials[header.stream] = partial
         self._header, self._partial, self._body_left = header, partial, header.body_bytes
 
@@ -264,6 +265,7 @@ class Connection:
         taken = view[: self._body_left]
         self._partial.body += taken
         self._body_left -= len(taken)
+        self.held_bytes += len(taken)
         return view[len(taken) :]
 
     def _end_frame(self, events: list[Event]) -> None:
@@ -274,7 +276,8 @@ class Connection:
         if header.more:
             return
         if self._partials.pop(header.stream, None) is not None:
-            self._partial_bytes -= partial.draft.body_bytes
+            self._declared_bytes -= partial.draft.body_bytes
+        self.held_bytes -= len(partial.body)
         events.append(self._event(header.stream, partial.draft.finish(partial.body)))
 
     def _event(self, stream: int, message: Message) -> Event:

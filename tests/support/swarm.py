@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from swarm.transport.channel import ChannelServer
 from swarm.transport.memory import MemoryNetwork
+from swarm.transport.server import ChannelServer
 
 from swarm.client import Client
 from swarm.config import ChannelConfig, ClientConfig, WorkerConfig
@@ -44,7 +44,7 @@ class LocalWorker:
         self.peer_id = self.identity.peer_id
         self.span = span
         self.precision = precision
-        self.address = Address("10.0.0.1", 1000 + seed, 0, 0)
+        self.address = Address("0.0.0.0", 0, 0, 0)  # until it listens
         self.alive = False
         self.service: WorkerService
         self._stack = AsyncExitStack()
@@ -56,17 +56,20 @@ class LocalWorker:
         self.service = await self._stack.enter_async_context(
             WorkerService(stage, self.swarm.model, self.swarm.compute, self.swarm.worker_config, Trace())
         )
-        await self._stack.enter_async_context(
+        network = self.swarm.hub.node(self.peer_id)
+        server = await self._stack.enter_async_context(
             ChannelServer(
-                self.swarm.hub.node(self.peer_id),
-                self.address.host,
-                self.address.data,
+                network,
+                "",
+                0,
                 self.service.handle,
                 self.swarm.channel_config,
-                on_close=self.service.connection_lost,
+                Trace(),
+                on_close=lambda channel: self.service.connection_lost(channel.peer_id),
                 load=self.service.load,
             )
         )
+        self.address = network.address(server.port)
         self.alive = True
         self.announce()
 

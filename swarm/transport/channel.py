@@ -1,0 +1,331 @@
+"""A channel: the one connection between two peers, with many requests under way in both directions.
+
+The only meeting point of `wire.connection` (which knows no sockets) and a `Stream` (which knows no messages). A peer that
+dies, stalls or breaks the rules surfaces here, as a PeerFault on every request that it leaves unanswered. Knows nothing
+of sessions or models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from swarm.config import ChannelConfig
+from swarm.errors import Overloaded, PeerFault, PeerLost, PeerStalled, ProtocolFault, VersionMismatch
+from swarm.identity import PeerId
+from swarm.records import Address
+from swarm.trace import Trace
+from swarm.transport.base import Network, Stream
+from swarm.transport.sender import Sender
+from swarm.transport.serving import Exchange, Handler, Serving
+from swarm.transport.watch import TICK_SECONDS, Sight, Verdict, Watch
+from swarm.wire.connection import CONTROL, Connection, Role
+from swarm.wire.events import Answered, Asked, Event, Greeted, Pinged, Ponged, Violated
+from swarm.wire.faults import error_of
+from swarm.wire.messages import Fault, Forward, Hello, Load, Message, Ping, Pong, Result, Working
+from swarm.wire.tensors import RAW
+
+__all__ = ["Channel", "Exchange", "Handler", "Terms", "dial"]
+
+AGENT = "swarm"
+MAX_QUEUED_PONGS = 64  # a peer that pings more often than it reads is cut off
+FLUSH_SECONDS = 1.0  # how long `aclose` waits for what is still to be sent
+PING_SECONDS = 10.0  # a request after so long without a Ping brings one along, to keep `round_trip` fresh
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a channel needs to know beside its stream; the same for all channels of a service."""
+
+    config: ChannelConfig
+    trace: Trace
+    handler: Handler | None = None  # of the peer's requests; without one they are refused
+    load: Callable[[], Load] | None = None  # said in every Pong
+    on_held: Callable[[Channel, int], None] | None = None  # bytes of the peer's requests that we hold, more or fewer
+    on_close: Callable[[Channel], None] | None = None
+    agent: str = AGENT
+
+
+@dataclass(slots=True)
+class _Waiter:
+    reply: asyncio.Future[Message]
+    on_working: Callable[[Working], None] | None
+
+
+class Channel:
+    """Made by `dial` or a `ChannelServer`; ready once `greeted()` returns."""
+
+    def __init__(self, stream: Stream, role: Role, terms: Terms) -> None:
+        self.peer_id = stream.peer_id
+        self.host = stream.host
+        self.remote = stream.remote
+        self.closed = False
+        self.bytes_received = 0
+        self.held_bytes = 0  # of the peer's requests: arrived in part, or being served
+        self.load: Load | None = None  # as the peer's last Pong said
+        self._stream = stream
+        self._terms = terms
+        self._config = terms.config
+        self._loop = asyncio.get_running_loop()
+        self._connection = Connection(role, terms.agent, terms.config.piece_bytes)
+        self._sender = Sender(stream, terms.config)
+        self._serving = Serving(self, terms.handler, terms.trace)
+        self._watch = Watch(terms.config)
+        self._ticking = False
+        self._waiters: dict[int, _Waiter] = {}  # stream: who waits for the reply
+        self._queued_pongs = 0
+        self._hello: asyncio.Future[Hello] = self._loop.create_future()
+        self._ended: asyncio.Future[PeerFault] = self._loop.create_future()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        counts = f"asking={len(self._waiters)}, serving={len(self._serving)}"
+        return f"Channel({self.peer_id.short} at {self.remote}, {state}, {counts}, {self._sender.pace!r})"
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds, smoothed; None before the first Pong."""
+        return self._sender.pace.round_trip
+
+    @property
+    def rate(self) -> float | None:
+        """Bytes per second that this machine could send, as observed; None while nothing had to wait."""
+        return self._sender.pace.rate
+
+    def start(self) -> None:
+        """Say Hello and listen. The peer's Hello is awaited for `connect_seconds` at most."""
+        self._sender.push(self._connection.hello())
+        self._stream.start(self)
+        self._loop.call_later(self._config.connect_seconds, self._check_greeted)
+
+    async def greeted(self) -> Hello:
+        """The peer's Hello. Raises PeerLost, ProtocolFault, VersionMismatch."""
+        return await asyncio.shield(self._hello)
+
+    async def request(self, message: Message, on_working: Callable[[Working], None] | None = None) -> Message:
+        """Ask, and wait for the reply as long as the peer shows signs of life. `on_working` hears of every Working.
+
+        Raises PeerLost, PeerStalled, ProtocolFault; what a Fault reply stands for (`wire.faults.error_of`); Overloaded
+        when too much is under way to this peer. Cancelling forgets the request; the peer may still carry it out.
+        """
+        while self._sender.crowded and not self.closed:
+            await self._sender.room()
+        if self.closed:
+            raise self._fault()
+        if self._connection.unanswered >= self._config.max_streams:
+            raise Overloaded(f"{self._connection.unanswered} requests to peer {self.peer_id.short} are unanswered")
+        stream = self._connection.new_stream()
+        frames = self._connection.send(stream, message, self._codec(message))
+        waiter = self._waiters[stream] = _Waiter(self._loop.create_future(), on_working)
+        if self._loop.time() - self._sender.pinged_at > PING_SECONDS and not self._sender.ping_out:
+            self._sender.ping(self._connection.send(CONTROL, Ping()))
+        self._sender.push(frames)
+        if not self._ticking:
+            self._ticking = True
+            self._watch.start(self._sight())
+            self._loop.call_later(TICK_SECONDS, self._tick)
+        try:
+            return await waiter.reply
+        finally:
+            self._waiters.pop(stream, None)
+
+    async def reply(self, stream: int, message: Message) -> None:
+        """Answer a request of the peer. Does nothing once the channel is closed. Raises LocalFault."""
+        while self._sender.crowded and not self.closed:
+            await self._sender.room()
+        if not self.closed:
+            self._sender.push(self._connection.send(stream, message, self._codec(message)))
+
+    def tell(self, stream: int, working: Working) -> None:
+        """Say that a request of the peer is under way. Does nothing once the channel is closed."""
+        if not self.closed:
+            self._sender.push(self._connection.send(stream, working))
+
+    def hold(self, change: int) -> None:
+        """So many bytes more (or fewer) of the peer's requests are in this machine's memory."""
+        if change:
+            self.held_bytes += change
+            if self._terms.on_held is not None:
+                self._terms.on_held(self, change)
+
+    def abort(self, reason: str) -> None:
+        """End the channel at once; requests under way raise PeerLost with this reason."""
+        self._end(PeerLost(f"the channel to peer {self.peer_id.short} at {self.remote} was given up: {reason}"))
+
+    async def aclose(self) -> None:
+        """End the channel after what is queued was sent. Requests being served here are cancelled first."""
+        await self._serving.cancel(FLUSH_SECONDS)
+        with contextlib.suppress(TimeoutError):  # a peer that does not read gets what it got
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._sender.room(0)
+        self._end(PeerLost(f"the channel to peer {self.peer_id.short} was closed here"), gently=True)
+
+    async def wait_closed(self) -> PeerFault:
+        """Why the channel ended, once it has."""
+        return await asyncio.shield(self._ended)
+
+    def data_received(self, data: memoryview) -> None:
+        """The stream's: parse, then act."""
+        if self.closed:
+            return
+        self.bytes_received += len(data)
+        before = self._connection.held_bytes
+        events = self._connection.receive_data(data)
+        self.hold(self._connection.held_bytes - before)
+        for event in events:
+            if not self.closed:
+                self._handle(event)
+
+    def writing_resumed(self) -> None:
+        """The stream's."""
+        self._sender.pump()
+
+    def connection_lost(self, reason: str) -> None:
+        """The stream's."""
+        self._end(PeerLost(f"the connection to peer {self.peer_id.short} at {self.remote} ended: {reason}"))
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Answered(stream, message, ends):
+                self._answered(stream, message, ends)
+            case Asked(stream, message):
+                self._serving.begin(stream, message)
+            case Pinged():
+                self._pong()
+            case Ponged(pong):
+                self.load = pong.load
+                self._sender.ponged()
+            case Greeted(hello):
+                self._hello.set_result(hello)
+                if self._connection.role is Role.DIALLER:
+                    self._sender.ping(self._connection.send(CONTROL, Ping()))
+            case Violated(fault):
+                # a peer of another version shall still read our Hello
+                self._end(fault, gently=isinstance(fault, VersionMismatch))
+
+    def _answered(self, stream: int, message: Message, ends: bool) -> None:
+        waiter = self._waiters.get(stream)
+        if waiter is None or waiter.reply.done():
+            return  # its asker was cancelled
+        if isinstance(message, Fault):
+            waiter.reply.set_exception(error_of(message, self.peer_id))
+        elif ends:
+            waiter.reply.set_result(message)
+        elif waiter.on_working is not None and isinstance(message, Working):
+            try:
+                waiter.on_working(message)
+            except Exception as error:  # the asker's own callback failed: its request fails, not the channel
+                waiter.reply.set_exception(error)
+
+    def _pong(self) -> None:
+        self._queued_pongs = 0 if self._sender.idle else self._queued_pongs + 1
+        if self._queued_pongs > MAX_QUEUED_PONGS:
+            self._end(ProtocolFault(f"peer {self.peer_id.short} at {self.remote} pings more often than it reads"))
+        else:
+            load = self._terms.load() if self._terms.load is not None else None
+            self._sender.push(self._connection.send(CONTROL, Pong(load)))
+
+    def _codec(self, message: Message) -> str:
+        if not isinstance(message, Forward | Result) or not self._hello.done():
+            return RAW
+        return self._sender.pace.codec(message.tensor.data.nbytes, self._hello.result().codecs)
+
+    def _sight(self) -> Sight:
+        sender = self._sender
+        return Sight(
+            now=self._loop.time(),
+            received=self.bytes_received,
+            left=sender.left,
+            pending=sender.pending,
+            ping_out=sender.ping_out,
+            ping_left=sender.ping_left,
+            round_trip=sender.pace.round_trip,
+        )
+
+    def _tick(self) -> None:
+        if self.closed or not self._waiters:
+            self._ticking = False
+            return
+        verdict = self._watch.tick(self._sight())
+        if verdict is Verdict.STALLED:
+            what = f"{len(self._waiters)} requests" if len(self._waiters) > 1 else "a request"
+            silence = f"sent nothing for {self._watch.silent:.1f} s with {what} under way"
+            self._end(PeerStalled(f"peer {self.peer_id.short} at {self.remote} {silence}"))
+            return
+        if verdict is Verdict.PING:
+            self._sender.ping(self._connection.send(CONTROL, Ping()))
+        self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _check_greeted(self) -> None:
+        if not self._hello.done():
+            self._end(PeerLost(f"peer {self.peer_id.short} at {self.remote} proved its key but never said Hello"))
+
+    def _fault(self) -> PeerFault:
+        """A fresh copy of why the channel ended, for one more asker."""
+        fault = self._ended.result()
+        return type(fault)(str(fault))
+
+    def _end(self, fault: PeerFault, gently: bool = False) -> None:
+        if self.closed:
+            return
+        self.hold(-self._connection.held_bytes)
+        self.closed = True
+        self._connection.close()
+        self._sender.stop()
+        if gently:
+            self._stream.close()
+        else:
+            self._stream.abort()
+        self._ended.set_result(fault)
+        if not self._hello.done():
+            self._hello.set_exception(self._fault())
+            self._hello.exception()  # marked as seen: perhaps nobody waits for it
+        for waiter in self._waiters.values():
+            if not waiter.reply.done():
+                waiter.reply.set_exception(self._fault())
+        self._terms.trace.complete("channel.closed", peer=self.peer_id.short, reason=str(fault))
+        if self._terms.on_close is not None:
+            self._terms.on_close(self)
+
+
+async def dial(
+    network: Network,
+    addresses: Sequence[Address],
+    expect: PeerId,
+    config: ChannelConfig,
+    trace: Trace | None = None,
+    handler: Handler | None = None,
+    load: Callable[[], Load] | None = None,
+) -> Channel:
+    """A greeted channel to the peer `expect`, by the first of its addresses that works, within `connect_seconds` in all.
+
+    Raises PeerLost naming every address with its reason, ProtocolFault, or VersionMismatch.
+    """
+    loop = asyncio.get_running_loop()
+    terms = Terms(config, trace or Trace(), handler, load)
+    deadline = loop.time() + config.connect_seconds
+    failures: list[str] = []
+    for index, address in enumerate(addresses):
+        share = (deadline - loop.time()) / (len(addresses) - index)
+        try:
+            async with asyncio.timeout(share):
+                return await _dial_one(network, address, expect, terms)
+        except TimeoutError:
+            failures.append(f"{address} did not answer within {share:.1f} s")
+        except PeerLost as error:
+            failures.append(str(error) if str(address) in str(error) else f"{address}: {error}")
+    raise PeerLost(f"peer {expect.short} cannot be reached: {'; '.join(failures) or 'it has no address'}")
+
+
+async def _dial_one(network: Network, address: Address, expect: PeerId, terms: Terms) -> Channel:
+    stream = await network.connect(address, expect)
+    channel = Channel(stream, Role.DIALLER, terms)
+    channel.start()
+    try:
+        await channel.greeted()
+    except asyncio.CancelledError:
+        channel.abort("it did not say Hello in time")
+        raise
+    return channel
