@@ -11,13 +11,15 @@ import sys
 import click
 
 from swarm.bench.shapes import shape
+from swarm.config import ChannelConfig
 from swarm.engine import ModelSpec, Stage
 from swarm.engine.compute import ComputeThread
 from swarm.engine.numerics import settle_threads
 from swarm.identity import Identity
 from swarm.records import ModelRef
 from swarm.span import LayerSpan
-from swarm.transport.channel import ChannelServer
+from swarm.trace import Trace
+from swarm.transport.server import ChannelServer
 from swarm.transport.tls import TlsNetwork
 from swarm.worker.service import WorkerService
 
@@ -42,7 +44,9 @@ async def serve(name: str, span: LayerSpan, precision: str) -> None:
                 HOST,
                 0,
                 service.handle,
-                on_close=service.connection_lost,
+                ChannelConfig(),
+                Trace(),
+                on_close=lambda channel: service.connection_lost(channel.peer_id),
                 load=service.load,
             ) as server,
         ):

@@ -27,10 +27,11 @@ from swarm.identity import Identity, PeerId
 from swarm.node.addresses import announced, own_addresses
 from swarm.records import Address
 from swarm.trace import Trace
-from swarm.transport.channel import ChannelServer, Exchange, dial
+from swarm.transport.channel import Channel, Exchange, dial
+from swarm.transport.server import ChannelServer
 from swarm.transport.tls import TlsNetwork
 from swarm.transport.udp import ProbeServer
-from swarm.wire.messages import FetchRecords, Message, RecordsPage
+from swarm.wire.messages import FetchRecords, Load, Message, RecordsPage
 
 if TYPE_CHECKING:  # a bootstrap loads no torch
     from swarm.client import Client
@@ -217,9 +218,9 @@ class Node:
                 config.port,
                 self._handle,
                 self._channel_config,
-                trace=self.trace,
-                on_close=self._connection_lost,
-                load=lambda: self._layers.service.load() if self._layers else None,
+                self.trace,
+                on_close=self._channel_closed,
+                load=self._load if self._serve else None,
             )
         )
         port = self._server.port
@@ -248,9 +249,13 @@ class Node:
             raise UsageFault("this peer holds no layers")
         return await self._layers.service.handle(message, exchange)
 
-    def _connection_lost(self, peer_id: PeerId) -> None:
-        if self._layers is not None:
-            self._layers.service.connection_lost(peer_id)
+    def _load(self) -> Load:
+        return self._layers.service.load() if self._layers else Load(0, 0, 0, 0.0)
+
+    def _channel_closed(self, channel: Channel) -> None:
+        assert self._server is not None
+        if self._layers is not None and all(other.peer_id != channel.peer_id for other in self._server.channels):
+            self._layers.service.connection_lost(channel.peer_id)
 
     async def _fetch_page(self, address: Address, peer_id: PeerId, key: bytes, offset: int) -> tuple[list[bytes], bool]:
         """A page of another directory's records, over TCP. Raises PeerFault."""

@@ -77,6 +77,8 @@ class Killer:
 
 
 def run(model: Path, precision: str, sampling: str, decide: Callable[[Killer, Event], None], kills: int) -> None:
+    expected = unsplit(model, precision, sampling)
+
     async def main() -> None:
         spans = [span for span in SPANS for _ in range(REPLICAS)]
         async with LocalSwarm(
@@ -86,7 +88,7 @@ def run(model: Path, precision: str, sampling: str, decide: Callable[[Killer, Ev
             async with swarm.client(Trace(killer)) as client:
                 answer = client.generate(PROMPT, options=options(sampling))
                 tokens = [token async for token in answer]
-            assert [token.id for token in tokens] == list(unsplit(model, precision, sampling))
+            assert [token.id for token in tokens] == list(expected)
             assert [token.index for token in tokens] == list(range(TOKENS))
             assert "".join(token.text for token in tokens) == answer.text
             assert len(killer.killed) == kills
