@@ -68,7 +68,7 @@ class Client:
         self._bootstrap = tuple(bootstrap)
         self._by_hand = tuple(chain)
         self._device = device
-        self._identity = identity
+        self.identity = identity or Identity.generate()
         self._network = network
         self._directory = directory
         self._probe = probe
@@ -102,17 +102,18 @@ class Client:
                 lambda: Stage.load(self.path, precision=self.precision or "bf16", device=self._device)
             )
             return started
-        identity = self._identity or Identity.generate()
         if self._directory is None:
             directory = await self._stack.enter_async_context(
                 KademliaDirectory(
-                    identity, host="::", port=0, bootstrap=self._bootstrap, passive=True, trace=self.trace
+                    self.identity, host="::", port=0, bootstrap=self._bootstrap, passive=True, trace=self.trace
                 )
             )
             await directory.join()
             self._directory = directory
         started.peers = await self._stack.enter_async_context(
-            Peers(self._network or TlsNetwork(identity), self.config, self._channel_config, self.trace, self._probe)
+            Peers(
+                self._network or TlsNetwork(self.identity), self.config, self._channel_config, self.trace, self._probe
+            )
         )
         started.resolver = Resolver(
             self._directory,

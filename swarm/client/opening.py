@@ -13,6 +13,7 @@ from swarm.client.session import ChainSession
 from swarm.config import ClientConfig
 from swarm.errors import NoChain
 from swarm.routing.chain import Chain
+from swarm.span import name_layers
 from swarm.trace import Trace
 
 
@@ -45,5 +46,5 @@ async def _wait_for_chain(resolver: Resolver, config: ClientConfig, trace: Trace
         except NoChain as hole:
             if loop.time() >= until:
                 raise
-            trace.failed("session.wait", missing=str(hole))
+            trace.failed("session.wait", missing=name_layers(hole.missing), reason=str(hole))
         await asyncio.sleep(config.retry_seconds)

@@ -175,8 +175,11 @@ class ChainSession:
             except NoChain as hole:
                 if doubted:
                     raise AuditFault(_disagreement(lost, doubted)) from hole
-                self._waiting_for = hole
-                self._trace.failed("session.wait", missing=name_layers(hole.missing) if hole.missing else str(hole))
+                if not isinstance(
+                    self._waiting_for, Overloaded
+                ):  # else a full worker is avoided for a moment, not missing
+                    self._waiting_for = hole
+                self._trace.failed("session.wait", missing=name_layers(hole.missing), reason=str(self._waiting_for))
                 await asyncio.sleep(self._config.retry_seconds)
             else:
                 self._waiting_for = None
@@ -277,6 +280,8 @@ class _Deadline:
             text = f"waited {self._seconds:g} s for {self._what}" + (f": {reason}" if reason else "")
             if isinstance(reason, NoChain):
                 raise NoChain(text, reason.missing) from None
+            if isinstance(reason, Overloaded):
+                raise Overloaded(text, reason.retry_after) from None
             raise DeadlineExceeded(text) from None
 
 

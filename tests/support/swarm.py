@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from swarm.transport.memory import MemoryNetwork
-from swarm.transport.server import ChannelServer
-
 from swarm.client import Client
 from swarm.config import ChannelConfig, ClientConfig, WorkerConfig
 from swarm.engine import Stage, read_manifest
@@ -19,6 +16,10 @@ from swarm.identity import Identity
 from swarm.records import RECORD_LIFETIME, Address, ModelRef, PeerRecord, PeerState, SignedRecord
 from swarm.span import LayerSpan
 from swarm.trace import Trace
+from swarm.transport.memory import MemoryNetwork
+from swarm.transport.server import ChannelServer
+from swarm.transport.serving import Exchange, Handler
+from swarm.wire.messages import Message
 from swarm.worker.service import WorkerService
 
 
@@ -46,6 +47,7 @@ class LocalWorker:
         self.precision = precision
         self.address = Address("0.0.0.0", 0, 0, 0)  # until it listens
         self.alive = False
+        self.handler: Handler | None = None  # in the place of the service's own
         self.service: WorkerService
         self._stack = AsyncExitStack()
 
@@ -62,7 +64,7 @@ class LocalWorker:
                 network,
                 "",
                 0,
-                self.service.handle,
+                self._handle,
                 self.swarm.channel_config,
                 Trace(),
                 on_close=lambda channel: self.service.connection_lost(channel.peer_id),
@@ -72,6 +74,9 @@ class LocalWorker:
         self.address = network.address(server.port)
         self.alive = True
         self.announce()
+
+    async def _handle(self, message: Message, exchange: Exchange) -> Message:
+        return await (self.handler or self.service.handle)(message, exchange)
 
     def announce(self, state: PeerState = PeerState.SERVING, **changes: object) -> None:
         now = time.time()
@@ -120,6 +125,7 @@ class LocalSwarm:
         spans: Sequence[tuple[int, int]],
         *,
         precision: str = "fp32",
+        name: str = "test",
         cache_bytes: int = 64 << 20,
         worker_config: WorkerConfig | None = None,
         client_config: ClientConfig | None = None,
@@ -133,7 +139,7 @@ class LocalSwarm:
         self.channel_config = channel_config or ChannelConfig()
         self.hub = MemoryNetwork()
         self.records = Records()
-        self.model = read_manifest(directory).ref("test")
+        self.model = read_manifest(directory).ref(name)
         self.compute = ComputeThread()
         self._spans = [LayerSpan(*span) for span in spans]
         self._stack = AsyncExitStack()
@@ -156,14 +162,17 @@ class LocalSwarm:
         self.workers.append(worker)
         return worker
 
+    async def add_span(self, start: int, stop: int) -> LocalWorker:
+        return await self.add(LayerSpan(start, stop))
+
     def worker(self, short: str) -> LocalWorker:
         return next(worker for worker in self.workers if worker.peer_id.short == short)
 
-    def client(self, trace: Trace | None = None, **options: object) -> Client:
+    def client(self, trace: Trace | None = None, model: Path | None = None, **options: object) -> Client:
         """A client of this swarm, to be entered by the caller."""
         identity = Identity.from_seed(next(self._seeds).to_bytes(32, "big"))
         return Client(
-            self.directory,
+            model or self.directory,
             identity=identity,
             network=self.hub.node(identity.peer_id),
             directory=self.records,

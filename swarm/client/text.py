@@ -1,0 +1,134 @@
+"""Text to token ids and back: a model's tokenizer, its chat template, its end marks, and the text of a running answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from swarm.client.chat import ChatTemplate, Message
+from swarm.client.detokenize import Detokenizer, detokenizer
+from swarm.client.files import read_bytes, read_json
+from swarm.client.stops import Gate
+from swarm.errors import ModelFault, UsageFault
+
+MAX_TOKENIZER_BYTES = 256 << 20  # the largest known has 35 MB
+
+
+class Text:
+    """The text half of the model in a directory. `Text.load(directory)`."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, eos_ids: frozenset[int], template: ChatTemplate | None, directory: Path
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.eos_ids = eos_ids  # tokens with which the model ends its answer
+        self.directory = directory
+        self._template = template
+
+    @classmethod
+    def load(cls, directory: Path, now: Callable[[], datetime] = lambda: datetime.now().astimezone()) -> Text:
+        """Read tokenizer.json and what is there of the small files beside it. Raises ModelFault naming the file."""
+        path = directory / "tokenizer.json"
+        content = read_bytes(path, MAX_TOKENIZER_BYTES)
+        if content is None:
+            raise ModelFault(f"{path} is missing: without it text cannot be turned into tokens")
+        try:
+            tokenizer = Tokenizer.from_buffer(content)
+        except Exception as error:  # the package raises no class of its own
+            raise ModelFault(f"{path} is no tokenizer: {error}") from error
+        # Both may be left over from training, and would alter prompts.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return cls(tokenizer, _eos_ids(directory, tokenizer), ChatTemplate.load(directory, now), directory)
+
+    @property
+    def has_chat_template(self) -> bool:
+        return self._template is not None
+
+    def encode(self, text: str, add_special: bool) -> list[int]:
+        """Token ids; with `add_special` those that the tokenizer puts around a text. Names of special tokens in the
+        text become these tokens. Raises UsageFault for text that is no Unicode (half a surrogate pair)."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UsageFault(f"the text is no Unicode: a lone surrogate at character {error.start}") from error
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=add_special).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, without special tokens and with spaces as the model wrote them."""
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def render_chat(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+        """The prompt for chat messages; to be encoded with `add_special=False`, as templates write special tokens
+        themselves. Raises UsageFault where the template refuses the messages, ModelFault where there is no template."""
+        if self._template is None:
+            raise ModelFault(
+                f"the model in {self.directory} has no chat template, neither in chat_template.jinja nor in "
+                "tokenizer_config.json: give the prompt as plain text"
+            )
+        return self._template.render(messages, add_generation_prompt)
+
+    def __repr__(self) -> str:
+        return f"Text({self.directory}, {self.tokenizer.get_vocab_size()} tokens, eos {sorted(self.eos_ids)})"
+
+
+class TextStream:
+    """The text of an answer as its tokens come: whole characters only, and nothing that may turn out to be a stop.
+
+    `stop` holds texts and `stop_ids` sequences of token ids that end the answer without being part of it; both may
+    span tokens. Of several the one that is complete first counts. `context` holds the ids before the answer when its
+    text goes on from theirs (a plain completion): the space that some tokenizers leave out of a text's beginning is
+    then kept. The cost of a token does not grow with the text.
+    """
+
+    def __init__(
+        self, text: Text, stop: Sequence[str] = (), stop_ids: Sequence[Sequence[int]] = (), context: Sequence[int] = ()
+    ) -> None:
+        self.stopped: str | None = None  # "stop" once a stop was met; what is pushed from then on is ignored
+        self._ids: Gate[int] = Gate(stop_ids)
+        self._characters: Gate[str] = Gate(stop)
+        self._detokenizer: Detokenizer = detokenizer(text.tokenizer, context)
+
+    def push(self, token_id: int) -> str:
+        """The text that became ready with this token."""
+        if self.stopped:
+            return ""
+        ids, met = self._ids.push([token_id])
+        return self._pass(ids, last=met, met=met)
+
+    def finish(self) -> str:
+        """The text still held back, when no more tokens come."""
+        return "" if self.stopped else self._pass(self._ids.finish(), last=True, met=False)
+
+    def _pass(self, ids: Sequence[int], last: bool, met: bool) -> str:
+        text = "".join(map(self._detokenizer.push, ids))
+        if last:
+            text += self._detokenizer.finish()
+        characters, stopped = self._characters.push(text)
+        if last and not stopped:
+            characters += self._characters.finish()
+        if met or stopped:
+            self.stopped = "stop"
+        return "".join(characters)
+
+
+def _eos_ids(directory: Path, tokenizer: Tokenizer) -> frozenset[int]:
+    """From generation_config.json, else config.json, else the token that tokenizer_config.json names."""
+    for name in ("generation_config.json", "config.json"):
+        value: Any = read_json(directory / name).get("eos_token_id")
+        if value is None:
+            continue
+        ids = value if isinstance(value, list) else [value]
+        if not all(type(number) is int and number >= 0 for number in ids):
+            raise ModelFault(f"eos_token_id in {directory / name} is {value!r}: token ids are whole numbers")
+        return frozenset(ids)
+    named = read_json(directory / "tokenizer_config.json").get("eos_token")
+    token = named.get("content") if isinstance(named, dict) else named
+    found = tokenizer.token_to_id(token) if isinstance(token, str) else None
+    return frozenset() if found is None else frozenset({found})
