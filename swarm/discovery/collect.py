@@ -1,20 +1,27 @@
 """All records under one key: a crawl, then whatever the replicas hold beyond what fitted into their first answers, in pages.
 
-Every record is verified before it is believed, and replies are merged by peer, highest sequence first. A slice of the id
-space is read from two replicas at a time, in the next round from others, so that neither a liar nor a newcomer hides a record.
+Every record is verified before it is believed, and replies are merged by peer, highest sequence first. Replicas tell whose
+records they hold by a fingerprint: those that have what we have are not read, and of those that agree one is. One that does
+not deliver what its fingerprint says has told nothing about the others.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from kademlia.node import Node
+
+from swarm.discovery.addresses import Endpoint
 from swarm.discovery.crawl import crawl
-from swarm.discovery.keys import HIGHEST, KEY_BYTES, LOWEST, keys_of
+from swarm.discovery.keys import HIGHEST, KEY_BYTES, LOWEST, fingerprint, keys_of, node_id
 from swarm.discovery.packets import BadDatagram, Found, Method, parse_page
 from swarm.discovery.protocol import Answer, RecordProtocol
+from swarm.discovery.store import MAX_PAGE_RECORDS
 from swarm.errors import Overloaded, PeerFault
 from swarm.identity import PeerId
 from swarm.records import Address, SignedRecord
@@ -23,9 +30,8 @@ FetchPage = Callable[[Address, PeerId, bytes, int], Awaitable[tuple[list[bytes],
 
 BULK_RECORDS = 100  # above this many, a replica that serves pages over TCP is asked for them
 MAX_BULK_PAGES = 8  # from one replica
-MAX_BULK_RECORDS = 256  # believed of one page
-BULK_REPLICAS = 2
-ROUNDS = 3
+REPLICAS_AT_ONCE = 2
+ROUNDS = 4
 WINDOW = 16  # pages asked for at once: 20 kB under way
 SLICE_RECORDS = 4  # records meant to be in one slice: about what two datagrams hold
 MAX_SLICES = 128
@@ -38,18 +44,25 @@ class Merge:
 
     def __init__(self, protocol: RecordProtocol, key: bytes) -> None:
         self._protocol, self._key = protocol, key
-        self._records: dict[PeerId, SignedRecord] = {}
+        self._records: dict[bytes, SignedRecord] = {}  # by node id
 
-    def add(self, raws: Iterable[Any]) -> None:
-        now = self._protocol.now()
+    def add(self, raws: Iterable[Any]) -> set[bytes]:
+        """The node ids of those that were believed."""
+        now, believed = self._protocol.now(), set()
         for raw in raws:
             signed = self._protocol.store.verifier.check(raw, now)
             if signed is None or self._key not in keys_of(signed.record):
                 self._protocol.counters["unbelieved"] += 1
                 continue
-            held = self._records.get(signed.record.peer_id)
+            place = node_id(signed.record.peer_id)
+            believed.add(place)
+            held = self._records.get(place)
             if held is None or held.record.sequence < signed.record.sequence:
-                self._records[signed.record.peer_id] = signed
+                self._records[place] = signed
+        return believed
+
+    def fingerprint(self) -> bytes:
+        return fingerprint(self._records)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -60,99 +73,113 @@ class Merge:
         return [signed for signed in self._records.values() if verifier.current(signed, now)]
 
 
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A node that holds records of the key, by its own word."""
+
+    answer: Answer
+    count: int
+    fingerprint: bytes
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.answer.node.ip, self.answer.node.port
+
+
 class Collector:
-    """Reads one key."""
+    """Reads one key. `most`: as many records as any replica may hold."""
 
     def __init__(self, protocol: RecordProtocol, key: bytes, fetch_page: FetchPage | None, most: int) -> None:
         self.protocol, self.key, self.fetch_page, self.most = protocol, key, fetch_page, most
         self.merge = Merge(protocol, key)
-        self.claims: dict[bytes, int] = {}  # node id -> records it says it holds, capped
+        self.heard: dict[bytes, Replica] = {}  # by node id: everybody who answered
         self._window = asyncio.Semaphore(WINDOW)
 
-    def _heard(self, answer: Answer, found: Found) -> None:
-        self.claims[answer.node.id] = min(found.count, self.most)
+    def _hear(self, answer: Answer, found: Found) -> None:
+        self.heard[answer.node.id] = Replica(answer, min(found.count, self.most), found.fingerprint)
         self.merge.add(found.records)
 
-    async def collect(self, start: Iterable[Any], *, alpha: int, seconds: float) -> list[SignedRecord]:
-        """Everything found within `seconds`."""
+    async def collect(self, start: Iterable[Node], *, alpha: int, seconds: float) -> None:
+        """Find within `seconds` what there is to find."""
         self.merge.add(held.signed.raw for held in self.protocol.store.held(self.key, self.protocol.now()))
         try:
             async with asyncio.timeout(seconds):
-                answers = await crawl(
-                    self.protocol, self.key, start, alpha=alpha, seconds=seconds, wanted=True, heard=self._heard
-                )
-                await self._complete(answers)
+                answers = await crawl(self.protocol, self.key, start, alpha=alpha, seconds=seconds, heard=self._hear)
+                near = [self.heard[answer.node.id] for answer in answers[: 2 * self.protocol.k]]
+                await self._complete([replica for replica in near if replica.count])
         except TimeoutError:
             self.protocol.counters["late lookups"] += 1
-        return self.merge.believed()
 
-    async def _complete(self, answers: list[Answer]) -> None:
-        """Page until there is as much as the replicas say. After the first round a minority's boasts are not worth the work."""
-        replicas = [answer for answer in answers[: 2 * self.protocol.k] if self.claims[answer.node.id]]
-        if not replicas:
-            return
-        claims = sorted(self.claims[answer.node.id] for answer in replicas)
-        for turn in range(ROUNDS):
-            before = len(self.merge)
-            if before >= (claims[len(claims) // 2] if turn else claims[-1]):
+    async def _complete(self, unread: list[Replica]) -> None:
+        """Read replicas, a few at once, until none is left that has what we have not."""
+        known: set[bytes] = set()  # fingerprints of sets that were read
+        for _ in range(ROUNDS):
+            known.add(self.merge.fingerprint())
+            unread = [replica for replica in unread if replica.fingerprint not in known]
+            chosen = choose_replicas(unread)
+            if not chosen:
                 return
-            if turn == 0 and await self._bulk(replicas):
-                continue
-            await self._pages(replicas, max(1, claims[len(claims) // 2]), turn)
-            if len(self.merge) == before:
-                return
+            unread = [replica for replica in unread if replica not in chosen]
+            for replica, delivered in zip(chosen, await asyncio.gather(*map(self._read, chosen)), strict=True):
+                if fingerprint(delivered) == replica.fingerprint:
+                    known.add(replica.fingerprint)
 
-    async def _bulk(self, replicas: list[Answer]) -> bool:
-        """Whether pages over TCP brought something."""
-        able = [one for one in replicas if one.data_port and self.claims[one.node.id] > BULK_RECORDS]
-        if self.fetch_page is None or not able:
-            return False
-        before = len(self.merge)
-        chosen = self.protocol.random.sample(able, min(BULK_REPLICAS, len(able)))
-        await asyncio.gather(*(self._bulk_from(one) for one in chosen))
-        return len(self.merge) > before
+    async def _read(self, replica: Replica) -> set[bytes]:
+        """Everything that a replica holds; the node ids of what was believed."""
+        delivered: set[bytes] = set()
+        if self.fetch_page is not None and replica.answer.data_port and replica.count > BULK_RECORDS:
+            delivered = await self._bulk(replica, self.fetch_page)
+        return delivered or await self._pages(replica)
 
-    async def _bulk_from(self, replica: Answer) -> None:
-        assert self.fetch_page is not None
-        address = Address.of(replica.node.ip, replica.data_port, replica.node.port, 0)
-        offset = 0
+    async def _bulk(self, replica: Replica, fetch_page: FetchPage) -> set[bytes]:
+        host, port = replica.endpoint
+        address = Address.of(host, replica.answer.data_port, port, 0)
+        offset, delivered = 0, set()
         for _ in range(MAX_BULK_PAGES):
             try:
-                raws, more = await self.fetch_page(address, replica.peer_id, self.key, offset)
+                raws, more = await fetch_page(address, replica.answer.peer_id, self.key, offset)
             except (PeerFault, Overloaded):
-                return
-            raws = raws[:MAX_BULK_RECORDS]
+                break
             offset += len(raws)
-            for first in range(0, len(raws), VERIFIED_AT_ONCE):
-                self.merge.add(raws[first : first + VERIFIED_AT_ONCE])
+            for first in range(0, min(len(raws), MAX_PAGE_RECORDS), VERIFIED_AT_ONCE):
+                delivered |= self.merge.add(raws[first : first + VERIFIED_AT_ONCE])
                 await asyncio.sleep(0)
             if not more or not raws:
-                return
+                break
+        return delivered
 
-    async def _pages(self, replicas: list[Answer], count: int, turn: int) -> None:
-        slices = min(MAX_SLICES, -(-count // SLICE_RECORDS))
+    async def _pages(self, replica: Replica) -> set[bytes]:
+        """In slices of the id space, many at once: one datagram after another would take a round trip each."""
+        slices = min(MAX_SLICES, -(-replica.count // SLICE_RECORDS))
         inner = [((number << 8 * KEY_BYTES) // slices).to_bytes(KEY_BYTES, "big") for number in range(1, slices)]
-        await asyncio.gather(
-            *(
-                self._slice(replicas[(number + 2 * turn + copy) % len(replicas)], after, until)
-                for number, (after, until) in enumerate(pairwise([LOWEST, *inner, HIGHEST]))
-                for copy in range(min(2, len(replicas)))
-            )
-        )
+        parts = pairwise([LOWEST, *inner, HIGHEST])
+        return set().union(*await asyncio.gather(*(self._slice(replica, after, until) for after, until in parts)))
 
-    async def _slice(self, replica: Answer, after: bytes, until: bytes) -> None:
-        """One replica's records in `(after, until]`. It says how far a page goes, but cannot lead back."""
-        to = replica.node.ip, replica.node.port
+    async def _slice(self, replica: Replica, after: bytes, until: bytes) -> set[bytes]:
+        """The records in `(after, until]`. The replica says how far a page goes, but cannot lead back."""
+        delivered: set[bytes] = set()
         for _ in range(MAX_SLICE_PAGES):
             async with self._window:
-                answer = await self.protocol.call(to, replica.node.id, Method.PAGE, self.key, after, until)
+                answer = await self.protocol.call(
+                    replica.endpoint, replica.answer.node.id, Method.PAGE, self.key, after, until
+                )
             if answer is None:
-                return
+                break
             try:
                 raws, last = parse_page(answer.body)
             except BadDatagram:
-                return
-            self.merge.add(raws)
+                break
+            delivered |= self.merge.add(raws)
             if not after < last < until:
-                return
+                break
             after = last
+        return delivered
+
+
+def choose_replicas(unread: list[Replica]) -> list[Replica]:
+    """The nearest of each of the commonest fingerprints: what most say is read first, a liar's boast last."""
+    nearest: dict[bytes, Replica] = {}
+    for replica in unread:
+        nearest.setdefault(replica.fingerprint, replica)
+    commonest = Counter(replica.fingerprint for replica in unread).most_common(REPLICAS_AT_ONCE)
+    return [nearest[mark] for mark, _ in commonest]

@@ -51,8 +51,9 @@ class Candidate:
 class Frontier:
     """The nodes known to one crawl towards `key`, and what became of each."""
 
-    def __init__(self, key: bytes, k: int, own: bytes) -> None:
+    def __init__(self, key: bytes, k: int, own: bytes, patient: bool = False) -> None:
         self.key, self.k, self._own = key, k, own
+        self._patient = patient  # wait for late nodes among the nearest k, so that everybody finds the same k
         self._candidates: dict[tuple[bytes, Endpoint], Candidate] = {}
         self._answered: set[bytes] = set()  # ids
         self._blame: Counter[bytes] = Counter()
@@ -92,16 +93,18 @@ class Frontier:
         if len(self._answered) < self.k and self._strict:
             self._strict = False
             return self.finished()
-        return len(self._answered) >= QUORUM or all(one.state is not State.LATE for one in self._candidates.values())
+        if len(self._answered) >= (self.k if self._patient else QUORUM):
+            return not self._patient or all(one.state is not State.LATE for one in self._nearest(late=True))
+        return all(one.state is not State.LATE for one in self._candidates.values())
 
-    def _nearest(self) -> list[Candidate]:
-        usable = (one for one in self._candidates.values() if self._usable(one))
+    def _nearest(self, late: bool = False) -> list[Candidate]:
+        usable = (one for one in self._candidates.values() if self._usable(one, late))
         return heapq.nsmallest(self.k, usable, key=lambda one: distance(one.node.id, self.key))
 
-    def _usable(self, one: Candidate) -> bool:
+    def _usable(self, one: Candidate, late: bool) -> bool:
         if one.state is State.ANSWERED:
             return True
-        if one.state in (State.LATE, State.FAILED) or one.node.id in self._answered:
+        if one.state is State.FAILED or (one.state is State.LATE and not late) or one.node.id in self._answered:
             return False
         return not self._strict or len(one.referrers) != 1 or self._blame[next(iter(one.referrers))] < MAX_BLAME
 
@@ -137,13 +140,15 @@ async def crawl(
     *,
     alpha: int,
     seconds: float,
-    wanted: bool,
     heard: Listener | None = None,
 ) -> list[Answer]:
-    """Ask towards `key`, records included if `wanted`; `heard` gets each answer. All who answered, nearest first."""
+    """Ask towards `key`. All who answered, nearest first.
+
+    To read, with `heard`, who gets each answer as it comes, with records; else to find the very k nodes that are the nearest.
+    """
     loop = asyncio.get_running_loop()
     ends = loop.time() + seconds
-    frontier = Frontier(key, protocol.k, protocol.source_node.id)
+    frontier = Frontier(key, protocol.k, protocol.source_node.id, patient=heard is None)
     for node in start:
         frontier.offer(node)
     running: dict[asyncio.Task[Answer | None], tuple[Candidate, float]] = {}
@@ -152,7 +157,7 @@ async def crawl(
         prompt = sum(one.state is State.ASKED for one, _ in running.values())
         for one in frontier.to_ask(alpha - prompt):
             frontier.mark(one, State.ASKED)
-            asking = protocol.call(one.endpoint, one.node.id, Method.FIND, key, int(wanted))
+            asking = protocol.call(one.endpoint, one.node.id, Method.FIND, key, int(heard is not None))
             running[protocol.spawn(asking)] = one, now + protocol.timeout
         if frontier.finished() or not running:
             break

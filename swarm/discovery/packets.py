@@ -20,7 +20,7 @@ from typing import Any
 import msgpack
 
 from swarm.discovery.addresses import V6_BYTES, Endpoint, pack_endpoint, unpack_endpoint
-from swarm.discovery.keys import KEY_BYTES
+from swarm.discovery.keys import FINGERPRINT_BYTES, KEY_BYTES
 from swarm.identity import KEY_BYTES as PUBLIC_KEY_BYTES
 from swarm.identity import SIGNATURE_BYTES, Identity, PeerId
 from swarm.records import MAX_RECORD_BYTES
@@ -50,7 +50,7 @@ class Method(IntEnum):
     """What one node asks of another."""
 
     PING = 1  # [] -> []
-    FIND = 2  # [key, wanted: 0 or 1] -> [nodes, count, records]: the nearest nodes, and some of the records if wanted
+    FIND = 2  # [key, wanted: 0 or 1] -> [nodes, count, fingerprint, records]: of the records, as many as fit, if wanted
     PAGE = 3  # [key, after, until] -> [last, records]: those with after < place <= until, and how far they go if not all fitted
     STORE = 4  # [key, record] -> [held: 0 or 1]
 
@@ -190,19 +190,20 @@ class Found:
 
     nodes: list[tuple[bytes, Endpoint]]  # near the key, by their own word only
     count: int  # records that the node says it holds under the key
+    fingerprint: bytes  # of their peers' node ids
     records: list[Any]  # unchecked
 
 
 def parse_found(answer: list[Any]) -> Found:
     """Raises BadDatagram."""
-    if len(answer) != 3:
+    if len(answer) != 4:
         raise BadDatagram("wrong answer")
-    nodes, count, records = answer
+    nodes, count, mark, records = answer
     if type(nodes) is not list or len(nodes) > MAX_NODES or type(records) is not list:
         raise BadDatagram("wrong answer")
-    if type(count) is not int or count < 0:
+    if type(count) is not int or count < 0 or type(mark) is not bytes or len(mark) != FINGERPRINT_BYTES:
         raise BadDatagram("wrong answer")
-    return Found([parse_node(node) for node in nodes], count, records)
+    return Found([parse_node(node) for node in nodes], count, mark, records)
 
 
 def parse_page(answer: list[Any]) -> tuple[list[Any], bytes]:

@@ -23,7 +23,7 @@ from kademlia.protocol import KademliaProtocol
 from swarm.discovery import packets
 from swarm.discovery.addresses import Endpoint, network_of, pack_endpoint, reach
 from swarm.discovery.endpoint import Socket
-from swarm.discovery.keys import distance, node_id
+from swarm.discovery.keys import distance, fingerprint, node_id
 from swarm.discovery.packets import BadDatagram, Method, Request, Response
 from swarm.discovery.store import RecordStore
 from swarm.discovery.table import Table
@@ -189,7 +189,7 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
             if size <= room:
                 room -= size
                 records.append(one.signed.raw)
-        return [nodes, len(held), records]
+        return [nodes, len(held), fingerprint(one.place for one in held), records]
 
     def rpc_page(self, key: bytes, after: bytes, until: bytes) -> list[Any]:
         records, last = self.store.after(key, self.now(), packets.ANSWER_ROOM, after, until)

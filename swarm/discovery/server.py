@@ -22,13 +22,15 @@ from swarm.discovery.keys import KEY_BYTES, distance
 from swarm.discovery.packets import Method
 from swarm.discovery.protocol import ANYBODY, Answer, RecordProtocol
 from swarm.discovery.store import RecordStore, Verifier
+from swarm.discovery.table import ID_BITS
 from swarm.identity import Identity
 from swarm.records import SignedRecord
 from swarm.trace import Trace
 
 MAX_SEEDS = 64  # bootstrap addresses asked at once
 REFRESH_SEEDS = 3  # of them asked in a refresh while others are known too
-REFRESH_KEYS = 2  # random ones looked for in a refresh, beside our own id
+SUBTREE_CONTACTS = 3  # a subtree is looked into when fewer of its nodes are known
+MAX_LEVELS = 16  # subtrees looked into at once
 START_FACTOR = 3  # a crawl starts from this many times k contacts: it asks the nearest, the others are in reserve
 HELD = [1]  # the answer to STORE
 
@@ -75,8 +77,17 @@ class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
         return [answer.node for answer in answers if answer]
 
     async def bootstrap(self, start: Iterable[Node]) -> list[Answer]:
-        """Find our own neighbourhood, and be found by it."""
-        return await self._crawl(self.node.id, list(start))
+        """Find our own neighbourhood, and be found by it; then look into every subtree of which we know little (section 2.3)."""
+        answers = await self._crawl(self.node.id, list(start))
+        thin = self.protocol.router.thin_levels(SUBTREE_CONTACTS)[:MAX_LEVELS]
+        await asyncio.gather(*(self._crawl(self._in_subtree(level), []) for level in thin))
+        return answers
+
+    def _in_subtree(self, level: int) -> bytes:
+        """A random id that shares just `level` leading bits with ours."""
+        bit = ID_BITS - 1 - level
+        number: int = self.node.long_id ^ (1 << bit) ^ self.random.getrandbits(bit)
+        return number.to_bytes(KEY_BYTES, "big")
 
     async def refresh(self) -> None:
         """Drop what has expired, ask again who did not answer, look around. Finds back after everybody was lost."""
@@ -85,9 +96,7 @@ class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
         found = await self.ask_seeds(REFRESH_SEEDS if self.contacts else MAX_SEEDS)
         if found or self.contacts:
             await self.bootstrap([*found, *self._start(self.node.id)])
-        if self.contacts:
-            for _ in range(REFRESH_KEYS):
-                await self._crawl(self.random.randbytes(KEY_BYTES), [])
+            await self._crawl(self.random.randbytes(KEY_BYTES), [])
 
     def _start(self, key: bytes) -> list[Node]:
         return self.protocol.router.closest(key, START_FACTOR * self.ksize)
@@ -97,7 +106,7 @@ class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
 
         async def attempt(nodes: list[Node]) -> list[Answer]:
             seconds = self.config.lookup_seconds / 2
-            return await crawl(self.protocol, key, nodes, alpha=self.alpha, seconds=seconds, wanted=False)
+            return await crawl(self.protocol, key, nodes, alpha=self.alpha, seconds=seconds)
 
         known = start or self._start(key)
         return (await attempt(known) if known else []) or await attempt(await self.ask_seeds())
@@ -109,7 +118,7 @@ class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
         start = self._start(key)
         if start:
             await collector.collect(start, alpha=self.alpha, seconds=self.config.lookup_seconds / 2)
-        if not collector.claims:
+        if not collector.heard:
             start = await self.ask_seeds()
             left = max(0.0, ends - asyncio.get_running_loop().time())
             await collector.collect(start, alpha=self.alpha, seconds=left)

@@ -13,10 +13,13 @@ from kademlia.node import Node
 from kademlia.routing import RoutingTable
 
 from swarm.discovery.addresses import Endpoint
-from swarm.discovery.keys import distance
+from swarm.discovery.keys import KEY_BYTES, distance
 
 MAX_STRIKES = 2  # requests in a row without an answer, after which a contact is dropped
 MAX_LOST = 32  # addresses of dropped contacts, asked again when nobody is left
+
+
+ID_BITS = 8 * KEY_BYTES
 
 
 class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
@@ -64,6 +67,14 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
 
     def contacts(self) -> Iterator[Node]:
         return (node for bucket in self.buckets for node in bucket.nodes.values())
+
+    def thin_levels(self, least: int) -> list[int]:
+        """How many leading bits of our id are shared by the subtrees of which we know fewer than `least` contacts.
+
+        Down to our nearest neighbour's: without a contact in every subtree that has nodes, a lookup may end in our own corner.
+        """
+        shared = Counter(ID_BITS - distance(node.id, self.node.id).bit_length() for node in self.contacts())
+        return [level for level in range(max(shared, default=0)) if shared[level] < least]
 
     def suspects(self) -> list[Node]:
         return [node for node in self.contacts() if self._strikes[node.id]]
