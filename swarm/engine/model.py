@@ -168,4 +168,6 @@ def gated(gate_up: Tensor) -> Tensor:
     if gate.device.type != "cpu":
         return functional.silu(gate) * up
     at_once = max(1, (SERIAL_ELEMENTS - 1) // gate.shape[1])
+    if gate.shape[0] <= at_once:
+        return functional.silu(gate) * up
     return torch.cat([functional.silu(part) for part in torch.split(gate, at_once)]).mul_(up)

@@ -1,0 +1,105 @@
+"""config.json in its spellings, and every way in which it can be wrong: the file and the field are named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.models import make_config, make_model
+
+from swarm.engine import ModelSpec, read_spec
+from swarm.engine.spec import Rope
+from swarm.errors import ModelFault
+from swarm.span import LayerSpan
+
+
+def test_a_plain_config() -> None:
+    spec = ModelSpec.from_config(make_config())
+    assert (spec.layer_count, spec.hidden, spec.heads, spec.kv_heads, spec.head_dim) == (4, 64, 4, 2, 16)
+    assert spec.span == LayerSpan(0, 4)
+    assert spec.rope == Rope("default", 10000.0)
+    assert (spec.bos_id, spec.eos_ids, spec.tied) == (256, (257,), True)
+
+
+def test_defaults_are_the_family_s() -> None:
+    omitted = ("rms_norm_eps", "rope_theta", "tie_word_embeddings", "num_key_value_heads", "attention_bias")
+    spec = ModelSpec.from_config(make_config(**dict.fromkeys(omitted)))
+    assert (spec.norm_eps, spec.tied, spec.kv_heads, spec.attention_bias) == (1e-6, False, 4, False)
+
+
+@pytest.mark.parametrize("spelling", ["rope_scaling", "rope_parameters"])
+def test_llama3_rope_in_both_spellings(spelling: str) -> None:
+    scaling = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1,
+        "high_freq_factor": 4,
+        "original_max_position_embeddings": 512,
+    }
+    inside = {"rope_theta": 5e5} if spelling == "rope_parameters" else {}
+    config = make_config(rope_theta=None if inside else 5e5, **{spelling: scaling | inside})
+    assert ModelSpec.from_config(config).rope == Rope("llama3", 5e5, 8.0, 1.0, 4.0, 512)
+
+
+def test_shapes_of_a_layer_and_of_the_head() -> None:
+    spec = ModelSpec.from_config(make_config(attention_bias=True, head_dim=24, tie_word_embeddings=False))
+    layer = spec.layer_tensors(2)
+    assert layer["model.layers.2.self_attn.q_proj.weight"] == (96, 64)
+    assert layer["model.layers.2.self_attn.k_proj.bias"] == (48,)
+    assert layer["model.layers.2.self_attn.o_proj.weight"] == (64, 96)
+    assert "model.layers.2.mlp.up_proj.bias" not in layer
+    assert spec.head_tensors()["lm_head.weight"] == (288, 64)
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"architectures": ["GPT2LMHeadModel"]}, r"architectures.*GPT2LMHeadModel.*LlamaForCausalLM"),
+    ({"architectures": None, "model_type": "mamba"}, r"architectures.*mamba"),
+    ({"architectures": "LlamaForCausalLM"}, r"architectures"),
+    ({"hidden_size": None}, r"hidden_size: is missing"),
+    ({"hidden_size": "64"}, r"hidden_size: '64'"),
+    ({"hidden_size": True}, r"hidden_size"),
+    ({"num_hidden_layers": 0}, r"num_hidden_layers"),
+    ({"num_hidden_layers": 1 << 40}, r"num_hidden_layers"),
+    ({"num_key_value_heads": 3}, r"num_key_value_heads: 3 does not divide"),
+    ({"head_dim": 15}, r"head_dim: 15 is odd"),
+    ({"hidden_act": "relu"}, r"hidden_act: 'relu'.*silu"),
+    ({"rms_norm_eps": -1}, r"rms_norm_eps"),
+    ({"rms_norm_eps": float("nan")}, r"rms_norm_eps"),
+    ({"rope_theta": "x"}, r"rope_theta"),
+    ({"rope_scaling": {"rope_type": "yarn"}}, r"rope_scaling.*yarn.*llama3"),
+    ({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, r"low_freq_factor"),
+    ({"rope_scaling": [1]}, r"rope_scaling"),
+    ({"partial_rotary_factor": 0.5}, r"partial_rotary_factor"),
+    ({"tie_word_embeddings": 1}, r"tie_word_embeddings"),
+    ({"eos_token_id": 1000}, r"eos_token_id.*288"),
+    ({"quantization_config": {"quant_method": "gptq"}}, r"quantization_config"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD, ids=[next(iter(changes)) for changes, _ in BAD])
+def test_what_is_wrong_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelFault, match=message) as caught:
+        ModelSpec.from_config(make_config(**changes), "some/config.json")
+    assert "some/config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "[" * 100000, "\xff", "9" * 5000])
+def test_files_that_hold_no_config(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content, "latin-1")
+    with pytest.raises(ModelFault, match=r"config\.json"):
+        read_spec(tmp_path)
+
+
+def test_no_such_directory_and_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelFault, match="no such directory"):
+        read_spec(tmp_path / "absent")
+    with pytest.raises(ModelFault, match=r"config\.json: cannot be read"):
+        read_spec(tmp_path)
+
+
+def test_generation_config_adds_ids_that_end_an_answer(tmp_path: Path) -> None:
+    make_model(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [257, 260]}))
+    assert read_spec(tmp_path).eos_ids == (257, 260)
