@@ -22,11 +22,11 @@ def find_model(name: str | Path, models_dir: Path | None, known: Mapping[str, Pa
     if text in known:
         return known[text]
     path = Path(name).expanduser()
-    if _is_model(path):
+    if text and _is_model(path):
         return path
     if models_dir is not None and _is_below(models_dir, text) and _is_model(models_dir / text):
         return models_dir / text
-    if path.is_dir():
+    if text and _is_folder(path):
         raise UsageFault(f"{path} holds no model: there is no config.json in it")
     there = [*known, *list_models(models_dir)] if models_dir is not None else list(known)
     shown = ", ".join(there[:MAX_LISTED]) + (f" and {len(there) - MAX_LISTED} more" if len(there) > MAX_LISTED else "")
@@ -54,7 +54,7 @@ def _folders(directory: Path) -> Iterator[Path]:
         for number, entry in enumerate(directory.iterdir()):
             if number >= MAX_LOOKED_AT:
                 return
-            if entry.is_dir() and not entry.name.startswith("."):
+            if _is_folder(entry) and not entry.name.startswith("."):
                 yield entry
     except OSError:
         return
@@ -67,7 +67,14 @@ def _is_model(path: Path) -> bool:
         return False
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # as above
+        return False
+
+
 def _is_below(directory: Path, name: str) -> bool:
     """Names may not climb out of the directory: they can come from requests."""
     parts = Path(name).parts
-    return bool(parts) and not Path(name).is_absolute() and ".." not in parts and directory.is_dir()
+    return bool(parts) and not Path(name).is_absolute() and ".." not in parts and _is_folder(directory)
