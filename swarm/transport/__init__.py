@@ -1,0 +1,10 @@
+"""Channels to other peers, over TLS or in memory, and round-trip probes. The names that floors above use."""
+
+from swarm.transport.base import Network, Stream
+from swarm.transport.channel import Channel, dial
+from swarm.transport.memory import MemoryNetwork
+from swarm.transport.server import ChannelServer
+from swarm.transport.serving import Exchange, Handler
+from swarm.transport.tls import TlsNetwork
+
+__all__ = ["Channel", "ChannelServer", "Exchange", "Handler", "MemoryNetwork", "Network", "Stream", "TlsNetwork", "dial"]

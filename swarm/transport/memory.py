@@ -163,7 +163,7 @@ class MemoryStream:
         self.node = node
         self.ended = False
         self._receiver: Receiver | None = None
-        self._early: list[bytes] = []  # came before `start`
+        self._early: list[bytes] | None = []  # came before there was a receiver; None from then on
         self._lost: str | None = None  # why it ended, while nobody listened
         node.streams[self] = None
 
@@ -177,8 +177,7 @@ class MemoryStream:
 
     def start(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        if self._early or self._lost is not None:
-            asyncio.get_running_loop().call_soon(self._catch_up)
+        asyncio.get_running_loop().call_soon(self._catch_up)
 
     def write(self, buffers: Sequence[Buffer]) -> None:
         if not self.ended:
@@ -198,13 +197,13 @@ class MemoryStream:
             asyncio.get_running_loop().call_soon(self.lose, reason_here)
 
     def deliver(self, data: bytes) -> None:
-        if self._receiver is None:
+        if self._early is not None:
             self._early.append(data)
-        elif not self.ended:
+        elif not self.ended and self._receiver is not None:
             self._receiver.data_received(memoryview(data))
 
     def resume(self) -> None:
-        if self._receiver is not None and not self.ended:
+        if self._early is None and not self.ended and self._receiver is not None:
             self._receiver.writing_resumed()
 
     def lose(self, reason: str) -> None:
@@ -213,16 +212,16 @@ class MemoryStream:
         if not self.ended:
             self.ended = True
             self.outgoing.finish("it closed the connection")
-        if self._receiver is None:
-            self._lost = self._lost or reason
-        elif self._lost is None:
+        if self._lost is None:
             self._lost = reason
-            self._receiver.connection_lost(reason)
+            if self._early is None and self._receiver is not None:
+                self._receiver.connection_lost(reason)
 
     def _catch_up(self) -> None:
+        """Hand over what came before there was a receiver."""
         assert self._receiver is not None
-        early, self._early = self._early, []
-        for data in early:
+        early, self._early = self._early, None
+        for data in early or ():
             self._receiver.data_received(memoryview(data))
         if self._lost is not None:
             self._receiver.connection_lost(self._lost)

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 
 from swarm.config import ChannelConfig
 from swarm.identity import Identity
+from swarm.records import Address
 from swarm.trace import Trace
 from swarm.transport.channel import Channel, dial
 from swarm.transport.memory import MemoryNetwork
 from swarm.transport.server import ChannelServer
+from swarm.transport.tls import TlsNetwork
 from swarm.wire.messages import Forward, Load, Result, Rows
 from swarm.wire.tensors import Tensor
 
@@ -70,3 +72,20 @@ async def memory_link(
 
 def now() -> float:
     return asyncio.get_running_loop().time()
+
+
+@contextlib.asynccontextmanager
+async def tls_link(handler=echo, config: ChannelConfig | None = None, **options) -> AsyncIterator[Link]:
+    config = config or ChannelConfig()
+    events: list = []
+    trace = Trace(events.append)
+    async with ChannelServer(TlsNetwork(WORKER, trace), "127.0.0.1", 0, handler, config, trace, **options) as server:
+        channel = await dial(TlsNetwork(CLIENT, trace), [local(server.port)], WORKER.peer_id, config, trace)
+        try:
+            yield Link(channel, server, None, events)
+        finally:
+            await channel.aclose()
+
+
+def local(port: int) -> Address:
+    return Address.of("127.0.0.1", port)

@@ -1,0 +1,101 @@
+"""Peers' keys as TLS certificates: one leaf for each peer, and the identity that a finished handshake has proved.
+
+The standard `ssl` module asks a client for its certificate, and shows it, only if some authority vouches for it. So there
+is a NULL AUTHORITY: its private key is derived from a public constant, everybody can issue certificates under it, and it
+therefore GRANTS NOTHING. What authenticates a peer is TLS 1.3's CertificateVerify (RFC 8446, section 4.4.3), which proves
+possession of the leaf's private key, and the comparison of the leaf's public key with the peer id. Knows nothing of sockets.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import ssl
+import tempfile
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from swarm.identity import Identity, PeerId
+
+ALPN = "swarm"  # without a version: versions are named by the Hello, in words a person can read
+# Fixed dates, so that no peer's clock decides whether another one may connect.
+_FROM = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+_UNTIL = datetime.datetime(2120, 1, 1, tzinfo=datetime.UTC)
+_NULL_KEY = Ed25519PrivateKey.from_private_bytes(
+    hashlib.sha256(b"swarm null authority: no secret, grants nothing").digest()
+)
+_NULL_PUBLIC = _NULL_KEY.public_key().public_bytes_raw()
+_NULL_NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "swarm null authority")])
+
+
+class NoIdentity(Exception):
+    """A handshake that proved no peer's key; the text says what was wrong."""
+
+
+def _certificate(name: x509.Name, key: Ed25519PublicKey, serial: int, authority: bool) -> bytes:
+    """PEM, issued by the null authority. Ed25519 is deterministic: the authority's own is the same everywhere."""
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(_NULL_NAME)
+        .public_key(key)
+        .serial_number(serial)
+        .not_valid_before(_FROM)
+        .not_valid_after(_UNTIL)
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=0 if authority else None), critical=True)
+    )
+    return builder.sign(_NULL_KEY, None).public_bytes(Encoding.PEM)
+
+
+def contexts(identity: Identity) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """For the listening and for the dialling side: TLS 1.3 only, both ends must show a leaf."""
+    raw = bytes(identity.peer_id)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, raw.hex())])
+    serial = int.from_bytes(hashlib.sha256(raw).digest()[:16], "big") >> 1
+    leaf = _certificate(name, identity.key.public_key(), serial, False)
+    password = os.urandom(32).hex().encode()  # `ssl` reads keys from files only; this one is useless without it
+    key = identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(key + leaf)
+        file.flush()
+        server = _context(ssl.PROTOCOL_TLS_SERVER, file.name, password)
+        client = _context(ssl.PROTOCOL_TLS_CLIENT, file.name, password)
+    server.num_tickets = 0  # nothing is resumed
+    return server, client
+
+
+def _context(protocol: int, chain: str, password: bytes) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False  # peers have keys, not names
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority = _certificate(_NULL_NAME, _NULL_KEY.public_key(), 1, True)
+    context.load_verify_locations(cadata=authority.decode("ascii"))
+    context.load_cert_chain(chain, password=password)
+    context.set_alpn_protocols([ALPN])
+    return context
+
+
+def proved_peer(finished: ssl.SSLObject) -> PeerId:
+    """Whose key the other side of a finished handshake holds. Raises NoIdentity."""
+    if finished.version() != "TLSv1.3":
+        raise NoIdentity(f"it speaks {finished.version()}, not TLS 1.3")
+    if finished.selected_alpn_protocol() != ALPN:
+        raise NoIdentity("it is no swarm peer (another application protocol)")
+    certificate = finished.getpeercert(binary_form=True)
+    if certificate is None:
+        raise NoIdentity("it showed no certificate")
+    try:
+        key = x509.load_der_x509_certificate(certificate).public_key()
+    except Exception as error:  # whatever a stranger's bytes do to the parser, it proved nothing
+        raise NoIdentity(f"its certificate cannot be read: {error}") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise NoIdentity(f"its key is no Ed25519 key but {type(key).__name__}")
+    raw = key.public_bytes_raw()
+    if raw == _NULL_PUBLIC:
+        raise NoIdentity("it shows the null authority's key, which everybody has")
+    return PeerId(raw)

@@ -1,0 +1,43 @@
+"""What the platform's sockets can do beyond the common: options where they exist, and nothing where they do not."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+
+if sys.platform == "win32":
+    fcntl = None
+else:
+    import fcntl
+    import termios
+
+NOT_SENT_BYTES = 64 << 10  # the kernel takes no more than this beyond what the congestion window lets it send
+USER_TIMEOUT_SECONDS = 20.0  # unacknowledged data ends a connection after this long
+KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}  # a vanished idle peer is noticed in 30 s
+
+
+def tune(raw: socket.socket) -> None:
+    """Small frames leave at once, little is queued in the kernel, and vanished peers are noticed while idle."""
+    options = {
+        "TCP_NODELAY": 1,
+        "TCP_NOTSENT_LOWAT": NOT_SENT_BYTES,
+        "TCP_USER_TIMEOUT": int(1e3 * USER_TIMEOUT_SECONDS),
+        **KEEPALIVE,
+    }
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in options.items():
+        option = getattr(socket, name, None)
+        if option is not None:
+            raw.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def unacknowledged(raw: socket.socket) -> int:
+    """Bytes that the kernel still keeps because the peer's machine has not acknowledged them; 0 where it cannot tell."""
+    if fcntl is None:
+        return 0
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(raw.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))
+    except (OSError, ValueError):
+        return 0  # closed meanwhile
+    return int(count)

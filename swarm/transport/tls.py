@@ -1,0 +1,285 @@
+"""The network of real machines: TCP with TLS 1.3, both ends proving their key (see `certificates`).
+
+One scratch buffer receives for all streams, since its bytes are consumed before the next are read. The kernel and the
+transports below keep little that is not sent, so that an urgent frame waits behind little. Knows nothing of frames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from swarm.errors import PeerLost, PortInUse, UsageFault
+from swarm.identity import Identity, PeerId
+from swarm.records import Address, normalise_host
+from swarm.trace import Trace
+from swarm.transport.base import Buffer, Receiver, Stream
+from swarm.transport.certificates import NoIdentity, contexts, proved_peer
+from swarm.transport.sockets import tune, unacknowledged
+
+SCRATCH_BYTES = 256 << 10
+RAW_BUFFER_BYTES = 32 << 10  # ciphertext waiting on this machine beside the kernel's own
+HANDSHAKE_SECONDS = 4.0
+SHUTDOWN_SECONDS = 1.0
+MAX_HANDSHAKES = 128  # unfinished, in all
+MAX_HANDSHAKES_PER_HOST = 32
+MAX_EARLY_BYTES = 64 << 10  # taken before a stream has a receiver; reading stops then
+BACKLOG = 256
+
+
+class TlsNetwork:
+    """The streams of one identity."""
+
+    def __init__(self, identity: Identity, trace: Trace | None = None) -> None:
+        self.peer_id = identity.peer_id
+        self._trace = trace or Trace()
+        self._server_context, self._client_context = contexts(identity)
+        self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+
+    async def connect(self, address: Address, expect: PeerId) -> Stream:
+        """See `base.Network`."""
+        loop = asyncio.get_running_loop()
+        try:
+            raw, _ = await loop.create_connection(_Unread, address.host, address.data)
+        except OSError as error:
+            raise PeerLost(f"{address} cannot be connected to: {_reason(error)}") from error
+        try:
+            stream = await self._secure(raw, server_side=False)
+        except NoIdentity as error:
+            raise PeerLost(f"{address} proves no identity: {error}") from error
+        if stream.peer_id != expect:
+            stream.abort()
+            raise PeerLost(f"{address} proves to be peer {stream.peer_id.short}, not {expect.short}")
+        return stream
+
+    async def listen(self, host: str, port: int, on_stream: Callable[[Stream], None]) -> TlsListening:
+        """See `base.Network`. An empty host, and `::`, mean every address of v4 and v6."""
+        bound = _bind(host, port)
+        listening = TlsListening(self, bound.getsockname()[1], on_stream, self._trace)
+        loop = asyncio.get_running_loop()
+        listening.server = await loop.create_server(lambda: _Unread(listening.arrived), sock=bound, backlog=BACKLOG)
+        return listening
+
+    async def _secure(self, raw: asyncio.Transport, server_side: bool) -> TlsStream:
+        """Shake hands over a new TCP connection. Raises NoIdentity."""
+        tune(raw.get_extra_info("socket"))
+        raw.set_write_buffer_limits(high=RAW_BUFFER_BYTES)
+        stream = TlsStream(raw, self._scratch)
+        try:
+            secure = await asyncio.get_running_loop().start_tls(
+                raw,
+                stream,
+                self._server_context if server_side else self._client_context,
+                server_side=server_side,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+            )
+        except OSError as error:  # SSLError is one
+            raise NoIdentity(f"the TLS handshake failed: {_reason(error)}") from error
+        if secure is None:
+            raise NoIdentity("the connection ended during the TLS handshake")
+        try:
+            stream.peer_id = proved_peer(secure.get_extra_info("ssl_object"))
+        except NoIdentity:
+            secure.abort()
+            raise
+        stream.secured(secure)
+        return stream
+
+    def __repr__(self) -> str:
+        return f"TlsNetwork({self.peer_id.short})"
+
+
+class TlsListening:
+    """An open port, and the handshakes that have begun on it."""
+
+    server: asyncio.Server
+
+    def __init__(self, network: TlsNetwork, port: int, on_stream: Callable[[Stream], None], trace: Trace) -> None:
+        self.port = port
+        self._network = network
+        self._on_stream = on_stream
+        self._trace = trace
+        self._handshakes: dict[asyncio.Task[None], str] = {}  # with the host of each
+        self._per_host: Counter[str] = Counter()
+
+    def arrived(self, raw: asyncio.Transport) -> None:
+        """A TCP connection; nothing of it has been read."""
+        host, remote = _names(raw)
+        if len(self._handshakes) >= MAX_HANDSHAKES or self._per_host[host] >= MAX_HANDSHAKES_PER_HOST:
+            self._trace.failed("transport.handshake", remote=remote, reason="too many unfinished handshakes")
+            raw.abort()
+            return
+        task = asyncio.get_running_loop().create_task(self._shake_hands(raw, remote))
+        self._handshakes[task] = host
+        self._per_host[host] += 1
+        task.add_done_callback(self._shaken)
+
+    async def _shake_hands(self, raw: asyncio.Transport, remote: str) -> None:
+        try:
+            stream = await self._network._secure(raw, server_side=True)
+        except NoIdentity as error:
+            self._trace.failed("transport.handshake", remote=remote, reason=str(error))
+            return
+        self._on_stream(stream)
+
+    def _shaken(self, task: asyncio.Task[None]) -> None:
+        host = self._handshakes.pop(task)
+        self._per_host[host] -= 1
+        if not self._per_host[host]:
+            del self._per_host[host]
+
+    async def aclose(self) -> None:
+        """See `base.Listening`."""
+        self.server.close()
+        for task in tuple(self._handshakes):
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._handshakes, return_exceptions=True)
+
+    def __repr__(self) -> str:
+        return f"TlsListening(port={self.port}, handshakes={len(self._handshakes)})"
+
+
+class TlsStream(asyncio.BufferedProtocol):
+    """One connection, encrypted."""
+
+    peer_id: PeerId
+
+    def __init__(self, raw: asyncio.Transport, scratch: memoryview) -> None:
+        self.host, self.remote = _names(raw)
+        self.full = False
+        self._raw = raw
+        self._socket = raw.get_extra_info("socket")
+        self._scratch = scratch
+        self._secure: asyncio.Transport | None = None
+        self._receiver: Receiver | None = None
+        self._early: bytearray | None = bytearray()  # received before there was a receiver; None from then on
+        self._lost: str | None = None
+
+    @property
+    def unsent(self) -> int:
+        """See `base.Stream`: what waits in both transports, and what the kernel has sent without an acknowledgement."""
+        if self._lost is not None or self._secure is None:
+            return 0
+        waiting = self._secure.get_write_buffer_size() + self._raw.get_write_buffer_size()
+        return waiting + unacknowledged(self._socket)
+
+    def secured(self, secure: asyncio.Transport) -> None:
+        """The handshake is done. `full` is meant to tell of anything that waits above the TCP transport."""
+        self._secure = secure
+        secure.set_write_buffer_limits(high=1, low=0)
+
+    def start(self, receiver: Receiver) -> None:
+        """See `base.Stream`."""
+        self._receiver = receiver
+        asyncio.get_running_loop().call_soon(self._catch_up)
+
+    def write(self, buffers: Sequence[Buffer]) -> None:
+        """See `base.Stream`. One write is one or more TLS records of at most 16 KiB."""
+        if self._secure is not None and self._lost is None:
+            self._secure.write(b"".join(buffers))
+
+    def close(self) -> None:
+        """See `base.Stream`."""
+        if self._secure is not None:
+            self._secure.close()
+
+    def abort(self) -> None:
+        """See `base.Stream`."""
+        if self._secure is not None:
+            self._secure.abort()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """asyncio's: where to decrypt to."""
+        return self._scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """asyncio's: so much was decrypted."""
+        if self._early is None:
+            assert self._receiver is not None
+            self._receiver.data_received(self._scratch[:nbytes])
+            return
+        self._early += self._scratch[:nbytes]
+        if len(self._early) > MAX_EARLY_BYTES and self._secure is not None:
+            self._secure.pause_reading()
+
+    def pause_writing(self) -> None:
+        """asyncio's."""
+        self.full = True
+
+    def resume_writing(self) -> None:
+        """asyncio's."""
+        self.full = False
+        if self._receiver is not None and self._early is None:
+            self._receiver.writing_resumed()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """asyncio's: the end."""
+        self._lost = "the connection was closed" if error is None else _reason(error)
+        if self._receiver is not None and self._early is None:
+            self._receiver.connection_lost(self._lost)
+
+    def _catch_up(self) -> None:
+        """Hand over what came before there was a receiver."""
+        assert self._receiver is not None
+        early, self._early = self._early, None
+        if early:
+            self._receiver.data_received(memoryview(early))
+        if self._lost is not None:
+            self._receiver.connection_lost(self._lost)
+        elif self._secure is not None and not self._secure.is_reading():
+            self._secure.resume_reading()
+
+    def __repr__(self) -> str:
+        return f"TlsStream({self.remote}, full={self.full}, lost={self._lost!r})"
+
+
+class _Unread(asyncio.Protocol):
+    """A TCP connection before TLS: nothing is read from it, so that no byte of the handshake is lost."""
+
+    def __init__(self, arrived: Callable[[asyncio.Transport], None] | None = None) -> None:
+        self._arrived = arrived
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        if self._arrived is not None:
+            self._arrived(transport)
+
+
+def _names(raw: asyncio.Transport) -> tuple[str, str]:
+    """The far end's host, normalised, and host with port."""
+    place = raw.get_extra_info("peername")
+    if not place:
+        return "unknown", "unknown"
+    host = normalise_host(place[0].partition("%")[0])
+    return host, f"[{host}]:{place[1]}" if ":" in host else f"{host}:{place[1]}"
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, for a person."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not issued as peers' are ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises PortInUse, UsageFault."""
+    dual = host in ("", "::") and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual or ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, dualstack_ipv6=dual, backlog=BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(f"another program listens on port {port}: choose another with --port") from error
+        raise UsageFault(f"cannot listen on {host or 'any address'}, port {port}: {_reason(error)}") from error
