@@ -60,12 +60,16 @@ class LoopThread:
 
         self._loop.call_soon_threadsafe(begin)
         try:
-            ended.result()
+            self.wait(ended)
         except KeyboardInterrupt:
             self._loop.call_soon_threadsafe(lambda: begun[0].cancel())
             ended.result()
             raise
         return begun[0].result()
+
+    def wait(self, ended: Future[None]) -> None:
+        """In the main thread, where Ctrl-C is raised."""
+        ended.result()
 
 
 class Chat:
@@ -118,7 +122,7 @@ def run_chat(request: Request, output: Output, read: Callable[[], str] | None = 
             client = loop.run(holder.start())
             output.note(f"{client.model}, {client.model.layer_count} layers; /help, /peers, /clear, /exit")
             chat = Chat(lambda messages: client.generate(messages, options=request.options()), output)
-            _converse(chat, loop, output, read or _read_line)
+            converse(chat, loop, output, read or _read_line)
         finally:
             loop.run(holder.stop())
 
@@ -169,7 +173,8 @@ class _Holder:
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-def _converse(chat: Chat, loop: LoopThread, output: Output, read: Callable[[], str]) -> None:
+def converse(chat: Chat, loop: LoopThread, output: Output, read: Callable[[], str]) -> None:
+    """Line by line; `read` raises EOFError at the end and KeyboardInterrupt for Ctrl-C."""
     commands: dict[str, Callable[[], str]] = {"/help": lambda: HELP, "/peers": chat.peers, "/clear": chat.clear}
     while True:
         try:

@@ -76,7 +76,9 @@ threads_option = click.option(
     "--threads", type=click.IntRange(1, 1024), help="Threads that compute; part of the numerics class."
 )
 node_options = options(
-    click.option("--host", default=NodeConfig().host, show_default=True, help="Numeric address to listen on."),
+    click.option(
+        "--host", type=types.HOST, default=NodeConfig().host, show_default=True, help="Numeric address to listen on."
+    ),
     click.option(
         "--port",
         type=click.IntRange(0, 65534),
@@ -85,7 +87,7 @@ node_options = options(
         help="TCP data and UDP directory; 0: any free one.",
     ),
     click.option("--probe-port", type=click.IntRange(0, 65535), help="UDP probes.  [default: the port after --port]"),
-    click.option("--public-host", help="Numeric address that others are told.  [default: found out]"),
+    click.option("--public-host", type=types.HOST, help="Numeric address that others are told.  [default: found out]"),
     click.option(
         "--key", type=click.Path(dir_okay=False, path_type=Path), help="Identity key file, created if absent."
     ),
@@ -225,3 +227,23 @@ def demo(prompt: str | None, max_tokens: int, workers: int) -> None:
     from swarm.demo.showcase import DEFAULT_PROMPT, run_showcase
 
     raise SystemExit(run_showcase(prompt or DEFAULT_PROMPT, max_tokens, workers))
+
+
+@swarm.command()
+@click.option("--shape", default="llama-1b", show_default=True, help="Of the model; its weights are random.")
+@click.option("--precision", type=precision_type, default="bf16", show_default=True)
+@threads_option
+@click.option("--quick", is_flag=True, help="Fewer rounds.")
+def bench(shape: str, precision: str, threads: int | None, quick: bool) -> None:
+    """Measure this machine: memory, decoding, prompts, chains, sessions, hops, recovery. Takes minutes."""
+    import asyncio
+
+    from rich.console import Console
+
+    from swarm.bench.run import measure, show
+
+    def progress(text: str) -> None:
+        click.echo(f"swarm: {text}", err=True)
+
+    figures = asyncio.run(measure(shape, precision=precision, threads=threads, quick=quick, progress=progress))
+    show(figures, Console(highlight=False))

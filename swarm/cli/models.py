@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
 from swarm.cli.keys import data_directory
+from swarm.client.models import find_model, list_models
+from swarm.engine import model_name
 from swarm.errors import UsageFault
 from swarm.records import ModelRef
 
 DEMO = "demo"
-CONFIG = "config.json"
 MAX_LISTED = 12  # names that a message lists
 
 
@@ -27,25 +28,14 @@ def models_directory(given: Path | None, environment: Mapping[str, str] = os.env
 
 
 def model_directory(model: str, models_dir: Path | None) -> Path:
-    """The directory of a model. Raises UsageFault saying what is there instead."""
-    if model == DEMO:
-        return demo_directory()
-    for directory in (Path(model), models_directory(models_dir) / model):
-        if (directory / CONFIG).is_file():
-            return directory
-    if Path(model).is_dir():
-        raise UsageFault(f"{model} is no model: it has no {CONFIG}")
-    raise UsageFault(
-        f"no model '{model}' in {models_directory(models_dir)}: name a directory with a {CONFIG}, "
-        f"or one of {_listed(known_models(models_dir))}"
-    )
+    """The directory of a model: a path, a name, or `demo`. Raises UsageFault saying what is there instead."""
+    return find_model(model, models_directory(models_dir), {DEMO: demo_directory()})
 
 
 def known_models(models_dir: Path | None) -> dict[str, Path]:
-    """Models that can be named, by name."""
+    """The models that can be named here, by name."""
     folder = models_directory(models_dir)
-    found = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{CONFIG}"))} if folder.is_dir() else {}
-    return {DEMO: demo_directory()} | found
+    return {DEMO: demo_directory()} | {name: folder / name for name in list_models(folder)}
 
 
 def only_model(models_dir: Path | None) -> str:
@@ -58,22 +48,20 @@ def only_model(models_dir: Path | None) -> str:
 
 def served_model(served: Iterable[ModelRef], models_dir: Path | None) -> str:
     """The one model that is both served and known here. Raises UsageFault saying what is served and what is known."""
-    names = sorted({model.name for model in served})
-    here = known_models(models_dir)
-    usable = [name for name in names if name in here]
+    names = {model.name for model in served}
+    usable = [name for name, path in known_models(models_dir).items() if model_name(path) in names]
     if len(usable) == 1:
         return usable[0]
     if usable:
         raise UsageFault(f"the swarm serves several models that are here: name one of {_listed(usable)} with --model")
     if names:
         raise UsageFault(
-            f"the swarm serves {_listed(names)}, of which nothing is in {models_directory(models_dir)}: a client needs the "
-            "model's tokenizer, embedding and head; name its directory with --model"
+            f"the swarm serves {_listed(sorted(names))}, and nothing of it is in {models_directory(models_dir)}: a client "
+            "needs the model's tokenizer, embedding and head; name its directory with --model"
         )
     raise UsageFault("the swarm serves no model yet: start workers, or name the model to wait for with --model")
 
 
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
+def _listed(names: Sequence[str]) -> str:
     more = len(names) - MAX_LISTED
     return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")

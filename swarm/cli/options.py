@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -29,10 +30,21 @@ def parse_address(text: str) -> tuple[str, int]:
     return match[1] or match[2], port
 
 
+def parse_host(text: str) -> str:
+    """A numeric address of this machine. Raises UsageFault."""
+    try:
+        return str(ipaddress.ip_address(text.strip()))
+    except ValueError:
+        raise UsageFault(
+            f"'{text}' is no numeric address: write one such as 127.0.0.1, or :: for every address"
+        ) from None
+
+
 def parse_size(text: str) -> int:
     """`4GB`, `512MiB`, `1000000`: bytes. Raises UsageFault."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
-    if match is None or match[2] not in UNITS or not (size := int(float(match[1]) * UNITS[match[2]])):
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]*)\s*", text.lower())
+    size = int(float(match[1]) * UNITS.get(match[2], 0)) if match else 0
+    if not size:
         raise UsageFault(f"'{text}' is no size: write a number and a unit, such as 4GB or 512MiB")
     return size
 
@@ -78,6 +90,7 @@ class Parsed(click.ParamType[T]):
 
 
 ADDRESS = Parsed("HOST:PORT", parse_address)
+HOST = Parsed("ADDRESS", parse_host)
 SIZE = Parsed("SIZE", parse_size)
 IDS = Parsed("ID[,ID…]", parse_ids)
 CHAIN = Parsed("auto|PEER,PEER,…", parse_chain)

@@ -20,7 +20,7 @@ from swarm.client.resolver import Directory, Resolver
 from swarm.client.text import Text
 from swarm.config import ChannelConfig, ClientConfig
 from swarm.discovery import Directory as KademliaDirectory
-from swarm.engine import Head, ModelSpec, Stage, read_manifest, read_spec
+from swarm.engine import Head, ModelSpec, Stage, model_name, read_manifest, read_spec
 from swarm.engine.compute import ComputeThread
 from swarm.engine.sampler import Sampling
 from swarm.errors import LocalFault
@@ -94,7 +94,7 @@ class Client:
         spec, manifest, text = await compute.run(
             lambda: (read_spec(self.path), read_manifest(self.path), Text.load(self.path))
         )
-        model = manifest.ref(self.path.resolve().name)
+        model = manifest.ref(model_name(self.path))
         started = _Started(compute, spec, text, model)
         if self.local:
             self.precision = self.precision or "bf16"

@@ -17,7 +17,7 @@ if "torch" not in sys.modules:
 
 from swarm.engine.cache import CachePool, SessionCache
 from swarm.engine.head import Head
-from swarm.engine.manifest import Manifest, read_manifest
+from swarm.engine.manifest import Manifest, model_name, read_manifest
 from swarm.engine.numerics import PRECISIONS, Precision, numerics_class, settle_threads
 from swarm.engine.plan import fitting_span, footprint
 from swarm.engine.spec import ModelSpec, read_spec
@@ -35,6 +35,7 @@ __all__ = [
     "Stage",
     "fitting_span",
     "footprint",
+    "model_name",
     "numerics_class",
     "read_manifest",
     "read_spec",

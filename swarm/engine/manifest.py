@@ -20,9 +20,9 @@ from swarm.engine.spec import CONFIG_FILE, ModelSpec, read_config, read_json
 from swarm.engine.tensorfile import TensorFile
 from swarm.engine.weights import INDEX_FILE, Checkpoint
 from swarm.errors import ModelFault, WrongModel
-from swarm.records import ModelRef
+from swarm.records import MAX_NAME_BYTES, ModelRef
 
-MANIFEST_FILE = ".swarm-manifest.json"
+MANIFEST_FILE = "swarm.manifest.json"
 MANIFEST_VERSION = 1
 MAX_MANIFEST_BYTES = 64 << 20
 HASH_THREADS = 4
@@ -59,6 +59,13 @@ class Manifest:
         """Raises WrongModel when this is another model than the one with that digest."""
         if self.digest != digest:
             raise WrongModel(f"{self.directory}: holds model {self.digest.hex()}, but {digest.hex()} is wanted")
+
+
+def model_name(directory: Path) -> str:
+    """What a model is called: its directory's name, or that of the folder around it where the directory is just `model`."""
+    resolved = Path(directory).resolve()
+    name = resolved.parent.name if resolved.name == "model" and resolved.parent.name else resolved.name
+    return name.encode("utf-8", "replace")[:MAX_NAME_BYTES].decode("utf-8", "ignore") or "model"
 
 
 def read_manifest(directory: Path, progress: Progress | None = None) -> Manifest:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 
 from swarm.config import SpanConfig, WorkerConfig
 from swarm.discovery import Directory
-from swarm.engine import Stage, fitting_span, footprint, read_manifest, read_spec
+from swarm.engine import Stage, fitting_span, footprint, model_name, read_manifest, read_spec
 from swarm.engine.compute import ComputeThread
 from swarm.engine.rows import zero_rows
 from swarm.errors import UsageFault
@@ -90,7 +90,7 @@ class Layers:
         spec = read_spec(serve.model)
         self._progress(f"checking {serve.model}")
         manifest = await compute.run(lambda: read_manifest(serve.model, self._progress))
-        model = manifest.ref(serve.model.resolve().name)
+        model = manifest.ref(model_name(serve.model))
         capacity = measure_capacity(device, serve.max_memory)
         span = serve.layers or await self._choose(spec, model, capacity)
         _check_fit(spec, span, serve.precision, capacity)

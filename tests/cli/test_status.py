@@ -1,0 +1,115 @@
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from swarm.cli.picture import bar, cells_of, counts, scale, show
+from swarm.cli.status import as_data, served_models
+from swarm.cli.survey import Health, named_peers
+from swarm.errors import UsageFault
+from swarm.identity import Identity
+from swarm.records import Address, ModelRef, PeerRecord, PeerState
+from swarm.span import LayerSpan
+from swarm.wire.messages import Load
+
+NOW = 1_800_000_000.0
+MODEL = ModelRef("tiny", bytes(32), 8)
+ANSWERED = Health(Load(3, 2, 900, 0.01), 0.0012)
+
+
+def record(number, start, stop, *, model=MODEL, precision="bf16", state=PeerState.SERVING):
+    return PeerRecord(
+        peer_id=Identity.from_seed(number.to_bytes(32, "big")).peer_id,
+        addresses=(Address.of("192.0.2.7", 7700 + number),),
+        model=model,
+        span=LayerSpan(start, stop),
+        state=state,
+        precision=precision,
+        device="cpu",
+        memory_total=1 << 30,
+        memory_free=1 << 29,
+        numerics="class",
+        uplink=None,
+        downlink=None,
+        tokens_per_second=120.0,
+        cache_tokens_free=1000,
+        sequence=1,
+        expires_at=NOW + 60,
+    )
+
+
+def shown(records, health=None):
+    file = io.StringIO()
+    health = health or {each.peer_id: ANSWERED for each in records}
+    show(served_models(records), health, Console(file=file, width=120, highlight=False))
+    return file.getvalue()
+
+
+def test_bars_show_a_cell_a_layer_while_there_is_room():
+    assert bar(LayerSpan(2, 5), 8) == "··███···"
+    assert counts([1, 2, 0, 12]) == "1209"
+    assert scale(24) == "0         10        20  "
+
+
+def test_many_layers_share_cells_and_the_worst_of_them_counts():
+    assert len(cells_of(126)) <= 48
+    assert cells_of(126)[-1].stop == 126
+    assert bar(LayerSpan(0, 4), 126)[:3] == "█▌·"
+    assert counts([2] * 125 + [0])[-1] == "0"
+
+
+def test_a_hole_is_shown_and_named():
+    text = shown([record(1, 0, 3), record(2, 2, 4), record(3, 6, 8)])
+    assert "nobody serves layers 4-5" in text
+    assert "11210011" in text
+    assert "··██····" in text
+
+
+def test_a_covered_model_says_how_thinly():
+    text = shown([record(1, 0, 8), record(2, 0, 4), record(3, 4, 8)])
+    assert "every layer is served, the thinnest by 2" in text
+    assert "1.2 ms" in text
+
+
+def test_a_draining_worker_covers_nothing_and_a_silent_one_says_so():
+    records = [record(1, 0, 8, state=PeerState.DRAINING), record(2, 0, 8)]
+    text = shown(records, {records[0].peer_id: ANSWERED, records[1].peer_id: Health(None, None, "gone")})
+    assert "draining" in text
+    assert "no answer" in text
+    assert "11111111" in text
+
+
+def test_each_precision_counts_by_itself_because_a_chain_has_one():
+    models = served_models([record(1, 0, 4), record(2, 4, 8, precision="fp32")])
+    assert [(served.precision, served.missing) for served in models] == [
+        ("bf16", (LayerSpan(4, 8),)),
+        ("fp32", (LayerSpan(0, 4),)),
+    ]
+
+
+def test_an_empty_swarm_says_what_to_start():
+    assert "swarm worker" in shown([])
+
+
+def test_the_data_for_programs_is_plain_and_complete():
+    records = [record(1, 0, 3), record(2, 2, 4)]
+    health = {records[0].peer_id: ANSWERED, records[1].peer_id: Health(None, None, "gone")}
+    data = json.loads(json.dumps(as_data(served_models(records), health, NOW)))
+    (model,) = data["models"]
+    assert (model["name"], model["layers"], model["missing"]) == ("tiny", 8, ["4-7"])
+    assert model["replicas"] == [1, 1, 2, 1, 0, 0, 0, 0]
+    first, second = model["workers"]
+    assert first["load"] == {"queue_rows": 3, "sessions": 2, "cache_tokens_free": 900, "step_seconds": 0.01}
+    assert (first["layers"], first["state"], first["expires_in"]) == ("0-2", "serving", 60.0)
+    assert (second["load"], second["error"]) == (None, "gone")
+
+
+def test_peers_are_named_by_the_first_digits_where_those_suffice():
+    records = [record(number, 0, 8) for number in range(1, 4)]
+    ids = [each.peer_id for each in records]
+    assert named_peers([str(ids[1]), ids[0].short], records) == (ids[1], ids[0])
+    with pytest.raises(UsageFault, match="no workers have an id that begins with 00000000"):
+        named_peers(["00000000"], records)
+    with pytest.raises(UsageFault, match="2 workers"):
+        named_peers([ids[0].short], [records[0], records[0]])

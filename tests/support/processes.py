@@ -1,0 +1,88 @@
+"""Real swarm processes for tests. They leave when the test process does, however that ends."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+START_SECONDS = 60.0
+END_SECONDS = 30.0
+
+
+class SwarmProcess:
+    """`swarm ARGUMENTS` as a process. `ready()` waits until it serves."""
+
+    def __init__(self, *arguments: str, watched: bool = True, env: dict[str, str] | None = None) -> None:
+        self.arguments = arguments
+        self._errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "swarm", *arguments, *(["--exit-with-stdin"] if watched else [])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=os.environ | {"SWARM_BOOTSTRAP": "", "OMP_NUM_THREADS": "1"} | (env or {}),
+            process_group=0,
+        )
+        self.address = ""
+        self.peer = ""
+
+    @classmethod
+    def server(cls, mode: str, folder: Path, *arguments: str) -> SwarmProcess:
+        """A bootstrap or worker on a free port of loopback, with a key of its own."""
+        key = folder / f"{mode}-{time.monotonic_ns()}.key"
+        return cls(mode, "--host", "127.0.0.1", "--port", "0", "--key", str(key), *arguments)
+
+    def ready(self) -> SwarmProcess:
+        """Once it serves: address and peer are known."""
+        line = self.read_until(b"\n").decode()
+        word, address, peer = (line.split() + ["", "", ""])[:3]
+        assert word == "ready", f"{self.arguments} said {line!r}:\n{self.errors()}"
+        self.address, self.peer = address, peer
+        return self
+
+    def read_until(self, end: bytes, seconds: float = START_SECONDS) -> bytes:
+        """stdout up to and with `end`, or what came until it ended."""
+        assert self.process.stdout is not None
+        descriptor, until, got = self.process.stdout.fileno(), time.monotonic() + seconds, b""
+        while not got.endswith(end):
+            readable, _, _ = select.select([descriptor], [], [], max(0.0, until - time.monotonic()))
+            assert readable, f"{self.arguments} said {got!r} and no more for {seconds} s:\n{self.errors()}"
+            byte = os.read(descriptor, 1)
+            if not byte:
+                break
+            got += byte
+        return got
+
+    def rest(self, seconds: float = END_SECONDS) -> bytes:
+        """stdout to its end, and the end of the process."""
+        out, _ = self.process.communicate(timeout=seconds)
+        return out
+
+    def errors(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")
+
+    def end(self, number: int = signal.SIGTERM, seconds: float = END_SECONDS) -> int:
+        """Send a signal; the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for file in (self.process.stdin, self.process.stdout, self._errors):
+            if file is not None:
+                file.close()
+
+
+def close_all(processes: Iterable[SwarmProcess]) -> None:
+    for process in processes:
+        process.close()
