@@ -176,12 +176,12 @@ class WorkerService:
         """A step that was not seen before. Raises SessionFault or UsageFault."""
         if slot.busy or message.step < slot.step:
             raise SessionFault(f"step {message.step} of session {slot!r} is out of order")
-        check_position(slot, message)
         if message.rows is Rows.CHUNK and message.position % CHUNK_ROWS + message.tensor.shape[0] > CHUNK_ROWS:
             raise UsageFault(
                 f"a chunk of {message.tensor.shape[0]} rows at position {message.position} crosses the grid of {CHUNK_ROWS}"
             )
         rows = self.stage.rows(message.tensor)
+        check_position(slot, message)
         slot.begin(message.step)
         task = asyncio.create_task(self._compute(slot, message, rows), name=f"step {message.step}")
         self._steps[slot.session_id] = task
