@@ -6,5 +6,28 @@ from swarm.transport.memory import MemoryNetwork
 from swarm.transport.server import ChannelServer
 from swarm.transport.serving import Exchange, Handler
 from swarm.transport.tls import TlsNetwork
+from swarm.transport.udp import ProbeServer, measure_round_trips
 
-__all__ = ["Channel", "ChannelServer", "Exchange", "Handler", "MemoryNetwork", "Network", "Stream", "TlsNetwork", "dial"]
+__all__ = [
+    "Channel",
+    "ChannelServer",
+    "Exchange",
+    "Handler",
+    "MemoryNetwork",
+    "Network",
+    "ProbeServer",
+    "Stream",
+    "TlsNetwork",
+    "dial",
+    "measure_round_trips",
+]
+    "Channel",
+    "ChannelServer",
+    "Exchange",
+    "Handler",
+    "MemoryNetwork",
+    "Network",
+    "Stream",
+    "TlsNetwork",
+    "dial",
+]
