@@ -21,13 +21,3 @@ __all__ = [
     "dial",
     "measure_round_trips",
 ]
-    "Channel",
-    "ChannelServer",
-    "Exchange",
-    "Handler",
-    "MemoryNetwork",
-    "Network",
-    "Stream",
-    "TlsNetwork",
-    "dial",
-]
