@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -86,6 +86,15 @@ class Replica:
         return self.answer.node.ip, self.answer.node.port
 
 
+@dataclass(slots=True)
+class Reading:
+    """What a replica delivered so far. It is given up at the first page that does not come, or that brings what is no record."""
+
+    replica: Replica
+    delivered: set[bytes] = field(default_factory=set)
+    given_up: bool = False
+
+
 class Collector:
     """Reads one key. `most`: as many records as any replica may hold."""
 
@@ -152,28 +161,35 @@ class Collector:
         """In slices of the id space, many at once: one datagram after another would take a round trip each."""
         slices = min(MAX_SLICES, -(-replica.count // SLICE_RECORDS))
         inner = [((number << 8 * KEY_BYTES) // slices).to_bytes(KEY_BYTES, "big") for number in range(1, slices)]
+        reading = Reading(replica)
         parts = pairwise([LOWEST, *inner, HIGHEST])
-        return set().union(*await asyncio.gather(*(self._slice(replica, after, until) for after, until in parts)))
+        await asyncio.gather(*(self._slice(reading, after, until) for after, until in parts))
+        return reading.delivered
 
-    async def _slice(self, replica: Replica, after: bytes, until: bytes) -> set[bytes]:
+    async def _slice(self, reading: Reading, after: bytes, until: bytes) -> None:
         """The records in `(after, until]`. The replica says how far a page goes, but cannot lead back."""
-        delivered: set[bytes] = set()
         for _ in range(MAX_SLICE_PAGES):
             async with self._window:
-                answer = await self.protocol.call(
-                    replica.endpoint, replica.answer.node.id, Method.PAGE, self.key, after, until
-                )
-            if answer is None:
-                break
-            try:
-                raws, last = parse_page(answer.body)
-            except BadDatagram:
-                break
-            delivered |= self.merge.add(raws)
+                if reading.given_up:
+                    return
+                raws, last = await self._page(reading.replica, after, until)
+            believed = self.merge.add(raws)
+            reading.delivered |= believed
+            reading.given_up |= len(believed) < len(raws) or last == HIGHEST
             if not after < last < until:
-                break
+                return
             after = last
-        return delivered
+
+    async def _page(self, replica: Replica, after: bytes, until: bytes) -> tuple[list[Any], bytes]:
+        """No records, and the end of all, if there is no proper answer."""
+        asked = self.key, after, until
+        answer = await self.protocol.call(replica.endpoint, replica.answer.node.id, Method.PAGE, *asked)
+        if answer is None:
+            return [], HIGHEST
+        try:
+            return parse_page(answer.body)
+        except BadDatagram:
+            return [], HIGHEST
 
 
 def choose_replicas(unread: list[Replica]) -> list[Replica]:

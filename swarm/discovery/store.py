@@ -22,7 +22,7 @@ from swarm.config import DirectoryConfig
 from swarm.discovery.keys import HIGHEST, LOWEST, keys_of, node_id
 from swarm.discovery.packets import RECORD_OVERHEAD
 from swarm.identity import PeerId
-from swarm.records import BadRecord, SignedRecord
+from swarm.records import MAX_LIFETIME, BadRecord, SignedRecord
 
 MAX_VERIFIED = 2048  # records whose signature need not be checked again
 MAX_SEQUENCES = 8192  # peers whose highest sequence is remembered
@@ -35,9 +35,8 @@ class Verifier:
 
     def __init__(self) -> None:
         self._verified: OrderedDict[bytes, SignedRecord] = OrderedDict()
-        self._highest: OrderedDict[PeerId, tuple[int, float]] = (
-            OrderedDict()
-        )  # sequence, and until when an older one could be replayed
+        # sequence, and until when an older record could be replayed
+        self._highest: OrderedDict[PeerId, tuple[int, float]] = OrderedDict()
 
     def check(self, raw: object, now: float) -> SignedRecord | None:
         """The record, or None if it is malformed, oversized, forged, expired or replayed."""
@@ -52,7 +51,7 @@ class Verifier:
             self._verified[raw] = signed
             if len(self._verified) > MAX_VERIFIED:
                 self._verified.popitem(last=False)
-            self._note(signed)
+            self._note(signed, now)
         return signed if self.current(signed, now) else None
 
     def current(self, signed: SignedRecord, now: float) -> bool:
@@ -60,10 +59,10 @@ class Verifier:
         record = signed.record
         return not record.expired(now) and record.sequence >= self._highest.get(record.peer_id, (0, 0.0))[0]
 
-    def _note(self, signed: SignedRecord) -> None:
+    def _note(self, signed: SignedRecord, now: float) -> None:
         record = signed.record
-        sequence, until = self._highest.pop(record.peer_id, (0, 0.0))
-        self._highest[record.peer_id] = max(sequence, record.sequence), max(until, record.expires_at)
+        sequence, _ = self._highest.pop(record.peer_id, (0, 0.0))
+        self._highest[record.peer_id] = max(sequence, record.sequence), now + MAX_LIFETIME
         if len(self._highest) > MAX_SEQUENCES:
             self._highest.popitem(last=False)
 
