@@ -31,6 +31,7 @@ from swarm.transport.base import Network
 from swarm.transport.tls import TlsNetwork
 from swarm.transport.udp import measure_round_trips
 
+SHIPPED = {"demo": Path(__file__).parents[1] / "demo" / "model"}  # models that come with the package
 Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
 
 
@@ -60,7 +61,7 @@ class Client:
         channel_config: ChannelConfig | None = None,
         trace: Trace | None = None,
     ) -> None:
-        self.path = find_model(model, models_dir)
+        self.path = find_model(model, models_dir, SHIPPED)
         self.config = config or ClientConfig()
         self.trace = trace or Trace()
         self.local = local

@@ -110,7 +110,7 @@ class Answer:
     async def _run(self) -> AsyncGenerator[Token, None]:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        stream = TextStream(self._text, self.options.stop, self.options.stop_ids)
+        stream = TextStream(self._text, self.options.stop, self.options.stop_ids, context=self.prompt_ids)
         async with self._open_session(self._max_rows) as (session, heads):
             self.session = session
             opened = loop.time()

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from swarm.engine import Head
 from swarm.engine.rows import join_rows
 from swarm.engine.sampler import Sampling, sample
+from swarm.errors import SwarmError
 from swarm.wire.tensors import Tensor
 
 MAX_TOGETHER = 64  # rows of one call of the head
@@ -65,17 +66,24 @@ class Heads:
             try:
                 answers = await self._compute.run(lambda picks=batch: self._call(picks))  # type: ignore[misc]
             except Exception as error:  # an engine bug must reach each waiting session instead of leaving it waiting
-                for pick in batch:
-                    if not pick.done.done():
-                        pick.done.set_exception(error)
-                continue
+                answers = [error] * len(batch)
             for pick, answer in zip(batch, answers, strict=True):
-                if not pick.done.done():
+                if pick.done.done():
+                    continue
+                if isinstance(answer, Exception):
+                    pick.done.set_exception(answer)
+                else:
                     pick.done.set_result(answer)
 
-    def _call(self, batch: list[Pick]) -> list[tuple[int, Tensor]]:
-        """On the compute thread."""
+    def _call(self, batch: list[Pick]) -> list[tuple[int, Tensor] | Exception]:
+        """On the compute thread. What is wrong with one session's row is that session's error."""
         logits = self.head.logits(join_rows([self.head.rows(pick.row) for pick in batch]))
-        ids = [sample(row, pick.sampling, pick.seen, pick.position) for row, pick in zip(logits, batch, strict=True)]
-        embedded = self.head.embed(ids)
-        return [(token, self.head.tensor(embedded[index : index + 1])) for index, token in enumerate(ids)]
+        answers: list[tuple[int, Tensor] | Exception] = []
+        for row, pick in zip(logits, batch, strict=True):
+            try:
+                token = sample(row, pick.sampling, pick.seen, pick.position)
+            except SwarmError as error:
+                answers.append(error)
+            else:
+                answers.append((token, self.head.tensor(self.head.embed([token]))))
+        return answers

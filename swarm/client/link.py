@@ -26,7 +26,7 @@ from swarm.wire.messages import (
     Renew,
     Result,
 )
-from swarm.wire.tensors import Tensor
+from swarm.wire.tensors import Tensor, is_finite
 
 REDIAL_SECONDS = 1.0  # a lost connection to a live worker is made again within this, or the worker is given up
 CLOSE_SECONDS = 1.0  # for telling a worker that the session ended
@@ -117,6 +117,8 @@ class Link:
             asked.tensor.shape,
         ):
             raise ProtocolFault(f"peer {self.hop.peer_id.short} answered another question than it was asked")
+        if not is_finite(reply.tensor):
+            raise ProtocolFault(f"peer {self.hop.peer_id.short} answered with rows that are not finite")
 
     def __repr__(self) -> str:
         return f"<link to {self.hop.peer_id.short} for layers {self.hop.span}, step {self._step}>"

@@ -64,7 +64,7 @@ class ChainSession:
         self._peers = peers
         self._config = config
         self._trace = trace
-        self._chain = chain  # to start with
+        self._chain = chain  # to start with; what was left of it in the end
         self._precision = precision
         self._max_rows = max_rows
         self._links: list[Link] = []
@@ -88,12 +88,16 @@ class ChainSession:
         if self._renewer is not None:
             self._renewer.cancel()
             await asyncio.gather(self._renewer, return_exceptions=True)
+        if self._links:
+            self._chain = self.chain
         links, self._links = self._links, []
         await close_links(links)
 
     @property
     def chain(self) -> Chain:
-        """The chain as it is now."""
+        """The chain as it is now, or as it was when the session ended."""
+        if not self._links:
+            return self._chain
         hops = tuple(link.hop for link in self._links)
         return Chain(self._resolver.model, LayerSpan(0, self._resolver.model.layer_count), hops)
 

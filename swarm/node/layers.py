@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from swarm.config import SpanConfig, WorkerConfig
 from swarm.discovery import Directory
-from swarm.engine import Stage, fitting_span, footprint, model_name, read_manifest, read_spec
+from swarm.engine import ModelSpec, Stage, fitting_span, footprint, model_name, read_manifest, read_spec
 from swarm.engine.compute import ComputeThread
 from swarm.engine.rows import zero_rows
 from swarm.errors import UsageFault
@@ -22,6 +23,8 @@ from swarm.worker.announcer import Announcer
 from swarm.worker.capacity import Capacity, measure_capacity, resolve_device
 from swarm.worker.service import WorkerService
 
+RESERVED_SHARE = 0.1  # of the free memory, left to the rest of the machine unless --max-memory says what may be used
+CACHE_SHARE = 0.9  # of what the weights leave; the rest is for activations
 MEASURED_STEPS = 8  # decode steps of which the fastest says how many tokens a second the span does
 
 
@@ -89,14 +92,16 @@ class Layers:
         device = resolve_device(serve.device)
         spec = read_spec(serve.model)
         self._progress(f"checking {serve.model}")
-        manifest = await compute.run(lambda: read_manifest(serve.model, self._progress))
+        manifest = await compute.run(lambda: read_manifest(serve.model, self._checking))
         model = manifest.ref(model_name(serve.model))
         capacity = measure_capacity(device, serve.max_memory)
+        if serve.max_memory is None:
+            capacity = replace(capacity, memory_free=int(capacity.memory_free * (1 - RESERVED_SHARE)))
         span = serve.layers or await self._choose(spec, model, capacity)
         _check_fit(spec, span, serve.precision, capacity)
         self._progress(f"loading layers {span}")
         weights = footprint(spec, span, serve.precision)
-        cache_bytes = self._config.cache_bytes or capacity.memory_free - weights
+        cache_bytes = self._config.cache_bytes or int((capacity.memory_free - weights) * CACHE_SHARE)
         stage = await compute.run(
             lambda: Stage.load(serve.model, span, precision=serve.precision, device=device, cache_bytes=cache_bytes)
         )
@@ -130,7 +135,10 @@ class Layers:
         )
         await self._announcer.announced.wait()
 
-    async def _choose(self, spec: object, model: ModelRef, capacity: Capacity) -> LayerSpan:
+    def _checking(self, done: int, total: int) -> None:
+        self._progress(f"checking {self._serve.model}: {done * 100 // max(1, total)} %")
+
+    async def _choose(self, spec: ModelSpec, model: ModelRef, capacity: Capacity) -> LayerSpan:
         """The thinnest part of the coverage, as many layers as fit."""
         records = [signed.record for signed in await self._directory.lookup(model)]
         whole = LayerSpan(0, model.layer_count)
@@ -140,7 +148,7 @@ class Layers:
         return choose_span(records, model.layer_count, len(fitting), self._now())
 
 
-def _check_fit(spec: object, span: LayerSpan, precision: str, capacity: Capacity) -> None:
+def _check_fit(spec: ModelSpec, span: LayerSpan, precision: str, capacity: Capacity) -> None:
     """Refuse before anything is loaded. Raises UsageFault with the numbers and the span that would fit."""
     needed = footprint(spec, span, precision)
     if needed <= capacity.memory_free:

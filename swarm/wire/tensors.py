@@ -81,6 +81,15 @@ class Tensor:
         return f"Tensor({self.dtype}, {list(self.shape)})"
 
 
+_EXPONENTS = {"fp32": ("<u4", 0x7F80_0000), "bf16": ("<u2", 0x7F80), "fp16": ("<u2", 0x7C00)}  # all ones: not finite
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether every number is one: no infinity, no NaN."""
+    words, exponent = _EXPONENTS[tensor.dtype]
+    return not bool((np.frombuffer(tensor.data, words) & exponent == exponent).any())
+
+
 def pack(tensor: Tensor, codec: str = RAW) -> tuple[TensorHeader, Buffer]:
     """The header and the body to send. Falls back to raw where the codec does not shorten. Raises LocalFault."""
     if tensor.data.nbytes > MAX_TENSOR_BYTES:

@@ -6,7 +6,7 @@ from support.strategies import tensors
 
 from swarm.errors import LocalFault, ProtocolFault
 from swarm.wire import tensors as t
-from swarm.wire.tensors import PLANES, RAW, Tensor, TensorHeader, pack, unpack
+from swarm.wire.tensors import PLANES, RAW, Tensor, TensorHeader, is_finite, pack, unpack
 
 
 def activations(dtype: str, count: int) -> Tensor:
@@ -79,3 +79,17 @@ def test_a_tensor_of_our_own_that_does_not_fit_is_our_fault():
         pack(Tensor("bf16", (t.MAX_TENSOR_BYTES,), memoryview(bytearray(2 * t.MAX_TENSOR_BYTES))))
     with pytest.raises(LocalFault):
         pack(Tensor("bf16", (0, 4), memoryview(b"")))
+
+
+@pytest.mark.parametrize(("dtype", "numpy_dtype"), [("fp32", np.float32), ("fp16", np.float16)])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_what_is_no_number_is_noticed(dtype: str, numpy_dtype: type, bad: float) -> None:
+    numbers = np.array([[0.0, -1.5], [np.finfo(numpy_dtype).max, 2.0]], numpy_dtype)
+    assert is_finite(Tensor(dtype, (2, 2), memoryview(numbers.tobytes())))
+    numbers[1, 1] = bad
+    assert not is_finite(Tensor(dtype, (2, 2), memoryview(numbers.tobytes())))
+
+
+def test_what_is_no_number_is_noticed_in_bf16() -> None:
+    for word, finite in ((0x7F80, False), (0xFF80, False), (0x7FC0, False), (0x7F7F, True), (0x8000, True)):
+        assert is_finite(Tensor("bf16", (1,), memoryview(word.to_bytes(2, "little")))) is finite
