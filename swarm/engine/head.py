@@ -61,8 +61,9 @@ class Head:
         directory, exactly = Path(directory), precision_named(precision)
         spec = read_spec(directory)
         checkpoint, manifest = Checkpoint.open(directory), read_manifest(directory)
-        total = sum(len(checkpoint.view(name)) for name in spec.head_tensors())
-        return cls._build(spec, exactly, device, VerifiedSource(checkpoint, manifest, total, progress), manifest)
+        return cls._build(
+            spec, exactly, device, VerifiedSource(checkpoint, manifest, spec.head_tensors(), progress), manifest
+        )
 
     @classmethod
     def random(cls, spec: ModelSpec, precision: str = "bf16", device: str = "cpu", seed: int = 0) -> Head:
@@ -84,8 +85,7 @@ class Head:
             norm = source.tensor(name, shapes[name]).to(device=place, dtype=precision.dtype, copy=True)
             name = f"{family.head}.weight"
             weight = embedding if spec.tied else source.tensor(name, shapes[name])
-            weight = weight.to(device=place, dtype=precision.dtype, copy=True)
-            linear = Linear(weight, None, precision)
+            linear = Linear(weight.to(device=place, dtype=precision.dtype), None, precision)
         return cls(spec, embedding, norm, linear, precision, place, manifest)
 
     @property

@@ -6,7 +6,7 @@ A `Source` says where tensors come from: a checkpoint whose bytes are verified, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -30,12 +30,17 @@ class Source(Protocol):
 
 
 class VerifiedSource:
-    """The tensors of a checkpoint, each checked against the manifest of the model when it is read."""
+    """Tensors of a checkpoint, each checked against the manifest of the model when it is read.
 
-    def __init__(self, checkpoint: Checkpoint, manifest: Manifest, total: int, progress: Progress | None) -> None:
+    All shapes are compared with the files before the first is read: what a config claims is not believed, nor allocated.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, manifest: Manifest, shapes: Mapping[str, Shape], progress: Progress | None
+    ) -> None:
         self.checkpoint = checkpoint
         self.manifest = manifest
-        self.total = total  # bytes that will be read, for progress
+        self.total = sum(checkpoint.tensor(name, shape).nbytes for name, shape in shapes.items())  # bytes, for progress
         self.progress = progress
         self._done = 0
 

@@ -66,9 +66,8 @@ class Stage:
         spec = read_spec(directory)
         span = spec.check_span(span or spec.span, str(directory / CONFIG_FILE))
         checkpoint, manifest = Checkpoint.open(directory), read_manifest(directory)
-        names = [name for layer in span for name in spec.layer_tensors(layer)]
-        total = sum(len(checkpoint.view(name)) for name in names)
-        source = VerifiedSource(checkpoint, manifest, total, progress)
+        shapes = {name: shape for layer in span for name, shape in spec.layer_tensors(layer).items()}
+        source = VerifiedSource(checkpoint, manifest, shapes, progress)
         return cls._build(spec, span, exactly, device, cache_bytes, source, manifest)
 
     @classmethod

@@ -216,3 +216,12 @@ def test_tensors_are_views_of_the_file(tmp_path: Path, dtype: str) -> None:
     checkpoint = Checkpoint.open(tmp_path)
     for name, tensor in expected.items():
         assert torch.equal(checkpoint.tensor(name, tuple(tensor.shape)), tensor)
+
+
+@pytest.mark.parametrize("field", ["hidden_size", "intermediate_size", "vocab_size", "num_hidden_layers"])
+def test_a_config_that_claims_a_giant(model: Path, field: str) -> None:
+    config = json.loads((model / "config.json").read_text())
+    most = 4096 if field == "num_hidden_layers" else 1 << 24
+    (model / "config.json").write_text(json.dumps(config | {field: most, "head_dim": 16}))
+    with pytest.raises(ModelFault, match=rf"{FILE}: tensor .*shape|holds tensor model\.layers\.4\."):
+        Stage.load(model) if field != "vocab_size" else Head.load(model)
