@@ -81,8 +81,8 @@ class _Window:
         self._before = tokenizer.decode(before)
 
     def push(self, token_id: int) -> str:
-        if token_id in self._skipped:
-            return ""
+        if token_id in self._skipped or self._tokenizer.id_to_token(token_id) is None:
+            return ""  # not even looked back at: it must not push what has text out of the window
         self._ids.append(token_id)
         text: str = self._tokenizer.decode(self._ids)
         if text.endswith(REPLACEMENT) and len(self._ids) - self._out <= MAX_PENDING_TOKENS:

@@ -45,6 +45,10 @@ class TestStreaming:
         ids = data.draw(st.lists(st.integers(0, text.tokenizer.get_vocab_size() + 3), max_size=30))
         assert streamed(text, ids) == text.decode(ids)
 
+    def test_ids_outside_the_vocabulary_hide_nothing_before_them(self) -> None:
+        text = text_of(KINDS["undecoded"]())
+        assert streamed(text, [0, *[3] * CONTEXT_TOKENS, 0]) == "a a"
+
     @given(st.lists(st.integers(0, 255), max_size=30))
     def test_bytes_that_are_no_text_cost_only_themselves(self, raw: list[int]) -> None:
         tokenizer = sentencepiece_like()
