@@ -102,6 +102,9 @@ class TestStreaming:
 class Endless:
     """A tokenizer of which every text may go on."""
 
+    def id_to_token(self, token_id: int) -> str:
+        return "any"
+
     def decode(self, ids: list[int]) -> str:
         return "\ufffd" * len(ids)
 
