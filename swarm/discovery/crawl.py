@@ -125,7 +125,7 @@ def _take(protocol: RecordProtocol, frontier: Frontier, answer: Answer | None) -
     except BadDatagram:
         return None
     for node, (host, port) in found.nodes:
-        if reach(host) >= reach(answer.node.ip):
+        if reach(host) >= reach(answer.node.ip) and protocol.reaches(host):
             frontier.offer(Node(node, host, port), answer.node.id)
             known = protocol.router.contact(node)
             if known is not None:

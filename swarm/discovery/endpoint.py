@@ -12,7 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
-from swarm.discovery.addresses import Endpoint
+from swarm.discovery.addresses import Endpoint, reach
 from swarm.errors import PortInUse, UsageFault
 from swarm.records import normalise_host
 
@@ -27,7 +27,12 @@ class Socket(Protocol):
 
     port: int
 
-    def send(self, data: bytes, to: Endpoint) -> None: ...
+    def send(self, data: bytes, to: Endpoint) -> bool:
+        """Whether the system took it."""
+
+    def reaches(self, host: str) -> bool:
+        """Whether there is a way to such addresses, as far as known."""
+
     def close(self) -> None: ...
 
 
@@ -43,11 +48,14 @@ OpenSocket = Callable[[Receiver, str, int], Awaitable[Socket]]
 class UdpSocket(asyncio.DatagramProtocol):
     """A v4, v6 or dual-stack socket. A datagram that cannot be sent is lost like one on the way."""
 
-    def __init__(self, receiver: Receiver, family: socket.AddressFamily, port: int) -> None:
-        self.port = port
-        self.errors = 0  # the system refused to send, or reported an unreachable host
+    def __init__(self, receiver: Receiver, bound: socket.socket) -> None:
+        self.port: int = bound.getsockname()[1]
+        self.errors = 0  # datagrams that the system refused to send
         self._receiver = receiver
-        self._v6 = family == socket.AF_INET6
+        self._v6 = bound.family == socket.AF_INET6
+        only_v6 = self._v6 and bool(bound.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+        # whether v6, and reach, of addresses to which there was no way when last tried
+        self._no_way = {(not self._v6, width) for width in (0, 1, 2)} if only_v6 or not self._v6 else set()
         self._transport: Any = None  # a DatagramTransport, which in Python 3.11 does not say so
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -59,15 +67,21 @@ class UdpSocket(asyncio.DatagramProtocol):
     def error_received(self, exc: Exception) -> None:
         self.errors += 1
 
-    def send(self, data: bytes, to: Endpoint) -> None:
+    def send(self, data: bytes, to: Endpoint) -> bool:
         host, port = to
         transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        if (":" in host and not self._v6) or transport.get_write_buffer_size() > MAX_SEND_BUFFER:
-            self.errors += 1
-            return
+        if transport is None or transport.is_closing() or transport.get_write_buffer_size() > MAX_SEND_BUFFER:
+            return False
+        way, errors = (":" in host, reach(host)), self.errors
         transport.sendto(data, (f"::ffff:{host}" if self._v6 and ":" not in host else host, port))
+        if self.errors > errors:
+            self._no_way.add(way)
+            return False
+        self._no_way.discard(way)
+        return True
+
+    def reaches(self, host: str) -> bool:
+        return (":" in host, reach(host)) not in self._no_way
 
     def close(self) -> None:
         if self._transport is not None:
@@ -109,7 +123,7 @@ async def open_udp(receiver: Receiver, host: str, port: int) -> Socket:
         raise UsageFault(
             f"cannot listen for the directory on {host or ANY_HOST} port {port}: {error.strerror}"
         ) from error
-    listening = UdpSocket(receiver, bound.family, bound.getsockname()[1])
+    listening = UdpSocket(receiver, bound)
     await asyncio.get_running_loop().create_datagram_endpoint(lambda: listening, sock=bound)
     return listening
 

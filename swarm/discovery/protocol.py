@@ -219,7 +219,9 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         try:
             for attempt in range(tries):
                 request = Request(name + bytes([attempt]), method, sender, token, arguments)
-                socket.send(packets.pack_request(request), to)
+                if not socket.send(packets.pack_request(request), to):
+                    self.counters["unsent"] += 1
+                    return None  # our own link is down, or there is none of that kind: nobody else is to blame
                 sent.append(loop.time())
                 await asyncio.wait({pending.done}, timeout=self.timeout * (attempt + 1))
                 if pending.done.done():
@@ -273,6 +275,9 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         self.spawn(work).add_done_callback(lambda _: self._errands.discard(about))
 
     # Time and place
+
+    def reaches(self, host: str) -> bool:
+        return self._socket is not None and self._socket.reaches(host)
 
     @property
     def timeout(self) -> float:

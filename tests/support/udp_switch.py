@@ -53,8 +53,12 @@ class SwitchedSocket:
     def __init__(self, switch: UdpSwitch, receiver, host: str, port: int) -> None:
         self.switch, self.receiver, self.host, self.port = switch, receiver, host, port
 
-    def send(self, data: bytes, to: tuple[str, int]) -> None:
+    def send(self, data: bytes, to: tuple[str, int]) -> bool:
         self.switch.carry(data, (self.host, self.port), to)
+        return True
+
+    def reaches(self, host: str) -> bool:
+        return True
 
     def close(self) -> None:
         if self.switch.sockets.get((self.host, self.port)) is self:
