@@ -22,6 +22,7 @@ from swarm.client import Answer, Client, Options
 from swarm.config import AskConfig, ClientConfig, NodeConfig
 from swarm.engine import footprint, read_spec, settle_threads
 from swarm.engine.sampler import Sampling
+from swarm.errors import UsageFault
 from swarm.identity import Identity, PeerId
 from swarm.node import Node
 from swarm.span import LayerSpan
@@ -85,8 +86,18 @@ def run_client(request: Request) -> None:
         run_chat(request, output)
         return
     if request.prompt is None:
-        request = replace(request, prompt=sys.stdin.read())
+        request = replace(request, prompt=_read_prompt())
     asyncio.run(_answer(request, output))
+
+
+def _read_prompt() -> str:
+    try:
+        prompt = sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise UsageFault(f"stdin is no text: {error}") from error
+    if not prompt:
+        raise UsageFault("no prompt: stdin is empty, and no PROMPT was given")
+    return prompt
 
 
 async def _answer(request: Request, output: Output) -> None:

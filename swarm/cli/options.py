@@ -15,7 +15,6 @@ from swarm.span import LayerSpan
 
 T = TypeVar("T")
 
-UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 MIN_PEER_DIGITS = 8  # hex digits of a peer id that are taken for the whole where only one peer fits
 
 
@@ -41,12 +40,10 @@ def parse_host(text: str) -> str:
 
 
 def parse_size(text: str) -> int:
-    """`4GB`, `512MiB`, `1000000`: bytes. Raises UsageFault."""
-    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]*)\s*", text.lower())
-    size = int(float(match[1]) * UNITS.get(match[2], 0)) if match else 0
-    if not size:
-        raise UsageFault(f"'{text}' is no size: write a number and a unit, such as 4GB or 512MiB")
-    return size
+    """`4GB`, `512MiB`: bytes. Raises UsageFault."""
+    from swarm.worker.capacity import parse_memory
+
+    return parse_memory(text)
 
 
 def parse_ids(text: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Self
 
@@ -42,6 +43,7 @@ class Processes:
 
     def __init__(self) -> None:
         self._started: list[asyncio.subprocess.Process] = []
+        self._numbers = count()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     async def __aenter__(self) -> Self:
@@ -63,7 +65,7 @@ class Processes:
     async def start(self, *arguments: str) -> Child:
         """`swarm ARGUMENTS`, with a passing key, on a free port of loopback. Returns once it serves. Raises LocalFault."""
         assert self._folder is not None
-        stem = Path(self._folder.name) / f"{len(self._started)}"
+        stem = Path(self._folder.name) / f"{next(self._numbers)}"
         log = stem.with_suffix(".log")
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(

@@ -67,10 +67,10 @@ class Show:
         """What is being done, with the seconds since the beginning."""
         self.line(f"{time.perf_counter() - self._began:5.1f} s  {text}", "dim")
 
-    def model(self, text: str) -> None:
-        """The model's own text, as it comes."""
+    def text(self, text: str, style: str) -> None:
+        """Prompt and answer, as they come."""
         if text:
-            self._console.print(Text(text, style="cyan"), end="", soft_wrap=True)
+            self._console.print(Text(text, style=style), end="", soft_wrap=True)
             self._console.file.flush()
             self._in_line = not text.endswith("\n")
 
@@ -186,10 +186,10 @@ async def _split_run(
     async with Client(MODEL, bootstrap=[(host, int(port))], precision=PRECISION, trace=Trace(show.event)) as client:
         answer = client.generate(prompt, raw=True, options=_options(max_tokens))
         began = time.perf_counter()
-        show.step("asking: the prompt in white, the answer in colour\n")
-        show.line(prompt.removesuffix("\n"), "bold")
+        show.step("asking: the prompt in bold, the answer in colour\n")
+        show.text(prompt, "bold")
         async for token in answer:
-            show.model(token.text)
+            show.text(token.text, "cyan")
             if token.index + 1 == max(1, int(max_tokens * KILL_AFTER)):
                 _kill_one(answer, workers, token.index + 1, show)
         seconds = time.perf_counter() - began

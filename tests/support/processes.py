@@ -21,7 +21,7 @@ class SwarmProcess:
 
     def __init__(self, *arguments: str, watched: bool = True, env: dict[str, str] | None = None) -> None:
         self.arguments = arguments
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close`
         self.process = subprocess.Popen(
             [sys.executable, "-m", "swarm", *arguments, *(["--exit-with-stdin"] if watched else [])],
             stdin=subprocess.PIPE,
@@ -34,15 +34,17 @@ class SwarmProcess:
         self.peer = ""
 
     @classmethod
-    def server(cls, mode: str, folder: Path, *arguments: str) -> SwarmProcess:
+    def server(cls, mode: str, folder: Path, *arguments: str, watched: bool = True) -> SwarmProcess:
         """A bootstrap or worker on a free port of loopback, with a key of its own."""
         key = folder / f"{mode}-{time.monotonic_ns()}.key"
-        return cls(mode, "--host", "127.0.0.1", "--port", "0", "--key", str(key), *arguments)
+        return cls(mode, "--host", "127.0.0.1", "--port", "0", "--key", str(key), *arguments, watched=watched)
 
     def ready(self) -> SwarmProcess:
         """Once it serves: address and peer are known."""
+        if self.peer:
+            return self
         line = self.read_until(b"\n").decode()
-        word, address, peer = (line.split() + ["", "", ""])[:3]
+        word, address, peer = [*line.split(), "", "", ""][:3]
         assert word == "ready", f"{self.arguments} said {line!r}:\n{self.errors()}"
         self.address, self.peer = address, peer
         return self
