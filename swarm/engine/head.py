@@ -90,7 +90,7 @@ class Head:
 
     @property
     def logits_bytes(self) -> int:
-        """Memory read for one tile of logits."""
+        """Memory read to compute one row's logits, or those of a few rows."""
         return self._linear.bytes
 
     @property
