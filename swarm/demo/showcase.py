@@ -132,7 +132,7 @@ async def _showcase(prompt: str, max_tokens: int, workers: int, show: Show) -> i
         await began
         split = await _split_run(prompt, max_tokens, bootstrap, serving, show)
     unsplit = await _unsplit_run(prompt, max_tokens, show)
-    return _compare(split, unsplit, show)
+    return compare(split, unsplit, show)
 
 
 async def _all(works: Iterable[Coroutine[Any, Any, Worker]]) -> list[Worker]:
@@ -229,7 +229,7 @@ async def _unsplit_run(prompt: str, max_tokens: int, show: Show) -> list[int]:
     return answer.token_ids
 
 
-def _compare(split: Sequence[int], unsplit: Sequence[int], show: Show) -> int:
+def compare(split: Sequence[int], unsplit: Sequence[int], show: Show) -> int:
     if list(split) == list(unsplit):
         show.line(f"Equal: all {len(split)} tokens are the unsplit model's, bit for bit.", "bold green")
         return 0
