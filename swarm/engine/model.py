@@ -89,9 +89,8 @@ class Decoder:
             qkv = way.linear(layer.qkv, h).view(-1, rotated + spec.kv_heads, spec.head_dim)
             qkv[:, :rotated] = rotate(qkv[:, :rotated], way.cos, way.sin)
             queries = qkv[:, : spec.heads]  # [rows, heads, head_dim]
-            keys_values = qkv[:, spec.heads :].view(
-                -1, 2, spec.kv_heads, spec.head_dim
-            )  # [rows, 2, kv_heads, head_dim]
+            # [rows, 2, kv_heads, head_dim]
+            keys_values = qkv[:, spec.heads :].view(-1, 2, spec.kv_heads, spec.head_dim)
             h = way.attend(index, queries, keys_values)  # [rows, heads * head_dim]
             x = x + way.linear(layer.output, h)
 
