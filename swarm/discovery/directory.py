@@ -171,6 +171,11 @@ class Directory:
         return self._server.protocol.observed_host()
 
     @property
+    def tasks(self) -> tuple[asyncio.Task[None], ...]:
+        """The loop that runs until the directory is left."""
+        return (self._upkeep_task,) if self._upkeep_task else ()
+
+    @property
     def contacts(self) -> int:
         """Nodes known and believed alive."""
         return self._server.contacts
