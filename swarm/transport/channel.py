@@ -30,7 +30,6 @@ from swarm.wire.tensors import RAW
 __all__ = ["Channel", "Exchange", "Handler", "Terms", "dial"]
 
 AGENT = "swarm"
-MAX_QUEUED_PONGS = 64  # a peer that pings more often than it reads is cut off
 FLUSH_SECONDS = 1.0  # how long `aclose` waits for what is still to be sent
 PING_SECONDS = 10.0  # a request after so long without a Ping brings one along, to keep `round_trip` fresh
 
@@ -70,14 +69,14 @@ class Channel:
         self._config = terms.config
         self._loop = asyncio.get_running_loop()
         self._connection = Connection(role, terms.agent, terms.config.piece_bytes)
-        self._sender = Sender(stream, terms.config)
+        self._sender = Sender(stream, terms.config, lambda: self._connection.send(CONTROL, Ping()))
         self._serving = Serving(self, terms.handler, terms.trace)
         self._watch = Watch(terms.config)
         self._ticking = False
         self._waiters: dict[int, _Waiter] = {}  # stream: who waits for the reply
-        self._queued_pongs = 0
         self._hello: asyncio.Future[Hello] = self._loop.create_future()
         self._ended: asyncio.Future[PeerFault] = self._loop.create_future()
+        self._gone = asyncio.Event()  # the stream made its last call
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
@@ -120,7 +119,7 @@ class Channel:
         frames = self._connection.send(stream, message, self._codec(message))
         waiter = self._waiters[stream] = _Waiter(self._loop.create_future(), on_working)
         if self._loop.time() - self._sender.pinged_at > PING_SECONDS and not self._sender.ping_out:
-            self._sender.ping(self._connection.send(CONTROL, Ping()))
+            self._sender.ping()
         self._sender.push(frames)
         if not self._ticking:
             self._ticking = True
@@ -139,8 +138,8 @@ class Channel:
             self._sender.push(self._connection.send(stream, message, self._codec(message)))
 
     def tell(self, stream: int, working: Working) -> None:
-        """Say that a request of the peer is under way. Does nothing once the channel is closed."""
-        if not self.closed:
+        """Say that a request of the peer is under way. Does nothing once the channel is closed, or if it never reads."""
+        if not self.closed and not self._sender.flooded:
             self._sender.push(self._connection.send(stream, working))
 
     def hold(self, change: int) -> None:
@@ -161,6 +160,11 @@ class Channel:
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._sender.room(0)
         self._end(PeerLost(f"the channel to peer {self.peer_id.short} was closed here"), gently=True)
+        try:  # a loop that ends before the stream does would leave its socket open
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._gone.wait()
+        except TimeoutError:
+            self._stream.abort()
 
     async def wait_closed(self) -> PeerFault:
         """Why the channel ended, once it has."""
@@ -174,6 +178,8 @@ class Channel:
         before = self._connection.held_bytes
         events = self._connection.receive_data(data)
         self.hold(self._connection.held_bytes - before)
+        if events and isinstance(events[-1], Violated):  # the connection is closed: nothing can be answered any more
+            events = [event for event in events if isinstance(event, Answered | Violated)]
         for event in events:
             if not self.closed:
                 self._handle(event)
@@ -184,6 +190,7 @@ class Channel:
 
     def connection_lost(self, reason: str) -> None:
         """The stream's."""
+        self._gone.set()
         self._end(PeerLost(f"the connection to peer {self.peer_id.short} at {self.remote} ended: {reason}"))
 
     def _handle(self, event: Event) -> None:
@@ -199,8 +206,7 @@ class Channel:
                 self._sender.ponged()
             case Greeted(hello):
                 self._hello.set_result(hello)
-                if self._connection.role is Role.DIALLER:
-                    self._sender.ping(self._connection.send(CONTROL, Ping()))
+                self._sender.ping()
             case Violated(fault):
                 # a peer of another version shall still read our Hello
                 self._end(fault, gently=isinstance(fault, VersionMismatch))
@@ -220,8 +226,7 @@ class Channel:
                 waiter.reply.set_exception(error)
 
     def _pong(self) -> None:
-        self._queued_pongs = 0 if self._sender.idle else self._queued_pongs + 1
-        if self._queued_pongs > MAX_QUEUED_PONGS:
+        if self._sender.flooded:
             self._end(ProtocolFault(f"peer {self.peer_id.short} at {self.remote} pings more often than it reads"))
         else:
             load = self._terms.load() if self._terms.load is not None else None
@@ -255,7 +260,7 @@ class Channel:
             self._end(PeerStalled(f"peer {self.peer_id.short} at {self.remote} {silence}"))
             return
         if verdict is Verdict.PING:
-            self._sender.ping(self._connection.send(CONTROL, Ping()))
+            self._sender.ping()
         self._loop.call_later(TICK_SECONDS, self._tick)
 
     def _check_greeted(self) -> None:

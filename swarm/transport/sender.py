@@ -1,12 +1,14 @@
-"""The outgoing half of a channel: queue, order, backpressure, and what can be measured while sending.
+"""The outgoing half of a channel: queue, order, backpressure, and the Pings that measure while sending.
 
-Hands the stream no more than it can send now, so that an urgent frame never waits behind more than that. Knows nothing of
-what its frames mean, except which one is a Ping.
+Hands the stream no more than it can send now, and no more pieces of large messages than `pace` allows under way, so that
+an urgent frame never waits behind much. Knows nothing of what its frames mean.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Callable
 
 from swarm.config import ChannelConfig
 from swarm.transport.base import Stream
@@ -14,24 +16,25 @@ from swarm.transport.pace import Pace
 from swarm.wire.frames import Frame
 from swarm.wire.outbox import Outbox
 
-QUIET_BYTES = 16 << 10  # with more than this on its way out, a Ping measures our own queue and not the link
+QUIET_BYTES = 4 << 10  # with more than this on its way out, a Ping measures our own queue and not the link
+
+MAX_URGENT_FRAMES = 16384  # waiting for one peer
 
 
 class Sender:
-    """Owned by one channel."""
+    """Owned by one channel. `new_ping` makes the frames of one Ping."""
 
-    def __init__(self, stream: Stream, config: ChannelConfig) -> None:
-        self.pace = Pace()
+    def __init__(self, stream: Stream, config: ChannelConfig, new_ping: Callable[[], list[Frame]]) -> None:
+        self.pace = Pace(config.piece_bytes)
+        self.pinged_at = float("-inf")
         self._stream = stream
         self._config = config
+        self._new_ping = new_ping
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox()
         self._written = 0  # bytes given to the stream
+        self._pings: deque[tuple[int, bool]] = deque()  # unanswered: `_written` just behind it; nothing stood before it
         self._waits: list[tuple[int, asyncio.Event]] = []  # who waits until no more than so many bytes are queued
-        self._ping_frame: Frame | None = None  # of the unanswered Ping, while it is in the outbox
-        self._ping_mark: int | None = None  # `_written` just behind the unanswered Ping
-        self._ping_is_clean = False  # nothing of ours stood before it
-        self.pinged_at = float("-inf")
 
     @property
     def crowded(self) -> bool:
@@ -39,12 +42,13 @@ class Sender:
         return self._outbox.bytes > self._config.max_outbox_bytes
 
     @property
-    def idle(self) -> bool:
-        return not self._outbox
+    def flooded(self) -> bool:
+        """Whether the peer does not read while it makes us write: nothing that may be left out should be sent."""
+        return self._outbox.urgent_frames > MAX_URGENT_FRAMES
 
     @property
     def left(self) -> int:
-        """Bytes in all that the peer's machine has acknowledged."""
+        """Bytes in all that the next machine has acknowledged."""
         return self._written - self._stream.unsent
 
     @property
@@ -54,48 +58,50 @@ class Sender:
 
     @property
     def ping_out(self) -> bool:
-        return self._ping_frame is not None or self._ping_mark is not None
+        """Whether a Ping is unanswered."""
+        return bool(self._pings)
 
     @property
     def ping_left(self) -> bool:
-        return self._ping_mark is not None and self.left >= self._ping_mark
+        """Whether an unanswered Ping has left this machine."""
+        return bool(self._pings) and self.left >= self._pings[0][0]
 
-    def push(self, frames: list[Frame]) -> None:
+    def push(self, message: list[Frame]) -> None:
         """Queue a message, and send what the stream can take."""
-        self._outbox.push(frames)
+        self._outbox.push(message)
         self.pump()
 
-    def ping(self, frames: list[Frame]) -> None:
-        """Send a Ping and remember when and behind what."""
-        self.pinged_at = self._loop.time()
-        self._ping_is_clean = self.pending < QUIET_BYTES
-        self._ping_frame, self._ping_mark = frames[0], None
-        self.push(frames)
+    def ping(self) -> None:
+        """Send a Ping, ahead of everything that is queued."""
+        self._write(self._ping_parts())
 
     def ponged(self) -> None:
-        """The Ping was answered."""
-        self._ping_frame = self._ping_mark = None
-        if self._ping_is_clean or self.pace.round_trip is None:
-            self.pace.round_trip_sample(self._loop.time() - self.pinged_at)
+        """The oldest Ping was answered: the peer has read what stood before it. The connection knows that there is one."""
+        _, clean = self._pings.popleft()
+        self.pace.ponged(self._loop.time(), clean)
+        self.pump()
 
     def pump(self) -> None:
         """Give the stream what it can take now, joined to writes of about one piece."""
-        outbox, stream = self._outbox, self._stream
-        while outbox and not stream.full:
+        outbox, pace = self._outbox, self.pace
+        while outbox and not self._stream.full:
             parts: list[bytes | memoryview] = []
             size = 0
-            while outbox and size < self._config.piece_bytes:
-                frame = outbox.pop()
-                parts += frame
-                size += len(frame[0]) + len(frame[1])
-                if frame is self._ping_frame:
-                    self._ping_frame, self._ping_mark = None, self._written + size
-            self._written += size
-            stream.write(parts)
-        if outbox:
-            self.pace.waiting(self._loop.time(), self.left)
-        elif self.pace.measuring:
-            self.pace.drained(self._loop.time(), self.left)
+            while size < self._config.piece_bytes and (popped := outbox.pop(pace.piece_bytes)) is not None:
+                (head, body), piece = popped
+                parts += (head, body)
+                size += len(head) + len(body)
+                if piece:
+                    pace.sent(len(head) + len(body))
+                    if pace.wants_ping(outbox.bulk):
+                        ping = self._ping_parts(size)
+                        parts += ping
+                        size += sum(map(len, ping))
+            if not parts:
+                break  # pieces wait for a Pong
+            self._write(parts)
+        if outbox.bulk and not self._pings:
+            self.ping()
         if self._waits:
             self._wake(outbox.bytes)
 
@@ -111,6 +117,19 @@ class Sender:
         """Nothing more will be sent."""
         self._outbox.clear()
         self._wake(0)
+
+    def _ping_parts(self, behind: int = 0) -> list[bytes | memoryview]:
+        """A Ping that is about to be written behind `behind` bytes."""
+        parts = [part for frame in self._new_ping() for part in frame]
+        self.pinged_at = self._loop.time()
+        clean = behind == 0 and self._stream.unsent < QUIET_BYTES
+        self._pings.append((self._written + behind + sum(map(len, parts)), clean))
+        self.pace.pinged(self.pinged_at)
+        return parts
+
+    def _write(self, parts: list[bytes | memoryview]) -> None:
+        self._written += sum(map(len, parts))
+        self._stream.write(parts)
 
     def _wake(self, waiting: int) -> None:
         for most, woken in self._waits:

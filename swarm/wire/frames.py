@@ -67,3 +67,12 @@ def build(kind: int, stream: int, metadata: bytes, body: memoryview, piece_bytes
         frames.append((header + metadata, piece))
         metadata = b""  # only the first frame says what the message is
     return frames
+
+
+def split(frame: Frame, body_bytes: int) -> tuple[Frame, Frame]:
+    """Cut a frame in two, the first with `body_bytes` of its body: two frames of the same message."""
+    head, body = frame
+    _, kind, flags, metadata_bytes, stream = HEADER.unpack_from(head)
+    first, rest = body[:body_bytes], body[body_bytes:]
+    start = HEADER.pack(metadata_bytes + len(first), kind, flags | MORE, metadata_bytes, stream)
+    return (start + head[HEADER_BYTES:], first), (HEADER.pack(len(rest), kind, flags, 0, stream), rest)

@@ -1,8 +1,8 @@
 """What waits to be sent to one peer, and in which order it goes. Knows nothing of sockets.
 
 A message of one frame is urgent: it overtakes the pieces of larger ones, so that a prompt chunk never holds up another
-session's decode row, nor a Ping. Larger messages go one after the other. Messages on different streams may therefore
-overtake each other; the frames of one message never do.
+session's decode row. Larger messages go one after the other, in pieces as small as the moment asks for. Messages on
+different streams may therefore overtake each other; the frames of one message never do.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from swarm.wire import frames
 from swarm.wire.frames import Frame
 
-MAX_URGENT_RUN_BYTES = 256 << 10  # after so many urgent bytes in a row one piece goes, so that nothing starves
+MAX_URGENT_RUN_BYTES = 256 << 10  # after so many urgent bytes in a row a piece goes, so that nothing starves
 
 
 class Outbox:
@@ -24,21 +25,40 @@ class Outbox:
         self._urgent_run = 0  # urgent bytes given out since the last piece
         self.bytes = 0  # waiting
 
-    def push(self, frames: Sequence[Frame]) -> None:
-        """Queue all frames of one message."""
-        (self._urgent if len(frames) == 1 else self._bulk).extend(frames)
-        self.bytes += sum(len(head) + len(body) for head, body in frames)
+    @property
+    def bulk(self) -> bool:
+        """Whether pieces of large messages wait."""
+        return bool(self._bulk)
 
-    def pop(self) -> Frame:
-        """The frame to send next. IndexError when empty."""
-        if self._urgent and (not self._bulk or self._urgent_run < MAX_URGENT_RUN_BYTES):
+    @property
+    def urgent_frames(self) -> int:
+        return len(self._urgent)
+
+    def push(self, message: Sequence[Frame]) -> None:
+        """Queue all frames of one message."""
+        (self._urgent if len(message) == 1 else self._bulk).extend(message)
+        self.bytes += sum(map(_size, message))
+
+    def pop(self, piece_bytes: int) -> tuple[Frame, bool] | None:
+        """The frame to send next, and whether it is a piece of a large message, then with `piece_bytes` of body at most.
+
+        With 0 for `piece_bytes`, pieces have to wait. None when there is nothing to send.
+        """
+        if self._urgent and not (self._bulk and piece_bytes and self._urgent_run >= MAX_URGENT_RUN_BYTES):
             frame = self._urgent.popleft()
-            self._urgent_run += len(frame[0]) + len(frame[1])
-        else:
-            frame = self._bulk.popleft()
-            self._urgent_run = 0
-        self.bytes -= len(frame[0]) + len(frame[1])
-        return frame
+            self._urgent_run += _size(frame)
+            self.bytes -= _size(frame)
+            return frame, False
+        if not self._bulk or not piece_bytes:
+            return None
+        self._urgent_run = 0
+        frame = self._bulk.popleft()
+        self.bytes -= _size(frame)
+        if len(frame[1]) > piece_bytes:
+            frame, rest = frames.split(frame, piece_bytes)
+            self._bulk.appendleft(rest)
+            self.bytes += _size(rest)
+        return frame, True
 
     def clear(self) -> None:
         self._urgent.clear()
@@ -50,3 +70,7 @@ class Outbox:
 
     def __repr__(self) -> str:
         return f"Outbox(urgent={len(self._urgent)}, pieces={len(self._bulk)}, bytes={self.bytes})"
+
+
+def _size(frame: Frame) -> int:
+    return len(frame[0]) + len(frame[1])

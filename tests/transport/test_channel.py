@@ -11,7 +11,7 @@ from support.strategies import forwards
 from swarm import errors as e
 from swarm.config import ChannelConfig
 from swarm.trace import Trace
-from swarm.transport import channel as channels
+from swarm.transport import sender
 from swarm.transport.channel import dial
 from swarm.transport.memory import MemoryNetwork
 from swarm.transport.server import ChannelServer
@@ -448,7 +448,9 @@ def test_a_peer_that_says_nothing_is_dropped():
     run_virtual(main())
 
 
-def test_a_flood_of_pings_that_is_never_read_ends_the_channel():
+def test_a_flood_of_pings_that_is_never_read_ends_the_channel(monkeypatch):
+    monkeypatch.setattr(sender, "MAX_URGENT_FRAMES", 100)
+
     async def main():
         async with memory_link() as link:
             stream, _ = await raw_stream(link)
@@ -456,7 +458,7 @@ def test_a_flood_of_pings_that_is_never_read_ends_the_channel():
             far = next(channel for channel in link.server.channels if channel.peer_id != CLIENT.peer_id)
             far._sender._stream.outgoing.bytes = 1 << 30  # as when nobody reads at the other end
             ping = b"\x01\0\0\0\x02\0\x01\0" + bytes(8) + b"\x90"
-            for _ in range(10 * channels.MAX_QUEUED_PONGS):
+            for _ in range(200):
                 stream.write([ping])
             fault = await far.wait_closed()
             assert isinstance(fault, e.ProtocolFault)

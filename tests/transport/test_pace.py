@@ -1,48 +1,113 @@
-from swarm.transport.pace import CODEC_BELOW_RATE, CODEC_FLOOR_BYTES, MIN_SAMPLE_BYTES, Pace
+import pytest
+
+from swarm.transport import pace as p
+from swarm.transport.pace import Pace
 from swarm.wire.tensors import CODECS, PLANES, RAW
 
-
-def burst(pace: Pace, rate: float, size: int = 1 << 20) -> None:
-    pace.waiting(10.0, 500)
-    pace.waiting(10.1, 700)
-    pace.drained(10.0 + size / rate, 500 + size)
+PIECE = 64 << 10
 
 
-def test_the_round_trip_is_smoothed():
-    pace = Pace()
-    pace.round_trip_sample(0.1)
-    pace.round_trip_sample(0.2)
-    assert 0.1 < pace.round_trip < 0.12
-    assert repr(pace) == "Pace(round_trip=112.5 ms, rate=unknown)"
+class Path:
+    """A link of so many bytes per second and seconds one way and back, with an endless buffer before it."""
+
+    def __init__(self, rate: float, round_trip: float) -> None:
+        self.pace = Pace(PIECE)
+        self.rate = rate
+        self.round_trip = round_trip
+        self.now = 0.0
+        self.free_at = 0.0
+        self.pongs: list[float] = []
+        self.worst_queue = 0.0
+        self.pace.pinged(0.0)
+        self.now = round_trip
+        self.pace.ponged(self.now, True)
+
+    def upload(self, size: int) -> float:
+        """Seconds until the last byte was confirmed."""
+        began = self.now
+        left = size
+        while left or self.pongs:
+            while left and (piece := self.pace.piece_bytes):
+                piece = min(piece, left)
+                left -= piece
+                self.free_at = max(self.free_at, self.now) + piece / self.rate
+                self.worst_queue = max(self.worst_queue, self.free_at - self.now)
+                self.pace.sent(piece)
+                if self.pace.wants_ping(left > 0):
+                    self.pace.pinged(self.now)
+                    self.pongs.append(self.free_at + self.round_trip)
+            self.now = self.pongs.pop(0)
+            self.pace.ponged(self.now, False)
+        return self.now - began
 
 
-def test_the_rate_is_what_left_while_more_was_waiting():
-    pace = Pace()
+@pytest.mark.parametrize("round_trip", [0.0005, 0.04, 0.2])
+@pytest.mark.parametrize("rate", [125e3, 1e6, 12.5e6, 125e6])
+def test_a_link_is_filled_with_a_short_queue(rate, round_trip):
+    path = Path(rate, round_trip)
+    size = int(max(20 * rate * round_trip, 3 * rate, 4 << 20))
+    seconds = path.upload(size)
+    assert seconds < 1.25 * size / rate + 12 * round_trip
+    assert path.pace.rate == pytest.approx(rate, rel=0.3)
+    path.worst_queue = 0.0
+    path.upload(size)
+    allowed = p.QUEUE_SECONDS + round_trip + PIECE / rate if rate > 4e5 else 2 * p.MIN_WINDOW_BYTES / rate
+    assert path.worst_queue < 2 * allowed
+    assert path.pace.pings_out == 0
+    assert path.pace.unconfirmed == 0
+
+
+def test_the_round_trip_is_smoothed_and_taken_from_an_empty_queue():
+    pace = Pace(PIECE)
+    for seconds in (0.1, 0.2):
+        pace.pinged(0.0)
+        pace.ponged(seconds, True)
+    pace.pinged(0.0)
+    pace.ponged(5.0, False)
+    assert repr(pace) == "Pace(round_trip=112.5 ms, rate=unknown, window=64 KiB)"
+
+
+def test_a_fast_link_gets_a_large_window_and_no_rate_that_was_never_reached():
+    pace = Pace(PIECE)
+    pace.pinged(0.0)
+    pace.ponged(0.001, True)
+    for _ in range(30):
+        pace.sent(pace.window)
+        pace.pinged(1.0)
+        pace.ponged(1.001, False)
+    assert pace.window == p.MAX_WINDOW_BYTES
+    assert pace.piece_bytes == PIECE
     assert pace.rate is None
-    burst(pace, 5e6)
-    assert abs(pace.rate - 5e6) < 1
-    burst(pace, 1e6, MIN_SAMPLE_BYTES - 1)
-    assert abs(pace.rate - 5e6) < 1
-    burst(pace, 1e6)
-    assert abs(pace.rate - 3e6) < 1
-    pace.drained(99.0, 0)
-    assert abs(pace.rate - 3e6) < 1
 
 
-def test_a_burst_that_took_no_time_is_no_sample():
-    pace = Pace()
-    pace.waiting(1.0, 0)
-    pace.drained(1.0, 1 << 20)
-    assert pace.rate is None
+def test_pieces_wait_for_a_pong_and_shrink_with_the_window():
+    pace = Pace(PIECE)
+    pace.pinged(0.0)
+    pace.ponged(0.01, True)
+    assert pace.piece_bytes == p.FIRST_WINDOW_BYTES // p.PIECES_PER_WINDOW
+    pace.sent(p.FIRST_WINDOW_BYTES)
+    assert pace.piece_bytes == 0
+    assert pace.wants_ping(True)
+    pace.pinged(0.0)
+    pace.ponged(0.02, True)
+    assert pace.window == 2 * p.FIRST_WINDOW_BYTES
+    pace.sent(p.FIRST_WINDOW_BYTES)
+    pace.pinged(1.0)
+    assert not pace.wants_ping(False)
+    pace.ponged(60.0, False)
+    assert pace.window == p.MIN_WINDOW_BYTES
+    assert pace.piece_bytes == p.MIN_PIECE_BYTES
 
 
 def test_the_codec_is_for_slow_links_large_tensors_and_peers_that_know_it():
-    pace = Pace()
-    assert pace.codec(1 << 20, CODECS) == RAW
-    burst(pace, CODEC_BELOW_RATE * 1.01)
-    assert pace.codec(1 << 20, CODECS) == RAW
-    slow = Pace()
-    burst(slow, CODEC_BELOW_RATE * 0.99)
+    def paced(rate: float) -> Pace:
+        path = Path(rate, 0.01)
+        path.upload(50 << 20)
+        return path.pace
+
+    assert Pace(PIECE).codec(1 << 20, CODECS) == RAW
+    assert paced(p.CODEC_BELOW_RATE * 1.5).codec(1 << 20, CODECS) == RAW
+    slow = paced(p.CODEC_BELOW_RATE * 0.7)
     assert slow.codec(1 << 20, CODECS) == PLANES
-    assert slow.codec(CODEC_FLOOR_BYTES - 1, CODECS) == RAW
+    assert slow.codec(p.CODEC_FLOOR_BYTES - 1, CODECS) == RAW
     assert slow.codec(1 << 20, ()) == RAW
