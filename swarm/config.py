@@ -43,7 +43,7 @@ class ChannelConfig:
     max_streams: int = 4096  # requests under way on one channel
     max_channels_per_address: int = 64
     max_channels: int = 1024
-    max_held_bytes: int = 512 * MIB  # peers' requests in memory, all channels together, arriving or being served
+    max_held_bytes: int = 512 * MIB  # for all peers of a server: their requests, and replies that they have not read
 
 
 @dataclass(frozen=True, slots=True)

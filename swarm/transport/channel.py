@@ -42,7 +42,7 @@ class Terms:
     trace: Trace
     handler: Handler | None = None  # of the peer's requests; without one they are refused
     load: Callable[[], Load] | None = None  # said in every Pong
-    on_held: Callable[[Channel, int], None] | None = None  # bytes of the peer's requests that we hold, more or fewer
+    on_held: Callable[[Channel, int], None] | None = None  # bytes held for a peer's sake, more or fewer
     on_close: Callable[[Channel], None] | None = None
     agent: str = AGENT
 
@@ -62,14 +62,14 @@ class Channel:
         self.remote = stream.remote
         self.closed = False
         self.bytes_received = 0
-        self.held_bytes = 0  # of the peer's requests: arrived in part, or being served
+        self.held_bytes = 0  # the peer's requests, arrived in part or being served, and what it has not read yet
         self.load: Load | None = None  # as the peer's last Pong said
         self._stream = stream
         self._terms = terms
         self._config = terms.config
         self._loop = asyncio.get_running_loop()
         self._connection = Connection(role, terms.agent, terms.config.piece_bytes)
-        self._sender = Sender(stream, terms.config, lambda: self._connection.send(CONTROL, Ping()))
+        self._sender = Sender(stream, terms.config, lambda: self._connection.send(CONTROL, Ping()), self.hold)
         self._serving = Serving(self, terms.handler, terms.trace)
         self._watch = Watch(terms.config)
         self._ticking = False
@@ -143,7 +143,7 @@ class Channel:
             self._sender.push(self._connection.send(stream, working))
 
     def hold(self, change: int) -> None:
-        """So many bytes more (or fewer) of the peer's requests are in this machine's memory."""
+        """So many bytes more (or fewer) are in this machine's memory for the peer's sake."""
         if change:
             self.held_bytes += change
             if self._terms.on_held is not None:
@@ -276,9 +276,9 @@ class Channel:
         if self.closed:
             return
         self.hold(-self._connection.held_bytes)
+        self._sender.stop()
         self.closed = True
         self._connection.close()
-        self._sender.stop()
         if gently:
             self._stream.close()
         else:

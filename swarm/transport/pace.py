@@ -3,7 +3,8 @@
 Pieces of large messages are followed by Pings, and only a Pong confirms that the peer has read what stood before the Ping;
 acknowledgements of TCP would speak for the next buffer on the way alone. Bytes that are written and not confirmed are kept
 to what the link carries in one round trip plus QUEUE_SECONDS, so that an urgent frame meets a short queue wherever the
-slow link is. (The idea of LEDBAT, RFC 6817: a bound on the queueing delay that one causes.)
+slow link is. (The bound on the queueing delay that one causes is LEDBAT's idea, RFC 6817; the best rate of late as the
+link's is BBR's.)
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ CLEAN_BYTES = 4 << 10  # with more than this under way, a Ping measures our own 
 FULL_SECONDS = QUEUE_SECONDS / 8  # of queueing from which the link counts as full
 SAMPLE_SECONDS = 0.01  # Pongs come in clumps; over less than this they tell no rate
 _ROUND_TRIP_GAIN = 1 / 8  # of a new sample, as in RFC 6298
-_RATE_GAIN = 1 / 4
+_RATE_SAMPLES = 8  # the best of the last so many counts: a peer short of processor time reads slowly now and then
 
 
 class Pace:
@@ -38,6 +39,7 @@ class Pace:
         self._sent = 0  # bytes of pieces, in all
         self._asked = 0  # of those, before the last Ping
         self._confirmed = 0  # of those, before the last Ping that was answered
+        self._rates: deque[float] = deque(maxlen=_RATE_SAMPLES)
         self._busy: tuple[float, int] | None = None  # since when the link has had a queue, and bytes confirmed since
         self._pings: deque[tuple[float, int, int]] = deque()  # sent at, `_sent` then, unconfirmed then
 
@@ -99,8 +101,8 @@ class Pace:
             return
         since, size = (now, 0) if self._busy is None else (self._busy[0], self._busy[1] + fresh)
         if now - since >= SAMPLE_SECONDS:
-            sample = size / (now - since)
-            self.rate = sample if self.rate is None else self.rate + _RATE_GAIN * (sample - self.rate)
+            self._rates.append(size / (now - since))
+            self.rate = max(self._rates)
             since, size = now, 0
         self._busy = (since, size)
 

@@ -22,14 +22,22 @@ MAX_URGENT_FRAMES = 16384  # waiting for one peer
 
 
 class Sender:
-    """Owned by one channel. `new_ping` makes the frames of one Ping."""
+    """Owned by one channel. `new_ping` makes the frames of one Ping; `on_queued` hears by how much the queue changed."""
 
-    def __init__(self, stream: Stream, config: ChannelConfig, new_ping: Callable[[], list[Frame]]) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        config: ChannelConfig,
+        new_ping: Callable[[], list[Frame]],
+        on_queued: Callable[[int], None],
+    ) -> None:
         self.pace = Pace(config.piece_bytes)
         self.pinged_at = float("-inf")
         self._stream = stream
         self._config = config
         self._new_ping = new_ping
+        self._on_queued = on_queued
+        self._reported = 0  # queued bytes that `on_queued` knows of
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox()
         self._written = 0  # bytes given to the stream
@@ -102,8 +110,7 @@ class Sender:
             self._write(parts)
         if outbox.bulk and not self._pings:
             self.ping()
-        if self._waits:
-            self._wake(outbox.bytes)
+        self._report()
 
     async def room(self, at_most: int | None = None) -> None:
         """Wait until no more than `at_most` bytes (half of what may be queued) wait here, or sending has stopped."""
@@ -116,7 +123,7 @@ class Sender:
     def stop(self) -> None:
         """Nothing more will be sent."""
         self._outbox.clear()
-        self._wake(0)
+        self._report()
 
     def _ping_parts(self, behind: int = 0) -> list[bytes | memoryview]:
         """A Ping that is about to be written behind `behind` bytes."""
@@ -131,8 +138,14 @@ class Sender:
         self._written += sum(map(len, parts))
         self._stream.write(parts)
 
-    def _wake(self, waiting: int) -> None:
+    def _report(self) -> None:
+        """The queue may have changed."""
+        waiting = self._outbox.bytes
         for most, woken in self._waits:
             if waiting <= most:
                 woken.set()
-        self._waits = [wait for wait in self._waits if not wait[1].is_set()]
+        if self._waits:
+            self._waits = [wait for wait in self._waits if not wait[1].is_set()]
+        change, self._reported = waiting - self._reported, waiting
+        if change:
+            self._on_queued(change)

@@ -1,4 +1,4 @@
-"""Takes channels from other peers: caps in all and per address, and a bound on what their requests hold in memory.
+"""Takes channels from other peers: caps in all and per address, and a bound on the memory that they make us hold.
 
 Knows nothing of what the requests mean; a handler does.
 """
@@ -44,7 +44,7 @@ class ChannelServer:
         self._terms = Terms(config, trace, handler, load, self._held, self._closed, agent)
         self._listening: Listening | None = None
         self._per_host: Counter[str] = Counter()
-        self._held_bytes = 0  # of all channels' requests
+        self._held_bytes = 0  # for all channels
         self.channels: set[Channel] = set()
 
     @property
@@ -97,14 +97,14 @@ class ChannelServer:
             self._on_close(channel)
 
     def _held(self, channel: Channel, change: int) -> None:
-        """Requests' bytes in memory are bounded; when they are too many, whoever holds most is cut off."""
+        """What peers make us hold is bounded; when it is too much, whoever makes us hold most is cut off."""
         if channel.closed:
             return
         self._held_bytes += change
         if self._held_bytes > self._config.max_held_bytes and change > 0:
             most = max(self.channels, key=lambda one: one.held_bytes, default=channel)
             self._trace.failed("channel.memory", peer=most.peer_id.short, held=most.held_bytes)
-            most.abort(f"its requests held {most.held_bytes} of the {self._config.max_held_bytes} bytes allowed here")
+            most.abort(f"it made us hold {most.held_bytes} of the {self._config.max_held_bytes} bytes allowed here")
 
     def __repr__(self) -> str:
         return f"ChannelServer(port={self.port}, channels={len(self.channels)}, held={self._held_bytes})"

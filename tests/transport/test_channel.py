@@ -254,6 +254,22 @@ def test_small_messages_overtake_large_ones():
     run_virtual(main())
 
 
+@pytest.mark.parametrize(("rate", "patience"), [(125e3, 0.8), (1e6, 0.2), (12.5e6, 0.2)])
+def test_a_decode_row_is_not_held_up_by_another_session_s_chunks(rate, patience):
+    async def main():
+        async with memory_link(rate=rate, latency=0.02) as link:
+            chunks = [asyncio.create_task(link.channel.request(forward(2 << 20))) for _ in range(3)]
+            await asyncio.sleep(1)
+            for _ in range(5):
+                began = now()
+                await link.channel.request(forward(4096))
+                assert now() - began < patience
+            for chunk in chunks:
+                chunk.cancel()
+
+    run_virtual(main())
+
+
 def test_when_this_process_was_stopped_the_peer_is_not_blamed():
     async def busy(message, exchange):
         await asyncio.sleep(30)
@@ -483,6 +499,27 @@ def test_whoever_holds_most_memory_is_cut_off():
             assert not honest.done()
             assert link.server._held_bytes == 1 << 20
             honest.cancel()
+
+    run_virtual(main())
+
+
+def test_a_peer_that_does_not_read_its_replies_is_cut_off():
+    async def main():
+        async with memory_link(config=ChannelConfig(max_held_bytes=2 << 20)) as link:
+            stream, raw = await raw_stream(link)
+            await asyncio.sleep(0.1)
+            far = next(channel for channel in link.server.channels if channel.peer_id != CLIENT.peer_id)
+            far._stream.outgoing.bytes = 1 << 30  # as when nobody reads at the other end
+            connection = wire.Connection(wire.Role.DIALLER, "raw", 1 << 16)
+            connection.hello()
+            for _ in range(12):
+                request = connection.send(connection.new_stream(), forward(1 << 18))
+                stream.write([part for frame in request for part in frame])
+                await asyncio.sleep(0.1)
+            assert raw.lost is not None
+            assert "made us hold" in str(await far.wait_closed())
+            assert (await link.channel.request(forward())).load == LOAD
+            assert link.server._held_bytes == 0
 
     run_virtual(main())
 

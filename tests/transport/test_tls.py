@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import ssl
 import sys
@@ -175,7 +176,7 @@ def test_random_bytes_before_tls_disturb_nobody(junk):
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("junk", [os.urandom(64), b"\0\0\0\x80\x06\0\x0a\0" + bytes(8)])
+@pytest.mark.parametrize("junk", [bytes(range(99, 199)), b"\0\0\0\x80\x06\0\x0a\0" + bytes(8)])
 def test_random_bytes_after_tls_disturb_nobody(tmp_path, junk):
     async def main():
         events = []
@@ -186,6 +187,26 @@ def test_random_bytes_after_tls_disturb_nobody(tmp_path, junk):
             assert (await channel.request(forward())).load == LOAD
             assert len(server.channels) == 1
             await channel.aclose()
+
+    asyncio.run(main())
+
+
+def test_junk_leaves_nothing_behind(tmp_path):
+    async def main():
+        events = []
+        async with serving(events) as server:
+            context = stranger(tmp_path, certificate(CLIENT.key, NAME))
+            tasks = len(asyncio.all_tasks())
+            for number in range(20):
+                await asyncio.gather(
+                    knock(server.port, None, os.urandom(300)), knock(server.port, context, os.urandom(99))
+                )
+                assert failures(events).count("handshake failed") == number + 1
+            async with asyncio.timeout(10):
+                while server.channels or len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            assert server._listening._handshakes == {}
+            assert server._held_bytes == 0
 
     asyncio.run(main())
 
