@@ -198,9 +198,8 @@ def test_junk_leaves_nothing_behind(tmp_path):
             context = stranger(tmp_path, certificate(CLIENT.key, NAME))
             tasks = len(asyncio.all_tasks())
             for number in range(20):
-                await asyncio.gather(
-                    knock(server.port, None, os.urandom(300)), knock(server.port, context, os.urandom(99))
-                )
+                junk = random.Random(number).randbytes(300)
+                await asyncio.gather(knock(server.port, None, junk), knock(server.port, context, junk))
                 assert failures(events).count("handshake failed") == number + 1
             async with asyncio.timeout(10):
                 while server.channels or len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110
