@@ -23,7 +23,8 @@ from swarm.discovery.protocol import Answer, RecordProtocol
 MAX_ASKED = 64  # nodes, in one crawl
 MAX_CANDIDATES = 512
 MAX_BLAME = 5  # a node that named this many which do not answer is believed last
-QUORUM = 3  # with fewer answers, late nodes are waited for
+QUORUM = 2  # with fewer answers, late nodes are waited for
+MAX_PATIENCE = 0.4  # seconds until a node is passed by, however uneven the answers came of late
 CLOCK_SLACK = 0.001  # seconds: timers may fire this much early
 
 
@@ -124,10 +125,13 @@ def _take(protocol: RecordProtocol, frontier: Frontier, answer: Answer | None) -
         found = parse_found(answer.body)
     except BadDatagram:
         return None
-    for node, (host, port) in found.nodes:
-        if reach(host) >= reach(answer.node.ip) and protocol.reaches(host):
-            frontier.offer(Node(node, host, port), answer.node.id)
-            known = protocol.router.contact(node)
+    now = asyncio.get_running_loop().time()
+    for name, (host, port) in found.nodes:
+        node = Node(name, host, port)
+        near_enough = reach(host) >= reach(answer.node.ip) and protocol.reaches(host)
+        if near_enough and not protocol.router.is_silent(node, now):
+            frontier.offer(node, answer.node.id)
+            known = protocol.router.contact(name)
             if known is not None:
                 frontier.offer(known)
     return found
@@ -158,7 +162,7 @@ async def crawl(
         for one in frontier.to_ask(alpha - prompt):
             frontier.mark(one, State.ASKED)
             asking = protocol.call(one.endpoint, one.node.id, Method.FIND, key, int(heard is not None))
-            running[protocol.spawn(asking)] = one, now + protocol.timeout
+            running[protocol.spawn(asking)] = one, now + min(protocol.timeout, MAX_PATIENCE)
         if frontier.finished() or not running:
             break
         patience = min((late - now for one, late in running.values() if one.state is State.ASKED), default=ends - now)

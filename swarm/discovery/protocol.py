@@ -33,6 +33,7 @@ from swarm.trace import Trace
 ANYBODY = b""  # the wanted id of a bootstrap address that has not answered yet
 TRIES = 2  # a request is sent at most this often
 MAX_TIMEOUT = 1.0  # seconds before the second try
+LAST_WAIT = 0.75  # seconds at least before a node is given up: it may just be busy, and lookups pass it by meanwhile
 MIN_SLACK = 0.05  # seconds a response may be later than the smoothed round trip
 FIRST_ROUND_TRIP, FIRST_DEVIATION = 0.15, 0.05  # seconds, until one was measured
 MAX_ERRANDS = 16  # introductions under way at once
@@ -223,14 +224,15 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
                     self.counters["unsent"] += 1
                     return None  # our own link is down, or there is none of that kind: nobody else is to blame
                 sent.append(loop.time())
-                await asyncio.wait({pending.done}, timeout=self.timeout * (attempt + 1))
+                last = attempt == tries - 1
+                await asyncio.wait({pending.done}, timeout=max(self.timeout, LAST_WAIT) if last else self.timeout)
                 if pending.done.done():
                     break
         finally:
             del self._pending[name]
         if not pending.done.done():
             if wanted:
-                self.router.strike(Node(wanted, *to))
+                self.router.strike(Node(wanted, *to), loop.time())
             return None
         attempt, response = pending.done.result()
         if attempt < len(sent):

@@ -6,7 +6,7 @@ A contact that does not answer is suspected: not handed out, asked again by the 
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 
 from kademlia.node import Node
@@ -19,6 +19,8 @@ MAX_STRIKES = 2  # requests in a row without an answer, after which a contact is
 MAX_LOST = 32  # addresses of dropped contacts, asked again when nobody is left
 
 
+MAX_SILENT = 256  # nodes remembered as silent
+SILENT_SECONDS = 15.0
 ID_BITS = 8 * KEY_BYTES
 
 
@@ -29,6 +31,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         super().__init__(None, k, node)
         self._check_head = check_head
         self._strikes: Counter[bytes] = Counter()
+        self._silent: OrderedDict[tuple[bytes, Endpoint], float] = OrderedDict()  # until when
         self.lost: deque[Endpoint] = deque(maxlen=MAX_LOST)
 
     def add_contact(self, node: Node) -> None:
@@ -37,6 +40,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         if node.id == self.node.id or (known and not known.same_home_as(node) and not self._strikes[node.id]):
             return
         self._strikes.pop(node.id, None)
+        self._silent.pop((node.id, (node.ip, node.port)), None)
         bucket = self.buckets[self.get_bucket_for(node)]
         while not bucket.add_node(node):
             if not bucket.has_in_range(self.node) and bucket.depth() % 5 == 0:
@@ -45,8 +49,11 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
             self.split_bucket(self.buckets.index(bucket))
             bucket = self.buckets[self.get_bucket_for(node)]
 
-    def strike(self, node: Node) -> None:
-        """A node did not answer. What others claim about a contact's address cannot hurt it."""
+    def strike(self, node: Node, now: float) -> None:
+        """A node did not answer, at `now`. What others claim about a contact's address cannot hurt it."""
+        self._silent[node.id, (node.ip, node.port)] = now + SILENT_SECONDS
+        if len(self._silent) > MAX_SILENT:
+            self._silent.popitem(last=False)
         known = self.contact(node.id)
         if known is None or not known.same_home_as(node):
             return
@@ -55,6 +62,10 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
             del self._strikes[node.id]
             self.remove_contact(node)
             self.lost.append((node.ip, node.port))
+
+    def is_silent(self, node: Node, now: float) -> bool:
+        """Whether a node failed to answer just now, at this address: others may go on naming it for a while."""
+        return self._silent.get((node.id, (node.ip, node.port)), 0.0) > now
 
     def contact(self, node: bytes) -> Node | None:
         return self.buckets[self.get_bucket_for(Node(node))][node]

@@ -2,9 +2,10 @@ from kademlia.node import Node
 from support.announcements import identity
 
 from swarm.discovery.keys import distance, node_id
-from swarm.discovery.table import MAX_LOST, MAX_STRIKES, Table
+from swarm.discovery.table import MAX_LOST, MAX_SILENT, MAX_STRIKES, SILENT_SECONDS, Table
 
 K = 8
+NOW = 50.0
 
 
 def node(number, host="192.0.2.1", port=7700):
@@ -45,13 +46,13 @@ def test_who_does_not_answer_is_suspected_then_dropped_and_remembered():
     table = make_table()
     table.add_contact(node(1))
     table.add_contact(node(2, port=2))
-    table.strike(node(1))
+    table.strike(node(1), NOW)
     assert [one.id for one in table.suspects()] == [node(1).id]
     assert [one.id for one in table.closest(node(1).id, K)] == [node(2).id]
     table.add_contact(node(1))
     assert table.suspects() == []
     for _ in range(MAX_STRIKES):
-        table.strike(node(1))
+        table.strike(node(1), NOW)
     assert table.contact(node(1).id) is None
     assert list(table.lost) == [("192.0.2.1", 7700)]
 
@@ -59,7 +60,7 @@ def test_who_does_not_answer_is_suspected_then_dropped_and_remembered():
 def test_if_all_are_suspected_they_are_better_than_nobody():
     table = make_table()
     table.add_contact(node(1))
-    table.strike(node(1))
+    table.strike(node(1), NOW)
     assert [one.id for one in table.closest(node(1).id, K)] == [node(1).id]
 
 
@@ -67,10 +68,10 @@ def test_a_lie_about_an_address_neither_moves_nor_strikes_a_contact():
     table = make_table()
     table.add_contact(node(1))
     for _ in range(5):
-        table.strike(node(1, host="192.0.2.66"))
+        table.strike(node(1, host="192.0.2.66"), NOW)
     table.add_contact(node(1, host="192.0.2.66"))
     assert table.contact(node(1).id).same_home_as(node(1))
-    table.strike(node(1))
+    table.strike(node(1), NOW)
     table.add_contact(node(1, host="192.0.2.66"))  # it answers there, and no longer where it was
     assert table.contact(node(1).id).ip == "192.0.2.66"
 
@@ -80,7 +81,7 @@ def test_what_is_remembered_of_the_lost_is_bounded():
     for number in range(1, 3 * MAX_LOST):
         table.add_contact(node(number, port=number))
         for _ in range(MAX_STRIKES):
-            table.strike(node(number, port=number))
+            table.strike(node(number, port=number), NOW)
     assert len(table.lost) <= MAX_LOST
 
 
@@ -96,3 +97,16 @@ def test_thin_levels_are_the_subtrees_of_which_little_is_known():
             table.add_contact(beside(level, number))
     assert table.thin_levels(2) == [1, 2]
     assert make_table().thin_levels(2) == []
+
+
+def test_the_silent_are_remembered_for_a_while_or_until_they_speak():
+    table = make_table()
+    table.strike(node(1), NOW)
+    assert table.is_silent(node(1), NOW + SILENT_SECONDS - 1)
+    assert not table.is_silent(node(1), NOW + SILENT_SECONDS)
+    assert not table.is_silent(node(1, port=2), NOW)
+    table.add_contact(node(1))
+    assert not table.is_silent(node(1), NOW)
+    for number in range(2 * MAX_SILENT):
+        table.strike(node(2, port=number), NOW)
+    assert len(table._silent) == MAX_SILENT
