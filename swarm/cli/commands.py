@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 WELCOME = f"""\
 swarm runs one language model across many machines, and goes on when they vanish.
 
-  swarm demo                                      see it: a small model on eight processes, one of them killed
+  swarm demo                                      see it: a small model on seven processes, one of them killed
   swarm bootstrap                                 start a swarm here, on port {DEFAULT_PORT}
   swarm worker --model DIR --layers 0-11 --bootstrap HOST:PORT
                                                   hold layers 0 to 11 of a model

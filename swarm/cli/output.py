@@ -73,6 +73,8 @@ def sentence_of(event: Event) -> str | None:
             )
         case "session.exactness", "failed":
             return "the replacement computes in another numerics class: from here on the answer is not bit-exact"
+        case "worker.announce", "failed":
+            return f"the swarm could not be told of this worker ({details.get('error')}): trying again"
     return None
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from swarm.cli.status import Served
 
 MAX_CELLS = 48  # width of a picture
+SHORT_PEER = 8  # digits of a peer id in a table
+WIDE = 110  # columns of a terminal that shows addresses too
 HELD, PARTLY, NOT_HELD = "█", "▌", "·"
 
 
@@ -62,7 +64,7 @@ def show(models: Sequence[Served], health: Mapping[PeerId, Health], console: Con
             f"[bold]{model.name}[/bold] {model.digest.hex()[:12]}, {model.layer_count} layers, {served.precision}, "
             f"{len(served.records)} worker{'s' if len(served.records) != 1 else ''}"
         )
-        console.print(_table(served, health))
+        console.print(_table(served, health, console.width >= WIDE))
         if served.missing:
             console.print(f"[bold red]nobody serves {name_layers(served.missing)}[/bold red]")
         else:
@@ -70,22 +72,32 @@ def show(models: Sequence[Served], health: Mapping[PeerId, Health], console: Con
         console.print()
 
 
-def _table(served: Served, health: Mapping[PeerId, Health]) -> Table:
+def _table(served: Served, health: Mapping[PeerId, Health], wide: bool) -> Table:
     count = served.model.layer_count
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("peer")
-    table.add_column(Text(scale(count), style="dim"), no_wrap=True)
-    for name in ("layers", "state", "sessions", "queue", "cache rows", "tokens/s", "ping"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("peer", no_wrap=True, min_width=SHORT_PEER)
+    table.add_column(Text(scale(count), style="dim"), no_wrap=True, min_width=len(cells_of(count)))
+    for name in ("layers", "state", "sessions", "queue", "cache", "tokens/s", "ping"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("address", no_wrap=True, overflow="fold")
+    if wide:
+        table.add_column("address", no_wrap=True)
     for record in served.records:
-        table.add_row(*_row(record, count, health[record.peer_id]))
+        row = _row(record, count, health[record.peer_id])
+        table.add_row(*(row if wide else row[:-1]))
     replicas = Text()
     for digit in counts(served.replicas):
         replicas.append(digit, style="bold red" if digit == "0" else "green")
     table.add_section()
     table.add_row("replicas", replicas)
     return table
+
+
+def short_number(count: int) -> str:
+    """`950`, `5.5k`, `12M`: at most five characters."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f}{unit}" if count < 10 * size else f"{count // size}{unit}"
+    return str(count)
 
 
 def _row(record: PeerRecord, layer_count: int, health: Health) -> tuple[str | Text, ...]:
@@ -100,7 +112,7 @@ def _row(record: PeerRecord, layer_count: int, health: Health) -> tuple[str | Te
         Text(state, style="" if state == "serving" else "yellow"),
         "" if load is None else str(load.sessions),
         "" if load is None else str(load.queue_rows),
-        "" if load is None else str(load.cache_tokens_free),
+        "" if load is None else short_number(load.cache_tokens_free),
         "" if speed is None else f"{speed:.0f}",
         "" if ping is None else f"{ping * 1e3:.1f} ms",
         str(record.addresses[0]),

@@ -23,7 +23,7 @@ def report(answer: Answer, client: Client) -> dict[str, Any]:
             "digest": client.model.digest.hex(),
             "layers": client.model.layer_count,
         },
-        "precision": client.precision,
+        "precision": getattr(session, "precision", client.precision),
         "sampling": asdict(answer.options.sampling),
         "chain": [
             {"peer": str(hop.peer_id), "layers": str(hop.span), "numerics": hop.numerics}

@@ -47,7 +47,7 @@ async def _serve(
 ) -> None:
     node = Node(config, identity, serve=serve, trace=trace, progress=output.note)
     serving, stop = asyncio.Event(), asyncio.Event()
-    running = asyncio.create_task(_run(node, serving, stop), name="node")
+    running = asyncio.create_task(_run(node, serving, stop, output), name="node")
     loop = asyncio.get_running_loop()
     asked = False
 
@@ -71,11 +71,13 @@ async def _serve(
             raise
 
 
-async def _run(node: Node, serving: asyncio.Event, stop: asyncio.Event) -> None:
+async def _run(node: Node, serving: asyncio.Event, stop: asyncio.Event, output: Output) -> None:
     async with node:
         serving.set()
         click.echo(f"ready {node.addresses[0]} {node.peer_id}")
         sys.stdout.flush()
+        if not node.config.bootstrap:
+            output.note(f"a swarm of its own: others join it with --bootstrap {node.addresses[0]}")
         await node.wait(stop)
         await node.drain()
 

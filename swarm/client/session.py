@@ -64,8 +64,9 @@ class ChainSession:
         self._peers = peers
         self._config = config
         self._trace = trace
-        self._chain = chain  # to start with; what was left of it in the end
-        self._precision = precision
+        self._chain = chain  # to start with; None: the session looks for one
+        self._last: Chain | None = None  # as it was when the session ended
+        self.precision = precision  # of every hop
         self._max_rows = max_rows
         self._links: list[Link] = []
         self._outputs = History()  # of the last hop
@@ -89,15 +90,15 @@ class ChainSession:
             self._renewer.cancel()
             await asyncio.gather(self._renewer, return_exceptions=True)
         if self._links:
-            self._chain = self.chain
+            self._last = self.chain
         links, self._links = self._links, []
         await close_links(links)
 
     @property
     def chain(self) -> Chain:
         """The chain as it is now, or as it was when the session ended."""
-        if not self._links:
-            return self._chain
+        if self._last is not None:
+            return self._last
         hops = tuple(link.hop for link in self._links)
         return Chain(self._resolver.model, LayerSpan(0, self._resolver.model.layer_count), hops)
 
@@ -166,12 +167,12 @@ class ChainSession:
                 if chain is None:
                     chain = await self._resolver.chain(
                         span,
-                        precision=self._precision,
+                        precision=self.precision,
                         numerics=lost.numerics if lost else None,
                         barred=frozenset(doubted),
                     )
                 links = await open_links(
-                    chain.hops, self._peers, self._resolver.model, self._precision, self._config, self._max_rows, inputs
+                    chain.hops, self._peers, self._resolver.model, self.precision, self._config, self._max_rows, inputs
                 )
                 digest = await self._level(links, inputs, after, lost)
             except HopFault as fault:

@@ -71,29 +71,29 @@ def test_a_conversation_is_kept_until_it_is_cleared():
     assert asked[1][1]["role"] == "assistant"
 
 
-def test_ctrl_c_stops_the_answer_and_not_the_program(monkeypatch):
+class Interrupted(LoopThread):
+    """Ctrl-C is pressed once, as soon as `after` is set."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    def wait(self, ended):
+        if self.after is not None:
+            after, self.after = self.after, None
+            assert after.wait(10)
+            raise KeyboardInterrupt
+        super().wait(ended)
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program():
     endless = Said(["Once upon"], endless=True)
     chat, output, asked, text, notes = chat_of(endless, Said(["Sure"]))
-    with LoopThread() as loop:
-        run = loop.run
-
-        def interrupted(work):
-            if len(asked) == 0:
-                monkeypatch.setattr(loop, "wait", lambda ended: (endless.waiting.wait(10), _raise(KeyboardInterrupt())))
-            try:
-                return run(work)
-            finally:
-                monkeypatch.undo()
-
-        loop.run = interrupted
+    with Interrupted(endless.waiting) as loop:
         converse(chat, loop, output, lines("tell", "go on"))
     assert text.getvalue() == "Once uponSure"
     assert "stopped" in notes.getvalue()
     assert asked[1][1]["content"] == "Once upon"
-
-
-def _raise(error):
-    raise error
 
 
 def test_ctrl_c_at_the_prompt_and_unknown_commands_do_no_harm(capsys):

@@ -87,7 +87,7 @@ def test_one_object_says_everything(client):
     assert len(report["token_ids"]) == 12
     assert report["model"]["name"] == "tiny"
     assert [hop["layers"] for hop in report["chain"]] == ["0-2", "3-5"]
-    assert report["exact"] is True
+    assert (report["exact"], report["precision"]) == (True, "bf16")
     assert report["sampling"]["seed"] == 5
     assert report["timings"]["first_token"] > 0
     local = client(
@@ -252,10 +252,21 @@ def test_a_server_leaves_when_whoever_started_it_is_killed(tmp_path):
         assert parent.stdout.read() == b""  # ends only when the last holder of the pipe, the server, is gone
 
 
+def test_ctrl_c_ends_an_answer_with_130(models, tmp_path):
+    env = {"SWARM_MODELS": str(models), "XDG_DATA_HOME": str(tmp_path)}
+    answering = SwarmProcess("client", "--local", "--model", "tiny", *LONG, watched=False, env=env)
+    try:
+        answering.read_some()
+        assert answering.end(signal.SIGINT) == 130
+        assert "Traceback" not in answering.errors()
+    finally:
+        answering.close()
+
+
 def test_a_chat_on_a_terminal(models, tmp_path):
-    """/help, an answer, Ctrl-D; over a real terminal."""
+    """/help, an answer that Ctrl-C stops, Ctrl-D; over a real terminal."""
     ours, theirs = pty.openpty()
-    arguments = ["client", "--local", "--model", "tiny", "--max-tokens", "4", "--models-dir", str(models)]
+    arguments = ["client", "--local", "--model", "tiny", "--max-tokens", "1500", "--models-dir", str(models)]
     environment = os.environ | {"XDG_DATA_HOME": str(tmp_path), "TERM": "dumb"}
     process = subprocess.Popen(
         [sys.executable, "-m", "swarm", *arguments],
@@ -272,7 +283,10 @@ def test_a_chat_on_a_terminal(models, tmp_path):
         os.write(ours, b"/help\n")
         assert b"/peers" in terminal_until(ours, b"> ")
         os.write(ours, b"hello\n")
-        terminal_until(ours, b"\r\n> ")
+        terminal_until(ours, b"hello\r\n")
+        os.read(ours, 1)
+        process.send_signal(signal.SIGINT)
+        assert b"stopped" in terminal_until(ours, b"\r\n> ")
         os.write(ours, b"\x04")
         assert process.wait(30) == 0
     finally:

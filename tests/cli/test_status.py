@@ -4,7 +4,7 @@ import json
 import pytest
 from rich.console import Console
 
-from swarm.cli.picture import bar, cells_of, counts, scale, show
+from swarm.cli.picture import bar, cells_of, counts, scale, short_number, show
 from swarm.cli.status import as_data, served_models
 from swarm.cli.survey import Health, named_peers
 from swarm.errors import UsageFault
@@ -39,10 +39,10 @@ def record(number, start, stop, *, model=MODEL, precision="bf16", state=PeerStat
     )
 
 
-def shown(records, health=None):
+def shown(records, health=None, width=120):
     file = io.StringIO()
     health = health or {each.peer_id: ANSWERED for each in records}
-    show(served_models(records), health, Console(file=file, width=120, highlight=False))
+    show(served_models(records), health, Console(file=file, width=width, highlight=False))
     return file.getvalue()
 
 
@@ -57,6 +57,25 @@ def test_many_layers_share_cells_and_the_worst_of_them_counts():
     assert cells_of(126)[-1].stop == 126
     assert bar(LayerSpan(0, 4), 126)[:3] == "█▌·"
     assert counts([2] * 125 + [0])[-1] == "0"
+
+
+def test_large_numbers_are_short():
+    assert [short_number(n) for n in (0, 999, 1000, 12345, 5508352, 66 * 10**8)] == [
+        "0",
+        "999",
+        "1.0k",
+        "12k",
+        "5.5M",
+        "6.6G",
+    ]
+
+
+def test_a_narrow_terminal_leaves_the_addresses_out():
+    records = [record(1, 0, 8)]
+    assert "192.0.2.7:7701" in shown(records)
+    narrow = shown(records, width=80)
+    assert "192.0.2.7" not in narrow
+    assert max(map(len, narrow.splitlines())) <= 80
 
 
 def test_a_hole_is_shown_and_named():

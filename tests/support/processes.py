@@ -62,6 +62,11 @@ class SwarmProcess:
             got += byte
         return got
 
+    def read_some(self) -> bytes:
+        """The first byte."""
+        assert self.process.stdout is not None
+        return self.process.stdout.read(1)
+
     def rest(self, seconds: float = END_SECONDS) -> bytes:
         """stdout to its end, and the end of the process."""
         out, _ = self.process.communicate(timeout=seconds)
