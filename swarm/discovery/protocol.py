@@ -118,7 +118,7 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
                 self._on_response(nonce, data, source)
         except BadDatagram:
             self.counters["malformed"] += 1
-        except Exception as error:
+        except Exception as error:  # a stranger's bytes must not end the only thing that hears the network
             self.counters["crashed"] += 1
             self.trace.failed("directory.datagram", error=repr(error))
 
@@ -250,7 +250,7 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         """A node that answered. It may list us as well, once we prove our address."""
         known = self.router.is_known(node)
         self.router.add_contact(node)
-        if not known and not proven and not self.passive:
+        if not known and not proven and not self.passive and node.id != self.source_node.id:
             self._errand(node.id, self.call_ping(node))  # with the token that it has given us
 
     def _introduce(self, node: Node) -> None:

@@ -2,13 +2,13 @@
 
 import asyncio
 import statistics
-from contextlib import AsyncExitStack
 
 import pytest
 from support.announcements import MODEL, announcement, identity
 from support.clock import run_virtual
 from support.dht import Dht
 
+from swarm.discovery.keys import distance
 from swarm.span import LayerSpan
 
 NODES, KILLED = 30, 9
@@ -69,14 +69,14 @@ def test_two_hundred_publishers_of_one_span_are_all_found():
     run_virtual(main())
 
 
-def test_a_large_swarm_has_no_corners_that_cannot_see_each_other():
+def test_every_node_knows_somebody_in_every_subtree_so_that_no_corner_is_cut_off():
     async def main():
-        async with Dht(seed=4) as dht, AsyncExitStack():
-            await dht.grow(100)
-            publishers = dht.nodes[::7]
-            await asyncio.gather(*(node.announce(announcement(node.identity, now=dht.now())) for node in publishers))
-            wanted = {node.identity.peer_id for node in publishers}
-            for node in dht.nodes[::11]:
-                assert {one.record.peer_id for one in await node.lookup(MODEL)} == wanted
+        async with Dht(seed=4) as dht:
+            await dht.grow(64)
+            ids = [node._server.node.id for node in dht.nodes]
+            for node in dht.nodes:
+                own = node._server.node.id
+                known = {distance(contact.id, own).bit_length() for contact in node._server.protocol.router.contacts()}
+                assert known == {distance(other, own).bit_length() for other in ids if other != own}
 
     run_virtual(main())
