@@ -59,24 +59,6 @@ def environment(swarm, models, tmp_path):
     return {"SWARM_BOOTSTRAP": swarm[0].address, "SWARM_MODELS": str(models), "XDG_DATA_HOME": str(tmp_path)}
 
 
-def test_a_client_as_a_process_writes_the_text_and_nothing_else_and_survives_a_kill(swarm, models, tmp_path):
-    env = environment(swarm, models, tmp_path)
-    local = SwarmProcess("client", "--local", "--model", "tiny", "--threads", "1", *LONG, watched=False, env=env)
-    asked = ("client", "--model", "tiny", "--threads", "1", "--timeout", "30", *LONG)
-    split = SwarmProcess(*asked, watched=False, env=env)
-    try:
-        whole = local.rest()
-        begun = split.read_until(whole[40:48])
-        killed = next(
-            worker for worker in swarm[1:5] if worker.arguments[worker.arguments.index("--layers") + 1] == "3-5"
-        )
-        killed.process.kill()
-        assert begun + split.rest() == whole
-        assert (split.process.returncode, local.process.returncode) == (0, 0), split.errors()
-    finally:
-        close_all([local, split])
-
-
 def test_one_object_says_everything(client):
     result = client(
         "--model", "tiny", "--json", "--max-tokens", "12", "--temperature", "0.8", "--seed", "5", "--raw", PROMPT
@@ -181,9 +163,9 @@ def test_status_shows_workers_load_and_holes(swarm):
     models = {model["name"]: model for model in json.loads(result.stdout)["models"]}
     assert models["holey"]["missing"] == ["0", "3"]
     assert models["tiny"]["missing"] == []
-    alive = [worker for worker in models["tiny"]["workers"] if worker["load"] is not None]
-    assert {worker["peer"] for worker in alive} == {w.peer for w in swarm[1:5] if w.process.poll() is None}
-    assert all(worker["round_trip"] < 1 for worker in alive)
+    workers = models["tiny"]["workers"]
+    assert {worker["peer"] for worker in workers} == {worker.peer for worker in swarm[1:5]}
+    assert all(worker["round_trip"] < 1 and worker["load"]["cache_tokens_free"] for worker in workers)
     picture = CliRunner().invoke(main, ["status"], env={"SWARM_BOOTSTRAP": swarm[0].address}).stdout
     assert "nobody serves layers 0, 3" in picture
     assert "███···" in picture
@@ -300,3 +282,21 @@ def terminal_until(terminal, end):
     while not seen.endswith(end):
         seen += os.read(terminal, 1)
     return seen
+
+
+def test_a_client_as_a_process_writes_the_text_and_nothing_else_and_survives_a_kill(swarm, models, tmp_path):
+    env = environment(swarm, models, tmp_path)
+    local = SwarmProcess("client", "--local", "--model", "tiny", "--threads", "1", *LONG, watched=False, env=env)
+    asked = ("client", "--model", "tiny", "--threads", "1", "--timeout", "30", *LONG)
+    split = SwarmProcess(*asked, watched=False, env=env)
+    try:
+        whole = local.rest()
+        begun = split.read_until(whole[40:48])
+        killed = next(
+            worker for worker in swarm[1:5] if worker.arguments[worker.arguments.index("--layers") + 1] == "3-5"
+        )
+        killed.process.kill()
+        assert begun + split.rest() == whole
+        assert (split.process.returncode, local.process.returncode) == (0, 0), split.errors()
+    finally:
+        close_all([local, split])
