@@ -186,7 +186,7 @@ async def _split_run(
     async with Client(MODEL, bootstrap=[(host, int(port))], precision=PRECISION, trace=Trace(show.event)) as client:
         answer = client.generate(prompt, raw=True, options=_options(max_tokens))
         began = time.perf_counter()
-        show.step("asking: the prompt in bold, the answer in colour\n")
+        show.step(f"asking for {max_tokens} tokens, drawn at temperature {TEMPERATURE} with seed {SEED}\n")
         show.text(prompt, "bold")
         async for token in answer:
             show.text(token.text, "cyan")
