@@ -124,7 +124,7 @@ class Node:
     async def wait(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; a service that ends by itself ends the node, with its error."""
         stopping = asyncio.create_task(stop.wait())
-        tasks = [*(self._layers.tasks if self._layers else ())]
+        tasks = [*self.directory.tasks, *(self._layers.tasks if self._layers else ())]
         try:
             done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         finally:
