@@ -287,7 +287,8 @@ def terminal_until(terminal, end):
 def test_a_client_as_a_process_writes_the_text_and_nothing_else_and_survives_a_kill(swarm, models, tmp_path):
     env = environment(swarm, models, tmp_path)
     local = SwarmProcess("client", "--local", "--model", "tiny", "--threads", "1", *LONG, watched=False, env=env)
-    asked = ("client", "--model", "tiny", "--threads", "1", "--timeout", "30", *LONG)
+    chain = f"{swarm[1].peer},{swarm[2].peer}"
+    asked = ("client", "--model", "tiny", "--chain", chain, "--threads", "1", "--timeout", "30", *LONG)
     split = SwarmProcess(*asked, watched=False, env=env)
     try:
         whole = local.rest()
@@ -298,5 +299,16 @@ def test_a_client_as_a_process_writes_the_text_and_nothing_else_and_survives_a_k
         killed.process.kill()
         assert begun + split.rest() == whole
         assert (split.process.returncode, local.process.returncode) == (0, 0), split.errors()
+        assert "recovered in" in split.errors()
+        assert f"layers 3-5 are with {swarm[4].peer[:8]}" in split.errors()
     finally:
         close_all([local, split])
+
+
+def test_a_swarm_outlives_its_rendezvous_point(client, swarm):
+    """Every worker is one too."""
+    swarm[0].process.kill()
+    swarm[0].process.wait()
+    result = client("--model", "tiny", "--max-tokens", "3", "--raw", PROMPT, env={"SWARM_BOOTSTRAP": swarm[4].address})
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout
