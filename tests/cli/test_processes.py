@@ -284,25 +284,34 @@ def terminal_until(terminal, end):
     return seen
 
 
-def test_a_client_as_a_process_writes_the_text_and_nothing_else_and_survives_a_kill(swarm, models, tmp_path):
-    env = environment(swarm, models, tmp_path)
-    local = SwarmProcess("client", "--local", "--model", "tiny", "--threads", "1", *LONG, watched=False, env=env)
-    chain = f"{swarm[1].peer},{swarm[2].peer}"
-    asked = ("client", "--model", "tiny", "--chain", chain, "--threads", "1", "--timeout", "30", *LONG)
-    split = SwarmProcess(*asked, watched=False, env=env)
+@pytest.fixture(scope="module")
+def whole(models):
+    """The long answer of the unsplit model, by a process of its own."""
+    local = SwarmProcess("client", "--local", "--model", str(models / "tiny"), "--threads", "1", *LONG, watched=False)
     try:
-        whole = local.rest()
-        begun = split.read_until(whole[40:48])
-        killed = next(
-            worker for worker in swarm[1:5] if worker.arguments[worker.arguments.index("--layers") + 1] == "3-5"
-        )
-        killed.process.kill()
-        assert begun + split.rest() == whole
-        assert (split.process.returncode, local.process.returncode) == (0, 0), split.errors()
-        assert "recovered in" in split.errors()
-        assert f"layers 3-5 are with {swarm[4].peer[:8]}" in split.errors()
+        return local.rest()
     finally:
-        close_all([local, split])
+        local.close()
+
+
+def begin(swarm, env, *peers):
+    """A client process over a chain by hand, with the long answer to come."""
+    chain = ",".join(peer.peer for peer in peers)
+    asked = ("client", "--model", "tiny", "--chain", chain, "--threads", "1", "--timeout", "30", *LONG)
+    return SwarmProcess(*asked, watched=False, env=env)
+
+
+def test_a_client_as_a_process_writes_the_text_and_nothing_else_and_survives_a_kill(swarm, whole, models, tmp_path):
+    client = begin(swarm, environment(swarm, models, tmp_path), swarm[1], swarm[2])
+    try:
+        begun = client.read_until(whole[40:48])
+        swarm[1].process.kill()
+        assert begun + client.rest() == whole
+        assert client.process.returncode == 0, client.errors()
+        assert "recovered in" in client.errors()
+        assert f"layers 0-2 are with {swarm[3].peer[:8]}" in client.errors()
+    finally:
+        client.close()
 
 
 def test_a_swarm_outlives_its_rendezvous_point(client, swarm):
@@ -312,3 +321,17 @@ def test_a_swarm_outlives_its_rendezvous_point(client, swarm):
     result = client("--model", "tiny", "--max-tokens", "3", "--raw", PROMPT, env={"SWARM_BOOTSTRAP": swarm[4].address})
     assert result.exit_code == 0, result.stderr
     assert result.stdout
+
+
+def test_a_worker_that_is_told_to_stop_finishes_the_answer_first(swarm, whole, models, tmp_path):
+    env = environment(swarm, models, tmp_path) | {"SWARM_BOOTSTRAP": swarm[4].address}
+    client = begin(swarm, env, swarm[3], swarm[2])
+    try:
+        begun = client.read_until(whole[40:48])
+        swarm[2].process.send_signal(signal.SIGTERM)
+        assert begun + client.rest() == whole
+        assert client.process.returncode == 0, client.errors()
+        assert "failed" not in client.errors()
+        assert swarm[2].process.wait(30) == 0
+    finally:
+        client.close()
