@@ -68,8 +68,11 @@ class Link:
         self._peers.trace.started("hop.forward", peer=self.hop.peer_id.short, position=entry.position, rows=entry.count)
         try:
             reply = await self._ask(message)
-        except PeerLost:
-            self._channel = await self._peers.channel(self.hop, REDIAL_SECONDS)
+        except PeerLost as lost:
+            try:
+                self._channel = await self._peers.channel(self.hop, REDIAL_SECONDS)
+            except PeerFault:
+                raise lost from None  # why the connection ended says more than why it cannot be made again
             reply = await self._ask(message)
         self._step += 1
         self._check(reply, message)
