@@ -36,6 +36,11 @@ class Exchange:
     def peer_id(self) -> PeerId:
         return self.channel.peer_id
 
+    @property
+    def closed(self) -> bool:
+        """Whether the channel has ended: no reply will reach the peer."""
+        return self.channel.closed
+
     def progress(self, working: Working) -> None:
         """Tell the peer. Does nothing once the channel is closed."""
         self.channel.tell(self._stream, working)

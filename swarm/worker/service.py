@@ -42,6 +42,9 @@ class Exchange(Protocol):
     @property
     def peer_id(self) -> PeerId: ...
 
+    @property
+    def closed(self) -> bool: ...
+
     def progress(self, message: Working) -> None: ...
 
 
@@ -60,6 +63,7 @@ class WorkerService:
         self.model = model
         self.config = config or WorkerConfig()
         self.draining = False
+        self._stopped = False
         self._trace = trace or Trace()
         self._sessions = SessionTable(self.config.max_sessions, self.config.lease_seconds)
         self._batcher = Batcher(stage, compute, join_rows, self.config.max_queue_rows)
@@ -76,6 +80,7 @@ class WorkerService:
 
     async def __aexit__(self, *exc: object) -> None:
         assert self._reaper is not None
+        self._stopped = True
         steps = [self._reaper, *self._steps.values()]
         for task in steps:
             task.cancel()
@@ -99,6 +104,11 @@ class WorkerService:
 
     async def handle(self, message: Message, exchange: Exchange) -> Message:
         """One request, one reply. Raises SwarmError for what becomes a Fault."""
+        if self._stopped:
+            raise Draining("this worker has stopped")
+        if exchange.closed and not isinstance(message, Close):
+            # it arrived with the end of its connection, whose sessions were given a short lease just now
+            raise SessionFault("the connection that this request came by has ended")
         match message:
             case Forward():
                 return await self._forward(message, exchange)

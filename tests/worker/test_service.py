@@ -17,7 +17,7 @@ from swarm.errors import Draining, Gap, Overloaded, PeerFault, SessionFault
 from swarm.identity import Identity
 from swarm.span import LayerSpan
 from swarm.transport.channel import Channel, dial
-from swarm.wire.messages import Close, Closed, Forward, Open, Opened, Renew, Result, Rows
+from swarm.wire.messages import Close, Closed, Forward, Message, Open, Opened, Renew, Result, Rows
 from swarm.wire.tensors import Tensor
 
 NAME = b"n" * 16
@@ -203,5 +203,37 @@ def test_a_bug_in_the_engine_is_one_session_s_error(model: Path) -> None:
                 await channel.request(forward())
             stage.decode = honest  # type: ignore[method-assign]
             assert isinstance(await channel.request(forward()), Result)
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("last", [Renew(NAME), forward()])
+def test_a_request_that_comes_with_the_end_of_its_connection_renews_no_lease(model: Path, last: Message) -> None:
+    async def main() -> None:
+        async with one_worker(model) as (swarm, channel):
+            worker = swarm.workers[0]
+            await channel.request(opening(swarm))
+            worker.freeze()
+            asking = asyncio.create_task(channel.request(last))
+            await asyncio.sleep(0)
+            await channel.aclose()
+            with pytest.raises(PeerFault):
+                await asking
+            worker.thaw()
+            await asyncio.sleep(5)
+            assert worker.service.stage.pool.reserved == 0
+
+    run_virtual(main())
+
+
+def test_a_stopped_worker_says_that_it_stops(model: Path) -> None:
+    async def main() -> None:
+        async with one_worker(model) as (swarm, channel):
+            await channel.request(opening(swarm))
+            await swarm.workers[0].service.__aexit__(None, None, None)
+            for request in (forward(), opening(swarm, session_id=b"m" * 16)):
+                with pytest.raises(Draining, match="has stopped"):
+                    await channel.request(request)
+            assert swarm.workers[0].service.stage.pool.reserved == 0
 
     run_virtual(main())
