@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from swarm.engine import Head
+from swarm.engine.gathering import Gathering
 from swarm.engine.rows import join_rows
 from swarm.engine.sampler import Sampling, sample
 from swarm.errors import SwarmError
@@ -34,7 +35,7 @@ class Pick:
 
     row: Tensor  # [1, hidden]
     sampling: Sampling
-    seen: Sequence[int]  # ids before the new one: prompt and answer
+    seen: Sequence[int]  # ids before the new one: prompt and answer; the same object throughout a session
     position: int  # of the new token
     done: asyncio.Future[tuple[int, Tensor]]
 
@@ -46,6 +47,7 @@ class Heads:
         self.head = head
         self._compute = compute
         self._picks: list[Pick] = []
+        self._gathering = Gathering()  # members are the ids of what sessions have seen
         self._running: asyncio.Task[None] | None = None
 
     async def embed(self, ids: Sequence[int]) -> Tensor:
@@ -56,17 +58,22 @@ class Heads:
         """The next token's id, drawn from a last hop's row, and the id's embedding [1, hidden]."""
         pick = Pick(row, sampling, seen, position, asyncio.get_running_loop().create_future())
         self._picks.append(pick)
+        self._gathering.arrived()
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run(), name="heads")
         return await pick.done
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         while self._picks:
+            await self._gathering.company(lambda: {id(pick.seen) for pick in self._picks})
+            began = loop.time()
             batch, self._picks = self._picks[:MAX_TOGETHER], self._picks[MAX_TOGETHER:]
             try:
                 answers = await self._compute.run(lambda picks=batch: self._call(picks))  # type: ignore[misc]
             except Exception as error:  # an engine bug must reach each waiting session instead of leaving it waiting
                 answers = [error] * len(batch)
+            self._gathering.took({id(pick.seen) for pick in batch}, loop.time() - began)
             for pick, answer in zip(batch, answers, strict=True):
                 if pick.done.done():
                     continue

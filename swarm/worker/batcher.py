@@ -11,13 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from swarm.engine.gathering import Gathering
 from swarm.errors import Overloaded
 from swarm.wire.messages import Rows
 
 MAX_BATCH_ROWS = 64  # decode rows of one call; a longer replay goes on in the next, after the others had their turn
-GATHER_SHARE = 0.3  # how much of a step's time is spent waiting for rows that are expected at once
-GATHER_SECONDS = 0.05  # and the most of it, in seconds
-SMOOTHING = 0.2  # weight of the newest step in the recent step time
 
 T = TypeVar("T")
 
@@ -66,11 +64,9 @@ class Batcher:
         self._max_queue_rows = max_queue_rows
         self._decodes: deque[Work] = deque()
         self._chunks: deque[Work] = deque()
-        self._arrived = asyncio.Event()
-        self._expected: set[int] = set()  # ids of the caches that decoded last and are likely to come again at once
+        self._gathering = Gathering()  # of decode rows; members are the caches' ids
         self._task: asyncio.Task[None] | None = None
         self.queue_rows = 0
-        self.step_seconds = 0.0  # recent time of one decode call
 
     async def __aenter__(self) -> Batcher:
         self._task = asyncio.create_task(self._run(), name="batcher")
@@ -82,6 +78,11 @@ class Batcher:
         await asyncio.gather(self._task, return_exceptions=True)
         for work in (*self._decodes, *self._chunks):
             work.done.cancel()
+
+    @property
+    def step_seconds(self) -> float:
+        """Recent time of one decode call."""
+        return self._gathering.seconds
 
     @property
     def tasks(self) -> tuple[asyncio.Task[None], ...]:
@@ -97,36 +98,21 @@ class Batcher:
         work = Work(cache, position, rows, count, kind, asyncio.get_running_loop().create_future())
         (self._decodes if kind is Rows.DECODE else self._chunks).append(work)
         self.queue_rows += count
-        self._arrived.set()
+        self._gathering.arrived()
         return await work.done
 
     def forget(self, cache: Any) -> None:
         """The session ended: no row of it is expected."""
-        self._expected.discard(id(cache))
-        self._arrived.set()
+        self._gathering.forget(id(cache))
 
     async def _run(self) -> None:
         while True:
-            while not (self._decodes or self._chunks):
-                self._arrived.clear()
-                await self._arrived.wait()
+            await self._gathering.anybody(lambda: bool(self._decodes or self._chunks))
             if self._decodes:
-                await self._gather()
+                await self._gathering.company(lambda: {id(work.cache) for work in self._decodes})
                 await self._decode(self._take())
             if self._chunks:
                 await self._chunk(self._chunks.popleft())
-
-    async def _gather(self) -> None:
-        """Sessions that decode in step would otherwise fall into two halves that wait for each other for ever."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + min(GATHER_SECONDS, GATHER_SHARE * self.step_seconds)
-        while self._expected - {id(work.cache) for work in self._decodes}:
-            self._arrived.clear()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._arrived.wait()
-            except TimeoutError:
-                break
 
     def _take(self) -> list[tuple[Work, int]]:
         """Works with how many of their rows are computed now: first come, first served, MAX_BATCH_ROWS in all."""
@@ -152,9 +138,7 @@ class Batcher:
             for each in batch if len(batch) > 1 else ():
                 await self._decode([each])
             return
-        elapsed = loop.time() - began
-        self.step_seconds += (elapsed - self.step_seconds) * (SMOOTHING if self.step_seconds else 1.0)
-        self._expected = {id(work.cache) for work, _ in batch}
+        self._gathering.took({id(work.cache) for work, _ in batch}, loop.time() - began)
         for (work, count), rows in zip(batch, results, strict=True):
             work.taken += count
             work.parts.append(rows)
