@@ -8,7 +8,6 @@ because many small products one after another keep a processor waiting.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,12 +77,16 @@ class Optimizer:
         second = self.second[name].lerp_(gradient.square(), 1 - betas[1]) / (1 - betas[1] ** self.steps)
         self.masters[name].sub_(first / (second.sqrt() + 1e-10), alpha=rate)
 
-    def state(self) -> dict[str, Any]:
-        return {"masters": self.masters, "first": self.first, "second": self.second, "steps": self.steps}
+    def state(self) -> dict[str, Tensor]:
+        """What an interrupted run goes on from, beside `steps`."""
+        parts = {"masters": self.masters, "first": self.first, "second": self.second}
+        return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
     @torch.no_grad()
-    def restore(self, state: dict[str, Any]) -> None:
-        self.masters, self.first, self.second = state["masters"], state["first"], state["second"]
-        self.steps = state["steps"]
+    def restore(self, state: dict[str, Tensor], steps: int) -> None:
+        """Raises KeyError for the state of another model."""
+        for name, own in self.state().items():
+            own.copy_(state[name])
+        self.steps = steps
         for name, param in self.params.items():
             param.copy_(self.masters[name])

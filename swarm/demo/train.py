@@ -21,7 +21,8 @@ from typing import Any
 import click
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
+from safetensors import safe_open
+from safetensors.torch import save, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -177,13 +178,16 @@ class Run:
 
     def save(self, path: Path) -> None:
         partial = path.with_name(path.name + ".partial")
-        torch.save({"optimizer": self.optimizer.state(), "seconds": self.seconds}, partial)
+        save_file(
+            self.optimizer.state(), partial, metadata={"steps": str(self.optimizer.steps), "seconds": str(self.seconds)}
+        )
         os.replace(partial, path)
 
     def resume(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
-        self.optimizer.restore(state["optimizer"])
-        self.seconds = state["seconds"]
+        with safe_open(path, "pt") as file:
+            kept = file.metadata()
+            self.optimizer.restore({name: file.get_tensor(name) for name in file.keys()}, int(kept["steps"]))  # noqa: SIM118  # no mapping
+        self.seconds = float(kept["seconds"])
 
 
 class Reporter:

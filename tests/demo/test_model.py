@@ -188,3 +188,23 @@ def test_a_small_model_learns() -> None:
     assert run.optimizer.steps == 16
     assert losses[0] > 3.5
     assert losses[-1] < 0.6 * losses[0]
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    def run() -> train.Run:
+        torch.manual_seed(3)
+        shape = modelling.Shape(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2)
+        texts = train.Corpus([[5, 6, 7, 8] * 1200] * 3, [], [], [])
+        network = modelling.Llama(shape).bfloat16()
+        return train.Run(network, optimizer.Optimizer(network, 0.02, 0.004, 0.1), texts, seed=0)
+
+    first = run()
+    first.train(2, 0, lambda progress, loss: None)
+    first.save(tmp_path / "state.safetensors")
+    second = run()
+    second.resume(tmp_path / "state.safetensors")
+    assert (second.optimizer.steps, second.seconds) == (2, first.seconds)
+    for name, kept in first.optimizer.state().items():
+        assert torch.equal(kept, second.optimizer.state()[name])
+    for (name, one), (_, other) in zip(first.model.named_parameters(), second.model.named_parameters(), strict=True):
+        assert torch.equal(one, other), name
