@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from swarm.client.generate import Answer, Options, Session
 from swarm.client.heads import Heads
@@ -79,6 +80,7 @@ class Client:
         self._heads: dict[str, Heads] = {}
         self._loading = asyncio.Lock()
         self._started: _Started | None = None
+        self._answers: WeakSet[Answer] = WeakSet()
 
     async def __aenter__(self) -> Client:
         async with self._stack:
@@ -88,7 +90,11 @@ class Client:
 
     async def __aexit__(self, *exc: object) -> None:
         self._started = None
-        await self._stack.aclose()
+        async with self._stack:  # answers are closed while there is still a way to tell the workers
+            ended = await asyncio.gather(*(answer.aclose() for answer in self._answers), return_exceptions=True)
+            for error in ended:
+                if isinstance(error, BaseException):
+                    raise error
 
     async def _start(self) -> _Started:
         compute = await self._stack.enter_async_context(ComputeThread("heads"))
@@ -125,6 +131,7 @@ class Client:
             precision=self.precision,
             by_hand=self._by_hand,
         )
+        self._stack.push_async_callback(started.resolver.aclose)
         return started
 
     @property
@@ -175,7 +182,9 @@ class Client:
             }
             options = Options(sampling=Sampling(**sampling), **known)
         ids = self.encode(prompt, raw=raw)
-        return Answer(ids, options or Options(), self.text, self.spec.max_positions, self._open_session)
+        answer = Answer(ids, options or Options(), self.text, self.spec.max_positions, self._open_session)
+        self._answers.add(answer)
+        return answer
 
     @asynccontextmanager
     async def _open_session(self, max_rows: int) -> AsyncIterator[tuple[Session, Heads]]:

@@ -86,19 +86,43 @@ class Answer:
         self.options = options
         self.token_ids: list[int] = []
         self.text = ""
-        self.finish_reason: str | None = None  # "stop" or "length"
+        self.finish_reason: str | None = None  # "stop" or "length"; None for one that was closed before its end
         self.timings = Timings()
         self.session: Session | None = None  # the session in use; kept afterwards for its chain and recoveries
         self._text = text
         self._open_session = open_session
         self._max_rows = _rows_needed(len(self.prompt_ids), options.max_tokens, context)
         self._tokens = self._run()
+        self._reader: asyncio.Task[object] | None = None  # who waits for the next token
+        self._read = asyncio.Event()  # nobody does any more
+        self._closing = False
 
     def __aiter__(self) -> AsyncIterator[Token]:
-        return self._tokens
+        return self
+
+    async def __anext__(self) -> Token:
+        if self._reader is not None:
+            raise UsageFault("an answer is read by one task at a time")
+        reader = self._reader = asyncio.current_task()
+        assert reader is not None
+        self._read.clear()
+        try:
+            return await anext(self._tokens)
+        except asyncio.CancelledError:
+            if self._closing and reader.uncancel() == 0:
+                raise StopAsyncIteration from None  # `aclose` cancelled it, and nobody else did
+            raise
+        finally:
+            self._reader = None
+            self._read.set()
 
     async def aclose(self) -> None:
-        """Stop generating and free the session. Harmless at any time."""
+        """Stop generating and free the session. Harmless at any time; whoever reads the answer then sees its end."""
+        if self._reader is not None and self._reader is not asyncio.current_task():
+            if not self._closing:
+                self._reader.cancel()
+            self._closing = True
+            await self._read.wait()
         await self._tokens.aclose()
 
     async def read(self) -> str:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from swarm.client.history import Entry, History
 from swarm.client.peers import Peers
 from swarm.config import ClientConfig
-from swarm.errors import PeerFault, PeerLost, ProtocolFault, SwarmError
+from swarm.errors import Overloaded, PeerFault, PeerLost, ProtocolFault, SwarmError
 from swarm.records import ModelRef
 from swarm.routing.chain import Hop
 from swarm.transport.channel import Channel
@@ -30,6 +30,7 @@ from swarm.wire.tensors import Tensor, is_finite
 
 REDIAL_SECONDS = 1.0  # a lost connection to a live worker is made again within this, or the worker is given up
 CLOSE_SECONDS = 1.0  # for telling a worker that the session ended
+RENEW_SECONDS = 5.0  # for renewing a lease; others' are not to wait for a worker that does not answer
 
 
 class Link:
@@ -52,8 +53,13 @@ class Link:
         """A new session at the hop's worker. Raises PeerFault, Overloaded or WrongModel."""
         session_id = secrets.token_bytes(SESSION_ID_BYTES)
         link = cls(hop, await peers.channel(hop), peers, session_id, inputs)
-        reply = await link._ask(Open(session_id, model.digest, hop.span, precision, max_rows))
+        try:
+            reply = await link._ask(Open(session_id, model.digest, hop.span, precision, max_rows))
+        except asyncio.CancelledError:
+            await link.close()  # the worker may have opened it by now, or may do so yet
+            raise
         if not isinstance(reply, Opened) or reply.session_id != session_id:
+            await link.close()
             raise ProtocolFault(f"peer {hop.peer_id.short} answered Open with {type(reply).__name__}")
         link.numerics = reply.numerics
         peers.noticed(hop.peer_id, reply.load)
@@ -65,6 +71,7 @@ class Link:
         Raises PeerFault or Overloaded.
         """
         message = Forward(self._session_id, self._step, entry.position, entry.rows, entry.tensor)
+        self._step += 1  # whatever becomes of it: another question never goes by this one's number
         self._peers.trace.started("hop.forward", peer=self.hop.peer_id.short, position=entry.position, rows=entry.count)
         try:
             reply = await self._ask(message)
@@ -74,7 +81,6 @@ class Link:
             except PeerFault:
                 raise lost from None  # why the connection ended says more than why it cannot be made again
             reply = await self._ask(message)
-        self._step += 1
         self._check(reply, message)
         assert isinstance(reply, Result)
         self._peers.noticed(self.hop.peer_id, reply.load)
@@ -88,18 +94,21 @@ class Link:
         if asyncio.get_running_loop().time() - self._used_at < idle_seconds:
             return
         try:
-            await self._ask(Renew(self._session_id))
-        except PeerFault:
+            async with asyncio.timeout(RENEW_SECONDS):
+                await self._ask(Renew(self._session_id))
+        except (PeerFault, Overloaded, TimeoutError):
             self._used_at = asyncio.get_running_loop().time()
 
     async def close(self) -> None:
         """Free the worker's cache. A peer that does not answer frees it by itself."""
-        if self._channel.closed:
+        channel = self._peers.open_channel(self.hop.peer_id)  # perhaps another session made a new one
+        if channel is None:
             return
+        self._channel = channel
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._ask(Close(self._session_id))
-        except (SwarmError, TimeoutError):
+        except (PeerFault, Overloaded, TimeoutError):
             return
 
     async def _ask(self, message: Message) -> Message:
@@ -136,24 +145,34 @@ async def open_links(
     max_rows: int,
     inputs: History,
 ) -> list[Link]:
-    """Links to all hops, opened at once; the first one takes over `inputs`. Raises HopFault for the first that failed."""
-    hops = tuple(hops)
-    opened = await asyncio.gather(
-        *(
-            Link.open(hop, peers, model, precision, max_rows, History() if index else inputs)
-            for index, hop in enumerate(hops)
-        ),
-        return_exceptions=True,
-    )
-    links = [link for link in opened if isinstance(link, Link)]
-    failures = [(hop, error) for hop, error in zip(hops, opened, strict=True) if isinstance(error, BaseException)]
+    """Links to all hops, opened at once; the first one takes over `inputs`. Raises HopFault for those that failed."""
+    links: list[Link] = []
+    failures: list[tuple[Hop, SwarmError]] = []
+
+    async def open_one(hop: Hop, inputs: History) -> Link | None:
+        try:
+            link = await Link.open(hop, peers, model, precision, max_rows, inputs)
+        except SwarmError as error:
+            failures.append((hop, error))
+            return None
+        links.append(link)
+        return link
+
+    whole = False
+    try:
+        opened = await asyncio.gather(
+            *(open_one(hop, History() if index else inputs) for index, hop in enumerate(hops)), return_exceptions=True
+        )
+        for each in opened:
+            if isinstance(each, BaseException):
+                raise each  # a bug of ours
+        whole = not failures
+    finally:
+        if not whole:  # also when the caller gives up: what is open by then would keep its caches until its lease ends
+            await close_links(links)
     if failures:
-        await close_links(links)
-        for _, error in failures:
-            if not isinstance(error, SwarmError):
-                raise error
-        raise HopFault(*failures[0])
-    return links
+        raise HopFault(failures)
+    return [link for link in opened if isinstance(link, Link)]
 
 
 async def close_links(links: Iterable[Link]) -> None:
@@ -161,9 +180,8 @@ async def close_links(links: Iterable[Link]) -> None:
 
 
 class HopFault(Exception):
-    """Which hop an error belongs to. Never leaves the session."""
+    """Which hops errors belong to. Never leaves the session."""
 
-    def __init__(self, hop: Hop, error: BaseException) -> None:
-        super().__init__(f"{hop.peer_id.short}: {error}")
-        self.hop = hop
-        self.error = error
+    def __init__(self, failures: Sequence[tuple[Hop, SwarmError]]) -> None:
+        super().__init__("; ".join(f"{hop.peer_id.short}: {error}" for hop, error in failures))
+        self.failures = tuple(failures)

@@ -11,7 +11,7 @@ from swarm.client.peers import Peers
 from swarm.client.resolver import Resolver
 from swarm.client.session import ChainSession
 from swarm.config import ClientConfig
-from swarm.errors import NoChain
+from swarm.errors import DeadlineExceeded, NoChain
 from swarm.routing.chain import Chain
 from swarm.span import name_layers
 from swarm.trace import Trace
@@ -38,13 +38,19 @@ async def open_chain(
 
 
 async def _wait_for_chain(resolver: Resolver, config: ClientConfig, trace: Trace) -> Chain:
-    loop = asyncio.get_running_loop()
-    until = loop.time() + config.open_seconds
-    while True:
-        try:
-            return await resolver.first_chain()
-        except NoChain as hole:
-            if loop.time() >= until:
-                raise
-            trace.failed("session.wait", missing=name_layers(hole.missing), reason=str(hole))
-        await asyncio.sleep(config.retry_seconds)
+    hole: NoChain | None = None
+    try:
+        async with asyncio.timeout(config.open_seconds) as waiting:
+            while True:
+                try:
+                    return await resolver.first_chain()
+                except NoChain as found:
+                    hole = found
+                trace.failed("session.wait", missing=name_layers(hole.missing), reason=str(hole))
+                await asyncio.sleep(config.retry_seconds)
+    except TimeoutError:
+        if not waiting.expired():
+            raise
+        if hole is not None:
+            raise hole from None
+        raise DeadlineExceeded(f"waited {config.open_seconds:g} s for the directory to say who serves layers") from None

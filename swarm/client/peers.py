@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 from swarm.config import ChannelConfig, ClientConfig
-from swarm.errors import PeerLost
+from swarm.errors import PeerLost, UsageFault
 from swarm.identity import PeerId
 from swarm.records import Address, PeerRecord
 from swarm.routing.chain import Hop
@@ -54,6 +54,7 @@ class Peers:
         self.trace = trace
         self._probe = probe
         self._channels: dict[PeerId, Channel] = {}
+        self._closed = False
         self._dialling: WeakValueDictionary[PeerId, asyncio.Lock] = WeakValueDictionary()
         self._suspicions: dict[PeerId, _Suspicion] = {}
         self._measured_at: OrderedDict[PeerId, float] = OrderedDict()
@@ -63,23 +64,39 @@ class Peers:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self._closed = True
         channels, self._channels = list(self._channels.values()), {}
         await asyncio.gather(*(channel.aclose() for channel in channels), return_exceptions=True)
 
     async def channel(self, hop: Hop, seconds: float | None = None) -> Channel:
-        """The channel to a hop's peer, dialled if there is none. Raises PeerFault, at the latest after `seconds`."""
+        """The channel to a hop's peer, dialled if there is none.
+
+        Raises PeerFault, at the latest after `seconds`; UsageFault when these peers were left.
+        """
         lock = self._dialling.setdefault(hop.peer_id, asyncio.Lock())
         try:
             async with asyncio.timeout(seconds), lock:
                 channel = self._channels.get(hop.peer_id)
                 if channel is None or channel.closed:
-                    channel = await dial(
-                        self._network, hop.addresses, hop.peer_id, self._channel_config, trace=self.trace
-                    )
-                    self._channels[hop.peer_id] = channel
+                    channel = await self._dial(hop)
                 return channel
         except TimeoutError:
             raise PeerLost(f"peer {hop.peer_id.short} did not answer within {seconds:.1f} s") from None
+
+    async def _dial(self, hop: Hop) -> Channel:
+        if not self._closed:
+            channel = await dial(self._network, hop.addresses, hop.peer_id, self._channel_config, trace=self.trace)
+            if not self._closed:
+                self._channels = {peer: one for peer, one in self._channels.items() if not one.closed}
+                self._channels[hop.peer_id] = channel
+                return channel
+            channel.abort("the client was closed")
+        raise UsageFault("the client was closed while it was in use")
+
+    def open_channel(self, peer_id: PeerId) -> Channel | None:
+        """The channel to a peer, if there is one."""
+        channel = self._channels.get(peer_id)
+        return None if channel is None or channel.closed else channel
 
     def suspect(self, peer_id: PeerId, seconds: float | None = None) -> None:
         """It failed: prefer others for a while, and leave it wholly alone for a moment."""

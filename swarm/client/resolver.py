@@ -51,6 +51,12 @@ class Resolver:
         self._looked_up_at = float("-inf")
         self._lookup: asyncio.Task[None] | None = None
 
+    async def aclose(self) -> None:
+        """End the lookup that is under way, if any."""
+        if self._lookup is not None:
+            self._lookup.cancel()
+            await asyncio.wait({self._lookup})
+
     async def records(self, fresh: bool = False) -> list[PeerRecord]:
         """The model's unexpired records; looked up if they are old or `fresh` ones are wanted. Lookups are shared."""
         age = asyncio.get_running_loop().time() - self._looked_up_at

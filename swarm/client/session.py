@@ -10,21 +10,14 @@ import asyncio
 import hashlib
 from dataclasses import dataclass
 
+from swarm.client.audit import Audit
+from swarm.client.deadline import Deadline
 from swarm.client.history import Entry, History
 from swarm.client.link import HopFault, Link, close_links, open_links
 from swarm.client.peers import Peers
 from swarm.client.resolver import Resolver
 from swarm.config import ClientConfig
-from swarm.errors import (
-    AuditFault,
-    DeadlineExceeded,
-    NoChain,
-    Overloaded,
-    PeerFault,
-    SwarmError,
-    UsageFault,
-    WrongModel,
-)
+from swarm.errors import NoChain, Overloaded, PeerFault, SwarmError, UsageFault, WrongModel
 from swarm.identity import PeerId
 from swarm.routing.chain import Chain, Hop
 from swarm.span import LayerSpan, name_layers
@@ -33,6 +26,7 @@ from swarm.wire.messages import Rows
 from swarm.wire.tensors import Tensor
 
 PATIENCE = 2  # times that a running session waits for a worker whose queue is full
+PATIENCE_SECONDS = 2.0  # each time, however long the worker asks it to
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +65,14 @@ class ChainSession:
         self._links: list[Link] = []
         self._outputs = History()  # of the last hop
         self._renewer: asyncio.Task[None] | None = None
-        self._step_began = 0.0
-        self._waiting_for: SwarmError | None = None  # what holds this step up, for the message at the deadline
+        self._closing: set[asyncio.Task[None]] = set()  # links that were left
+        self._deadline = Deadline(config.deadline_seconds, "")  # of what is under way
         self.position = 0
         self.exact = True  # False once rows of another numerics class were let in
         self.recoveries: list[Recovery] = []
 
     async def __aenter__(self) -> ChainSession:
-        async with self._deadline("a chain to open"):
+        async with self._within("a chain to open"):
             whole = LayerSpan(0, self._resolver.model.layer_count)
             self._links = await self._replace(whole, History(), History(), None, self._chain)
         self.exact = len({link.numerics for link in self._links}) == 1
@@ -86,13 +80,17 @@ class ChainSession:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._renewer is not None:
-            self._renewer.cancel()
-            await asyncio.gather(self._renewer, return_exceptions=True)
         if self._links:
             self._last = self.chain
         links, self._links = self._links, []
-        await close_links(links)
+        self._outputs = History()  # whoever keeps the session keeps no rows
+        renewer = self._renewer
+        assert renewer is not None
+        renewer.cancel()
+        await asyncio.gather(close_links(links), *self._closing)
+        await asyncio.wait({renewer})
+        if not renewer.cancelled():
+            renewer.result()  # it never ends by itself: a bug of ours
 
     @property
     def chain(self) -> Chain:
@@ -105,23 +103,32 @@ class ChainSession:
     async def step(self, rows: Rows, tensor: Tensor) -> Tensor:
         """Rows [count, hidden] at the session's position through all layers; the position moves on.
 
-        Raises DeadlineExceeded or NoChain when that is not possible in time, AuditFault when peers contradict each other.
+        Raises DeadlineExceeded or NoChain when that is not possible in time, AuditFault when peers contradict each other. A
+        step that failed has not happened: it may be tried again.
         """
-        async with self._deadline(f"rows at position {self.position}"):
-            entry = Entry(rows, self.position, tensor)
-            index = 0
-            while index < len(self._links):
-                link = self._links[index]
+        entry = Entry(rows, self.position, tensor)
+        if self.position + entry.count > self._max_rows:
+            raise UsageFault(f"rows up to {self.position + entry.count} of a session opened for {self._max_rows}")
+        recoveries = len(self.recoveries)
+        given: list[Entry] = []  # to the hops that have answered
+        async with self._within(f"rows at position {self.position}"):
+            while len(given) < len(self._links):
+                link = self._links[len(given)]
+                self._deadline.asking = link.hop.peer_id
                 try:
                     output = await _patiently(link, entry)
                 except (PeerFault, Overloaded) as error:
-                    await self._recover(index, error)
+                    await self._recover(len(given), error)
                     continue
-                link.inputs.append(entry)
+                given.append(entry)
                 entry = Entry(rows, entry.position, output)
-                index += 1
+        for link, each in zip(self._links, given, strict=True):
+            link.inputs.append(each)
         self._outputs.append(entry)
         self.position += entry.count
+        for recovery in self.recoveries[recoveries:]:
+            for peer_id in recovery.replacements:
+                self._peers.trust(peer_id)
         self._check_size()
         return entry.tensor
 
@@ -132,13 +139,13 @@ class ChainSession:
         lost = self._links[index]
         self._trace.started("session.failover", peer=lost.hop.peer_id.short, layers=lost.hop.span, error=str(error))
         self._blame(lost.hop, error)
-        closing = asyncio.create_task(lost.close())
+        closing = asyncio.create_task(lost.close(), name="closing")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
         after = self._links[index + 1].inputs if index + 1 < len(self._links) else self._outputs
-        try:
-            links = await self._replace(lost.hop.span, lost.inputs, after, lost, None)
-        finally:
-            await closing
+        links = await self._replace(lost.hop.span, lost.inputs, after, lost, None)
         self._links[index : index + 1] = links
+        self._note_numerics(lost, links)
         recovery = Recovery(
             lost.hop.peer_id,
             lost.hop.span,
@@ -161,7 +168,9 @@ class ChainSession:
         self, span: LayerSpan, inputs: History, after: History, lost: Link | None, chain: Chain | None
     ) -> list[Link]:
         """Open links over `span` and bring them level with `inputs`; tries until the deadline around it ends."""
-        doubted: dict[PeerId, str] = {}  # whose replay differed from what the next hop was given -> what it was
+        audit = Audit(lost)
+        deadline = self._deadline
+        deadline.asking = None
         while True:
             try:
                 if chain is None:
@@ -169,55 +178,51 @@ class ChainSession:
                         span,
                         precision=self.precision,
                         numerics=lost.numerics if lost else None,
-                        barred=frozenset(doubted),
+                        barred=audit.barred,
                     )
                 links = await open_links(
                     chain.hops, self._peers, self._resolver.model, self.precision, self._config, self._max_rows, inputs
                 )
-                digest = await self._level(links, inputs, after, lost)
+                accepted = await self._level(links, inputs, after, audit)
             except HopFault as fault:
-                await self._endure(fault)
+                self._endure(fault)
             except NoChain as hole:
-                if doubted:
-                    raise AuditFault(_disagreement(lost, doubted)) from hole
-                if not isinstance(
-                    self._waiting_for, Overloaded
-                ):  # else a full worker is avoided for a moment, not missing
-                    self._waiting_for = hole
-                self._trace.failed("session.wait", missing=name_layers(hole.missing), reason=str(self._waiting_for))
+                audit.alone(asyncio.get_running_loop().time())
+                if not isinstance(deadline.waiting_for, Overloaded):  # else it is only avoided for a moment
+                    deadline.waiting_for = hole
+                self._trace.failed("session.wait", missing=name_layers(hole.missing), reason=str(deadline.waiting_for))
                 await asyncio.sleep(self._config.retry_seconds)
             else:
-                self._waiting_for = None
-                if digest is None:
-                    for peer_id in doubted:
+                deadline.waiting_for = None
+                if accepted:
+                    for peer_id in audit.doubted:
                         self._peers.suspect(peer_id)
                     return links
-                if lost is None or digest in doubted.values():
-                    raise AuditFault(_disagreement(lost, doubted))
+                assert lost is not None
                 self._trace.failed("session.audit", lost=lost.hop.peer_id.short, layers=span)
-                doubted.update((link.hop.peer_id, digest) for link in links)
             chain = None
 
-    async def _endure(self, fault: HopFault) -> None:
-        """A hop of the replacement failed too: never mind whose, but not the same again at once."""
-        if not isinstance(fault.error, PeerFault | Overloaded | WrongModel):
-            raise fault.error
-        self._waiting_for = fault.error
-        self._blame(fault.hop, fault.error)
-        if isinstance(fault.error, Overloaded) and fault.error.retry_after == 0:
-            raise fault.error
+    def _endure(self, fault: HopFault) -> None:
+        """Hops of the replacement failed too: never mind whose, but not the same again at once."""
+        for _, error in fault.failures:
+            if not isinstance(error, PeerFault | Overloaded | WrongModel):
+                raise error
+        for hop, error in fault.failures:
+            self._deadline.waiting_for = error
+            self._blame(hop, error)
 
-    async def _level(self, links: list[Link], inputs: History, after: History, lost: Link | None) -> str | None:
-        """`_replay`, and links that are of no use are closed."""
-        digest: str | None = ""
+    async def _level(self, links: list[Link], inputs: History, after: History, audit: Audit) -> bool:
+        """Whether the links are of use, brought level with `inputs`; if not they are closed. Raises HopFault, AuditFault."""
+        accepted = False
         try:
-            digest = await self._replay(links, inputs, after, lost)
+            digest = await self._replay(links, inputs, after)
+            accepted = audit.accepts(links, digest)
         finally:
-            if digest is not None:
+            if not accepted:
                 await close_links(links)
-        return digest
+        return accepted
 
-    async def _replay(self, links: list[Link], inputs: History, after: History, lost: Link | None) -> str | None:
+    async def _replay(self, links: list[Link], inputs: History, after: History) -> str | None:
         """Bring new links level. None when their outputs equal what came `after`, else a digest of the outputs.
 
         Raises HopFault.
@@ -230,25 +235,28 @@ class ChainSession:
                 try:
                     output = await link.forward(entry)
                 except SwarmError as error:
-                    raise HopFault(link.hop, error) from error
+                    raise HopFault([(link.hop, error)]) from error
                 if index:
                     link.inputs.append(entry)
                 entry = Entry(segment.rows, segment.position, output)
+            self._deadline.progress(entry.position + entry.count)
             outputs.update(entry.tensor.data)
             equal = equal and after.bytes_at(entry.position, entry.count) == entry.tensor.data
-        if equal:
-            return None
-        if lost is not None and any(link.numerics != lost.numerics for link in links):
-            self.exact = False  # another numerics class gives other bits: nothing can be concluded from them
-            self._trace.failed("session.exactness", numerics=",".join(link.numerics for link in links))
-            return None
-        return outputs.hexdigest()
+        return None if equal else outputs.hexdigest()
+
+    def _note_numerics(self, lost: Link, links: list[Link]) -> None:
+        """Rows of another numerics class have other bits, be it only the rows that are still to come."""
+        changed = lost.inputs.length and any(link.numerics != lost.numerics for link in links)
+        if changed or len({link.numerics for link in self._links}) > 1:
+            self.exact = False
+            self._trace.failed("session.exactness", numerics=",".join(link.numerics for link in self._links))
 
     def _blame(self, hop: Hop, error: BaseException) -> None:
         self._peers.suspect(hop.peer_id, _avoid_seconds(error))
 
-    def _deadline(self, what: str) -> _Deadline:
-        return _Deadline(self, self._config.deadline_seconds, what)
+    def _within(self, what: str) -> Deadline:
+        self._deadline = Deadline(self._config.deadline_seconds, what)
+        return self._deadline
 
     def _check_size(self) -> None:
         size = self._outputs.bytes + sum(link.inputs.bytes for link in self._links)
@@ -264,41 +272,13 @@ class ChainSession:
             await asyncio.gather(*(link.renew(self._config.renew_seconds) for link in self._links))
 
 
-class _Deadline:
-    """Ends what is inside after so many seconds, with an error that says what was being waited for."""
-
-    def __init__(self, session: ChainSession, seconds: float, what: str) -> None:
-        self._session = session
-        self._seconds = seconds
-        self._what = what
-        self._timeout = asyncio.timeout(seconds)
-
-    async def __aenter__(self) -> None:
-        self._session._waiting_for = None
-        await self._timeout.__aenter__()
-
-    async def __aexit__(self, *exc: object) -> None:
-        try:
-            await self._timeout.__aexit__(*exc)  # type: ignore[arg-type]
-        except TimeoutError:
-            reason = self._session._waiting_for
-            text = f"waited {self._seconds:g} s for {self._what}" + (f": {reason}" if reason else "")
-            if isinstance(reason, NoChain):
-                raise NoChain(text, reason.missing) from None
-            if isinstance(reason, Overloaded):
-                raise Overloaded(text, reason.retry_after) from None
-            raise DeadlineExceeded(text) from None
-
-
 async def _patiently(link: Link, entry: Entry) -> Tensor:
     """`link.forward`; a worker whose queue is full is given a little time, which costs less than a replay elsewhere."""
     for _ in range(PATIENCE):
         try:
             return await link.forward(entry)
         except Overloaded as error:
-            if error.retry_after == 0:
-                raise
-            await asyncio.sleep(error.retry_after)
+            await asyncio.sleep(min(error.retry_after, PATIENCE_SECONDS))
     return await link.forward(entry)
 
 
@@ -307,14 +287,3 @@ def _avoid_seconds(error: BaseException) -> float | None:
     if isinstance(error, Overloaded):
         return error.retry_after
     return None
-
-
-def _disagreement(lost: Link | None, doubted: dict[PeerId, str]) -> str:
-    peers = ", ".join(peer_id.short for peer_id in doubted)
-    if lost is None:
-        return f"peers {peers} computed other rows than the session holds"
-    return (
-        f"peer {lost.hop.peer_id.short} and its replacements ({peers}) computed different rows for layers {lost.hop.span} "
-        f"from the same inputs in one numerics class ({lost.numerics}): at least one of them lies or is broken, and no third "
-        "peer confirms the rows that the answer so far rests on"
-    )

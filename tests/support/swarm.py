@@ -112,6 +112,13 @@ class LocalWorker:
     def thaw(self) -> None:
         self.swarm.hub.thaw(self.peer_id)
 
+    async def idle(self) -> None:
+        """Wait until nothing is queued or reserved here."""
+        for _ in range(10_000):
+            if not self.service.load().queue_rows and not self.service.stage.pool.reserved:
+                return
+            await asyncio.sleep(0.01)
+
     async def stop(self) -> None:
         await self._stack.aclose()
 
@@ -164,6 +171,15 @@ class LocalSwarm:
 
     async def add_span(self, start: int, stop: int) -> LocalWorker:
         return await self.add(LayerSpan(start, stop))
+
+    async def freed(self, seconds: float) -> None:
+        """Wait until no living worker has a session, a cache or queued rows; so many seconds at most."""
+        async with asyncio.timeout(seconds):
+            for worker in self.workers:
+                if worker.alive:
+                    await worker.service.drained()
+                    # a step that nobody waits for any more is computed to its end
+                    await worker.idle()
 
     def worker(self, short: str) -> LocalWorker:
         return next(worker for worker in self.workers if worker.peer_id.short == short)

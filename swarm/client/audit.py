@@ -1,0 +1,73 @@
+"""A failover is an audit: who computed other rows than the session rests on, and when that is settled.
+
+Pure: links in, a verdict out. What to do with it is decided in `session`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from swarm.client.link import Link
+from swarm.errors import AuditFault
+from swarm.identity import PeerId
+
+SETTLE_SECONDS = 5.0  # a third peer that failed a moment ago is waited for this long
+
+
+class Audit:
+    """Of the replacements for one link that was lost; None while a session opens, when there is nothing to compare."""
+
+    def __init__(self, lost: Link | None) -> None:
+        self._lost = lost
+        self._doubted: dict[PeerId, str] = {}  # who contradicted the session -> digest of what it computed instead
+        self._mute: set[PeerId] = set()  # of another numerics class: their bits neither confirm nor contradict
+        self._alone_since: float | None = None
+
+    @property
+    def doubted(self) -> frozenset[PeerId]:
+        return frozenset(self._doubted)
+
+    @property
+    def barred(self) -> frozenset[PeerId]:
+        """Who shall not be asked again."""
+        return frozenset(self._doubted) | self._mute
+
+    def accepts(self, links: Sequence[Link], digest: str | None) -> bool:
+        """Whether these links may take the place of the lost one. `digest` is of their replayed rows; None: equal to ours.
+
+        Raises AuditFault when a second replacement contradicts the session as the first did.
+        """
+        self._alone_since = None
+        if digest is None:
+            return True
+        if not self._comparable(links):
+            if not self._doubted:
+                return True
+            self._mute.update(link.hop.peer_id for link in links)
+            return False
+        if digest in self._doubted.values():
+            raise AuditFault(self._disagreement())
+        self._doubted.update((link.hop.peer_id, digest) for link in links)
+        return False
+
+    def alone(self, now: float) -> None:
+        """Nobody else can be asked. Raises AuditFault if that stays so while a contradiction is open."""
+        if not self._doubted:
+            return
+        if self._alone_since is None:
+            self._alone_since = now
+        if now - self._alone_since >= SETTLE_SECONDS:
+            raise AuditFault(self._disagreement())
+
+    def _comparable(self, links: Sequence[Link]) -> bool:
+        return self._lost is None or all(link.numerics == self._lost.numerics for link in links)
+
+    def _disagreement(self) -> str:
+        peers = ", ".join(peer_id.short for peer_id in self._doubted)
+        if self._lost is None:
+            return f"peers {peers} computed other rows than the session holds"
+        return (
+            f"peer {self._lost.hop.peer_id.short} and its replacements ({peers}) computed different rows for layers "
+            f"{self._lost.hop.span} from the same inputs in one numerics class ({self._lost.numerics}): at least one of them "
+            "lies or is broken, and no third peer confirms the rows that the answer so far rests on"
+        )
