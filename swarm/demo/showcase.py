@@ -34,7 +34,7 @@ THREADS = 1  # of every process alike: the thread count is part of the numerics 
 SEED = 7
 TEMPERATURE, TOP_P = 0.7, 0.95
 KILL_AFTER = 1 / 3  # of the tokens
-DEFAULT_PROMPT = "def read_config(path):\n"
+DEFAULT_PROMPT = "class Queue:"
 
 
 @dataclass(frozen=True, slots=True)
