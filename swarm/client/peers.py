@@ -104,7 +104,7 @@ class Peers:
         old = self._suspicions.get(peer_id)
         failures = old.failures + 1 if old is not None and now < old.until else 0
         pause = min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(failures, 10))
-        until = now + (self._config.suspicion_seconds if seconds is None else seconds)
+        until = now + max(pause, self._config.suspicion_seconds if seconds is None else seconds)
         self._suspicions[peer_id] = _Suspicion(until, now + pause, failures)
         self.trace.complete("peers.suspect", peer=peer_id.short, seconds=round(until - now, 3))
 
@@ -115,7 +115,7 @@ class Peers:
     def avoided(self, strictly: bool) -> frozenset[PeerId]:
         """Suspected peers; `strictly` leaves out those that may be tried again for want of others."""
         now = asyncio.get_running_loop().time()
-        self._suspicions = {peer: s for peer, s in self._suspicions.items() if now < max(s.until, s.retry_at)}
+        self._suspicions = {peer: s for peer, s in self._suspicions.items() if now < s.until}
         return frozenset(peer for peer, s in self._suspicions.items() if now < (s.until if strictly else s.retry_at))
 
     def noticed(self, peer_id: PeerId, load: Load) -> None:
