@@ -2,8 +2,9 @@ import asyncio
 import time
 
 import pytest
-from support import clock
-from support.clock import START, Stuck, run_virtual
+
+from chaos.simulation import clock
+from chaos.simulation.clock import START, Stuck, run_virtual
 
 
 def test_an_hour_of_sleep_takes_no_time_and_order_is_kept():
