@@ -1,4 +1,1 @@
-"""Fault injection: breaks a swarm in every way there is, and checks that its promises hold all the same.
-
-`chaos.simulation` does it in one process, in virtual time, from a seed. Nothing in `swarm/` knows of it.
-"""
+"""Breaks swarms on purpose and checks what they promise meanwhile: `python -m chaos`."""

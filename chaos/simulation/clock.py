@@ -57,7 +57,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Move the clock without running timers in between, as a process that was stopped finds it."""
         self._now += seconds
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         future = super().run_in_executor(executor, func, *args)
         self.threads_busy += 1
         future.add_done_callback(self._thread_done)

@@ -2,7 +2,8 @@
 
 Deterministic: bytes arrive in the order in which they were written, on the event loop's clock alone. `kill` breaks a peer's
 streams as the death of its process does; `freeze` stops its bytes in both directions as SIGSTOP does, and `thaw` lets
-what was queued arrive; `cut` and `heal` do the same to one pair. A link may have latency and a rate.
+what was queued arrive; `cut` and `heal` do the same to one pair, or to one direction of it. `damage` ends a peer's streams as a
+flipped bit does, which TLS notices. A link may have latency and a rate, and a peer may be `slowed`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class MemoryNetwork:
         self._nodes: dict[PeerId, MemoryNode] = {}
         self._ports: _Ports = {}
         self._frozen: set[PeerId] = set()
-        self._cut: set[frozenset[PeerId]] = set()
+        self._cut: set[tuple[PeerId, PeerId]] = set()  # from whom no byte comes to whom
+        self.slowed: dict[PeerId, float] = {}  # seconds that bytes from or to a peer are under way beyond the latency
         self._made = 0
         self.pipes: dict[_Pipe, None] = {}  # those that still carry something, in the order in which they were made
         self._changed = asyncio.Event()  # replaced at every change of who can reach whom
@@ -65,16 +67,28 @@ class MemoryNetwork:
         self._frozen.discard(peer_id)
         self._release()
 
-    def cut(self, one: PeerId, other: PeerId) -> None:
-        """Bytes between the two stop, and even a death is not noticed across."""
-        self._cut.add(frozenset((one, other)))
+    def cut(self, one: PeerId, other: PeerId, *, both: bool = True) -> None:
+        """Bytes between the two stop (or only those from the one to the other), and even a death is not noticed across."""
+        self._cut.add((one, other))
+        if both:
+            self._cut.add((other, one))
 
     def heal(self, one: PeerId, other: PeerId) -> None:
-        self._cut.discard(frozenset((one, other)))
+        self._cut -= {(one, other), (other, one)}
         self._release()
 
-    def open_between(self, one: PeerId, other: PeerId) -> bool:
-        return not (one in self._frozen or other in self._frozen or frozenset((one, other)) in self._cut)
+    def damage(self, peer_id: PeerId, keep: float) -> None:
+        """Of what a peer has sent and is under way, this part arrives (0 to 1), then its streams end, on both sides."""
+        for stream in tuple(self._nodes[peer_id].streams):
+            stream.outgoing.truncate(keep)
+            stream.end("bad record MAC", "bad record MAC")
+
+    def open_between(self, source: PeerId, target: PeerId) -> bool:
+        """Whether bytes come from the one to the other."""
+        return not (source in self._frozen or target in self._frozen or (source, target) in self._cut)
+
+    def extra_seconds(self, one: PeerId, other: PeerId) -> float:
+        return self.slowed.get(one, 0.0) + self.slowed.get(other, 0.0) if self.slowed else 0.0
 
     def _release(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
@@ -88,10 +102,10 @@ class MemoryNetwork:
             owner, on_stream = self._ports.get(place, (None, None))
             if caller.dead or owner is None or on_stream is None:
                 raise PeerLost(f"{address} refuses connections")
-            if self.open_between(caller.peer_id, owner.peer_id):
+            if self.open_between(caller.peer_id, owner.peer_id) and self.open_between(owner.peer_id, caller.peer_id):
                 break
             await self._changed.wait()
-        await asyncio.sleep(2 * self.latency)
+        await asyncio.sleep(2 * (self.latency + self.extra_seconds(caller.peer_id, owner.peer_id)))
         if owner.dead or self._ports.get(place) != (owner, on_stream):
             raise PeerLost(f"{address} refuses connections")
         if owner.peer_id != expect:
@@ -247,21 +261,38 @@ class _Pipe:
         self.bytes += len(data)
         now = asyncio.get_running_loop().time()
         if self._rate is None:
-            self._queue.append((now + self._latency, data, None))
+            self._append(now, data, None)
         else:
             self._free_at = max(self._free_at, now)
             for start in range(0, len(data), SEGMENT_BYTES):
                 segment = data[start : start + SEGMENT_BYTES]
                 self._free_at += len(segment) / self._rate
-                self._queue.append((self._free_at + self._latency, segment, None))
+                self._append(self._free_at, segment, None)
         self.arm()
 
     def finish(self, reason: str) -> None:
         if not self._finished:
             self._finished = True
             now = asyncio.get_running_loop().time()
-            self._queue.append((max(self._free_at, now) + self._latency, b"", reason))
+            self._append(max(self._free_at, now), b"", reason)
             self.arm()
+
+    def truncate(self, keep: float) -> None:
+        """Only this part of what is under way will arrive, in the order in which it was written."""
+        room = int(self.bytes * keep)
+        queue, self._queue = self._queue, deque()
+        for arrival, data, end in queue:
+            self._queue.append((arrival, data[:room], end))
+            room -= min(room, len(data))
+        self.bytes = sum(len(data) for _, data, _ in self._queue)
+
+    def _append(self, sent_at: float, data: bytes, end: str | None) -> None:
+        """No step overtakes another, though delays change."""
+        extra = self._hub.extra_seconds(self._source.node.peer_id, self._target.node.peer_id)
+        arrival = sent_at + self._latency + extra
+        if self._queue:
+            arrival = max(arrival, self._queue[-1][0])
+        self._queue.append((arrival, data, end))
 
     def arm(self) -> None:
         """Set the timer of the next arrival, if anything can arrive."""

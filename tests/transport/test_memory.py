@@ -193,3 +193,53 @@ def test_ports_and_identities_are_checked():
         assert "streams=0" in repr(node)
 
     run_virtual(main())
+
+
+def test_a_cut_may_have_one_direction():
+    async def main():
+        hub = MemoryNetwork()
+        near, far, ear, far_ear = await joined(hub)
+        hub.cut(A, B, both=False)
+        near.write([b"there"])
+        far.write([b"back"])
+        await settle()
+        assert (ear.bytes, far_ear.bytes) == (b"back", b"")
+        connecting = asyncio.create_task(hub.node(B).connect(hub.node(A).address(1), A))
+        with pytest.raises(PeerLost):  # nobody listens there; who listens behind a cut is not found out
+            await connecting
+        hub.heal(A, B)
+        await settle()
+        assert far_ear.bytes == b"there"
+
+    run_virtual(main())
+
+
+def test_damage_lets_a_part_arrive_and_ends_both_sides():
+    async def main():
+        hub = MemoryNetwork(latency=0.1)
+        near, far, ear, far_ear = await joined(hub)
+        far.write([b"12345678"])
+        near.write([b"abcdefgh"])
+        hub.damage(B, keep=0.5)
+        await settle()
+        assert ear.bytes == b"1234"
+        assert far_ear.bytes == b""
+        assert ear.lost == far_ear.lost == "bad record MAC"
+        assert not hub.pipes
+
+    run_virtual(main())
+
+
+def test_bytes_of_a_slowed_peer_take_longer_and_keep_their_order():
+    async def main():
+        hub = MemoryNetwork(latency=0.1)
+        near, _, _, far_ear = await joined(hub)
+        began = now()
+        hub.slowed[B] = 0.4
+        near.write([b"slow"])
+        del hub.slowed[B]
+        near.write([b"fast"])
+        await settle()
+        assert [(round(at - began, 3), data) for at, data in far_ear.heard] == [(0.5, b"slowfast")]
+
+    run_virtual(main())
