@@ -133,7 +133,7 @@ class Layers:
         self._announcer = await self._stack.enter_async_context(
             Announcer(self._directory, self._identity, describe, self._now, self._trace)
         )
-        await self._announcer.announced.wait()
+        await self._announcer.first()
 
     def _checking(self, done: int, total: int) -> None:
         self._progress(f"checking {self._serve.model}: {done * 100 // max(1, total)} %")

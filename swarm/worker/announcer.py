@@ -40,7 +40,7 @@ class Announcer:
         self._trace = trace or Trace()
         self._sequence = 0
         self._task: asyncio.Task[None] | None = None
-        self.announced = asyncio.Event()  # set once another peer stored the record, or none is known yet
+        self._announced = asyncio.Event()
 
     async def __aenter__(self) -> Announcer:
         self._task = asyncio.create_task(self._run(), name="announcer")
@@ -56,10 +56,24 @@ class Announcer:
         """The loop that runs until the announcer is left."""
         return (self._task,) if self._task else ()
 
+    async def first(self) -> None:
+        """Returns when the first announcement was made, stored or not. Raises what ended the loop before."""
+        assert self._task is not None
+        waiting = asyncio.create_task(self._announced.wait())
+        try:
+            await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if self._task.done():
+            self._task.result()
+
     async def withdraw(self) -> None:
         """Announce DRAINING, once, and stop announcing that the worker serves."""
         await self.__aexit__()
-        await self._directory.withdraw(self._signed(PeerState.DRAINING))
+        try:
+            await self._directory.withdraw(self._signed(PeerState.DRAINING))
+        except SwarmError as error:  # nobody hears it: the record expires by itself, and sessions may end all the same
+            self._trace.failed("worker.withdraw", error=str(error))
 
     def _signed(self, state: PeerState) -> SignedRecord:
         now = self._now()
@@ -78,5 +92,5 @@ class Announcer:
             except SwarmError as error:  # the swarm may be out of reach for a while; the worker serves on
                 self._trace.failed("worker.announce", error=str(error))
                 pause = RETRY_SECONDS
-            self.announced.set()
+            self._announced.set()
             await asyncio.sleep(pause)
