@@ -108,7 +108,10 @@ class _Connection:
 
     async def run(self) -> None:
         pipes = self._pipes
-        pumps = (self._pump(self._near, self._far, pipes.to, False), self._pump(self._far, self._near, pipes.back, True))
+        pumps = (
+            self._pump(self._near, self._far, pipes.to, False),
+            self._pump(self._far, self._near, pipes.back, True),
+        )
         self._tasks = {asyncio.create_task(pump) for pump in pumps}
         try:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-MAX_BACKLOG_SECONDS = 1.0  # a datagram that would wait longer than this for a narrow link is lost, as in a router's queue
+MAX_BACKLOG_SECONDS = (
+    1.0  # a datagram that would wait longer than this for a narrow link is lost, as in a router's queue
+)
 
 
 @dataclass(frozen=True, slots=True)
