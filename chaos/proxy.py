@@ -117,7 +117,7 @@ class Socket(asyncio.DatagramProtocol):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
-    def error_received(self, exc: OSError) -> None:
+    def error_received(self, exc: Exception) -> None:
         """Nobody listens there: that is what datagrams are like."""
 
     def send(self, data: bytes, to: Endpoint) -> None:

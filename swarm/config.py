@@ -84,6 +84,7 @@ class NodeConfig:
     probe_port: int | None = None  # UDP probes; None: the next port
     public_host: str | None = None  # numeric address that others are told; None: found out
     bootstrap: tuple[tuple[str, int], ...] = ()  # host names or addresses with the directory's port
+    public_port: int | None = None  # that others are told, the probe's being the next; None: those listened on
 
 
 @dataclass(frozen=True, slots=True)

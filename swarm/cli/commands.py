@@ -94,6 +94,11 @@ node_options = options(
     click.option("--probe-port", type=click.IntRange(0, 65535), help="UDP probes.  [default: the port after --port]"),
     click.option("--public-host", type=types.HOST, help="Numeric address that others are told.  [default: found out]"),
     click.option(
+        "--public-port",
+        type=click.IntRange(1, 65534),
+        help="Port that others are told, where a router passes it and the next one on.  [default: those listened on]",
+    ),
+    click.option(
         "--key", type=click.Path(dir_okay=False, path_type=Path), help="Identity key file, created if absent."
     ),
     bootstrap_option,
@@ -131,6 +136,7 @@ def bootstrap(
     port: int,
     probe_port: int | None,
     public_host: str | None,
+    public_port: int | None,
     key: Path | None,
     bootstrap: tuple[tuple[str, int], ...],
     verbose: bool,
@@ -142,7 +148,7 @@ def bootstrap(
     """
     from swarm.cli.serve import run_node
 
-    config = NodeConfig(host, port, probe_port, public_host, bootstrap)
+    config = NodeConfig(host, port, probe_port, public_host, bootstrap, public_port)
     run_node("bootstrap", config, key, verbose=verbose, exit_with_stdin=exit_with_stdin)
 
 
@@ -167,6 +173,7 @@ def worker(
     port: int,
     probe_port: int | None,
     public_host: str | None,
+    public_port: int | None,
     key: Path | None,
     bootstrap: tuple[tuple[str, int], ...],
     verbose: bool,
@@ -181,7 +188,7 @@ def worker(
     from swarm.config import SpanConfig
 
     serve = SpanConfig(model_directory(model, models_dir), layers, precision, device, max_memory)
-    config = NodeConfig(host, port, probe_port, public_host, bootstrap)
+    config = NodeConfig(host, port, probe_port, public_host, bootstrap, public_port)
     run_node("worker", config, key, serve=serve, threads=threads, verbose=verbose, exit_with_stdin=exit_with_stdin)
 
 

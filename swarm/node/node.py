@@ -109,8 +109,9 @@ class Node:
     @property
     def addresses(self) -> tuple[Address, ...]:
         """What others are told."""
-        config = self.config
-        return announced(config.host, config.public_host, self.directory.observed_host(), own_addresses(), self.ports)
+        config, public = self.config, self.config.public_port
+        ports = self.ports if public is None else (public, public, public + 1)
+        return announced(config.host, config.public_host, self.directory.observed_host(), own_addresses(), ports)
 
     async def __aenter__(self) -> Node:
         async with self._stack:
@@ -229,7 +230,7 @@ class Node:
                 self.identity,
                 host=config.host,
                 port=port,
-                data_port=port,
+                data_port=port if config.public_port is None else config.public_port,
                 bootstrap=config.bootstrap,
                 config=self._directory_config,
                 now=self._now,
