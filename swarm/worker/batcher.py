@@ -65,6 +65,7 @@ class Batcher:
         self._decodes: deque[Work] = deque()
         self._chunks: deque[Work] = deque()
         self._gathering = Gathering()  # of decode rows; members are the caches' ids
+        self._computing: tuple[Work, ...] = ()  # taken from the queues
         self._task: asyncio.Task[None] | None = None
         self.queue_rows = 0
 
@@ -76,7 +77,7 @@ class Batcher:
         assert self._task is not None
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        for work in (*self._decodes, *self._chunks):
+        for work in (*self._computing, *self._decodes, *self._chunks):
             work.done.cancel()
 
     @property
@@ -110,9 +111,14 @@ class Batcher:
             await self._gathering.anybody(lambda: bool(self._decodes or self._chunks))
             if self._decodes:
                 await self._gathering.company(lambda: {id(work.cache) for work in self._decodes})
-                await self._decode(self._take())
+                batch = self._take()
+                self._computing = tuple(work for work, _ in batch)
+                await self._decode(batch)
             if self._chunks:
-                await self._chunk(self._chunks.popleft())
+                work = self._chunks.popleft()
+                self._computing = (work,)
+                await self._chunk(work)
+            self._computing = ()  # nothing is kept in memory that was answered
 
     def _take(self) -> list[tuple[Work, int]]:
         """Works with how many of their rows are computed now: first come, first served, MAX_BATCH_ROWS in all."""
@@ -145,8 +151,17 @@ class Batcher:
             self.queue_rows -= count
             if work.taken < work.count:
                 self._decodes.append(work)
-            elif not work.done.done():
-                work.done.set_result(work.parts[0] if len(work.parts) == 1 else self._join(work.parts))
+            else:
+                self._answer(work)
+
+    def _answer(self, work: Work) -> None:
+        """All its rows are computed."""
+        if work.done.done():
+            return
+        try:
+            work.done.set_result(work.parts[0] if len(work.parts) == 1 else self._join(work.parts))
+        except Exception as error:  # as in _decode: there may be no memory for a long replay's rows
+            work.done.set_exception(error)
 
     def _decode_call(self, batch: list[tuple[Work, int]]) -> list[Any]:
         """On the compute thread. Rolling back first makes the call repeatable, should a neighbour's rows have failed it."""

@@ -172,3 +172,36 @@ def test_a_full_queue_is_refused() -> None:
             await first
 
     run_virtual(main())
+
+
+def test_rows_that_cannot_be_joined_are_their_session_s_error() -> None:
+    async def main() -> None:
+        stage = FakeStage()
+
+        def join(parts: list[list[int]]) -> list[int]:
+            raise MemoryError("the test has no room")
+
+        async with Batcher(stage, SlowCompute(stage), join, 1000) as into:
+            with pytest.raises(MemoryError):
+                await into.submit(FakeCache("replay"), 0, list(range(100)), 100, Rows.DECODE)
+            await decode(into, FakeCache("other"), 2)
+            assert into.queue_rows == 0
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("kind", [Rows.DECODE, Rows.CHUNK])
+def test_whoever_waits_when_the_batcher_is_left_waits_no_longer(kind: Rows) -> None:
+    """Rows in the queue, and rows on the compute thread."""
+
+    async def main() -> None:
+        async with batcher(FakeStage()) as into:
+            waiting = [asyncio.create_task(into.submit(FakeCache(name), 0, [1], 1, kind)) for name in "ab"]
+            await asyncio.sleep(DECODE_SECONDS / 2)
+            late = asyncio.create_task(into.submit(FakeCache("c"), 0, [1], 1, kind))
+            await asyncio.sleep(0)
+        async with asyncio.timeout(1):
+            await asyncio.wait([*waiting, late])
+        assert all(task.cancelled() for task in (*waiting, late))
+
+    run_virtual(main())
