@@ -64,6 +64,9 @@ class Resolver:
             if self._lookup is None or self._lookup.done():
                 self._lookup = asyncio.create_task(self._look_up(), name="lookup")
             await asyncio.shield(self._lookup)
+        return self._unexpired()
+
+    def _unexpired(self) -> list[PeerRecord]:
         now = self._now()
         return [record for record in self._records.values() if not record.expired(now)]
 
@@ -98,11 +101,16 @@ class Resolver:
         precision: str | None = None,
         numerics: str | None = None,
         barred: frozenset[PeerId] = frozenset(),
+        replacing: bool = False,
     ) -> Chain:
-        """A chain over `span`: without suspected peers, else with fresh records, else with those that failed a while ago."""
+        """A chain over `span`: without suspected peers, else with fresh records, else with those that failed a while ago.
+
+        In a hurry (`replacing`) what is known is tried first, however old: a lookup among dead nodes takes its time.
+        """
         hole: NoChain | None = None
         for fresh, strictly in ((False, True), (True, True), (False, False)):
-            records = await self.records(fresh)
+            hurried = replacing and not fresh and strictly
+            records = self._unexpired() if hurried else await self.records(fresh)
             try:
                 return find_chain(
                     records,

@@ -179,6 +179,7 @@ class ChainSession:
                         precision=self.precision,
                         numerics=lost.numerics if lost else None,
                         barred=audit.barred,
+                        replacing=lost is not None,
                     )
                 links = await open_links(
                     chain.hops, self._peers, self._resolver.model, self.precision, self._config, self._max_rows, inputs

@@ -16,6 +16,7 @@ from swarm.client.generate import Answer, Options
 from swarm.config import ClientConfig, WorkerConfig
 from swarm.engine import read_manifest
 from swarm.errors import AuditFault, NoChain, Overloaded, UsageFault, WrongModel
+from swarm.records import ModelRef, SignedRecord
 from swarm.trace import Event, Trace
 from swarm.wire.messages import Result
 
@@ -277,6 +278,33 @@ def test_a_replacement_may_be_several_hops(model: Path, expected: list[int]) -> 
             assert answer.token_ids == expected
             (recovery,) = answer.session.recoveries  # type: ignore[union-attr]
             assert len(recovery.replacements) == 3
+
+    run_virtual(main())
+
+
+def test_a_replacement_that_is_known_is_not_looked_up(model: Path, expected: list[int]) -> None:
+    """However long ago it was heard of, up to its expiry: a directory whose nodes just died answers late."""
+
+    async def main() -> None:
+        async with LocalSwarm(model, [(0, 4), (0, 4)]) as swarm:
+            lookup = swarm.records.lookup
+
+            async def slow_lookup(ref: ModelRef) -> list[SignedRecord]:
+                await asyncio.sleep(5)
+                return await lookup(ref)
+
+            def act(victim: LocalWorker) -> None:
+                swarm.records.lookup = slow_lookup  # type: ignore[method-assign]
+                victim.kill()
+
+            async with swarm.client(Trace(At(swarm, MIDDLE, act))) as client:
+                answer = client.generate(PROMPT, options=OPTIONS)
+                async for token in answer:
+                    if token.index == 2:
+                        await asyncio.sleep(30)
+            assert answer.token_ids == expected
+            (recovery,) = answer.session.recoveries  # type: ignore[union-attr]
+            assert recovery.seconds < 1
 
     run_virtual(main())
 
