@@ -118,7 +118,7 @@ class Layers:
                 span=span,
                 state=state,
                 precision=stage.precision,
-                device=capacity.device_name,
+                device=device_text(capacity),
                 memory_total=capacity.memory_total,
                 memory_free=max(0, capacity.memory_free - stage.weight_bytes),
                 numerics=stage.numerics,
@@ -159,6 +159,13 @@ def _check_fit(spec: ModelSpec, span: LayerSpan, precision: str, capacity: Capac
         f"layers {span} need {needed / 2**20:.0f} MiB in {precision}, and {capacity.memory_free / 2**20:.0f} MiB "
         f"may be used: {advice}"
     )
+
+
+def device_text(capacity: Capacity) -> str:
+    """What a record says of the device: `"cpu, 2 cores"`, `"cuda: NVIDIA H200"`."""
+    if capacity.device_name != "cpu":
+        return capacity.device_name
+    return f"cpu, {capacity.cores} core{'s' if capacity.cores > 1 else ''}"
 
 
 def _tokens_per_second(stage: Stage) -> float:

@@ -1,0 +1,102 @@
+"""What a worker says of itself, and what it refuses before loading anything."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from support.models import make_model
+from support.swarm import Records
+
+from swarm.config import SpanConfig, WorkerConfig
+from swarm.errors import UsageFault
+from swarm.identity import Identity
+from swarm.node.layers import Layers, device_text
+from swarm.records import Address, PeerState, SignedRecord
+from swarm.span import LayerSpan
+from swarm.trace import Trace
+from swarm.worker.capacity import Capacity
+
+
+class Board(Records):
+    """A directory that keeps what is announced to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[SignedRecord] = []
+
+    async def announce(self, signed: SignedRecord) -> int:
+        self.said.append(signed)
+        self.records[signed.record.peer_id] = signed
+        return 1
+
+    withdraw = announce
+
+
+def layers(model: Path, board: Board, **serve: object) -> Layers:
+    return Layers(
+        SpanConfig(model, **serve),  # type: ignore[arg-type]
+        Identity.generate(),
+        board,  # type: ignore[arg-type]
+        lambda: (Address.of("127.0.0.1", 7700),),
+        config=WorkerConfig(),
+        trace=Trace(),
+        now=lambda: 1_000_000.0,
+        progress=lambda text: None,
+    )
+
+
+def test_a_worker_announces_what_it_holds_and_measured(tmp_path: Path) -> None:
+    async def main() -> None:
+        board = Board()
+        async with layers(make_model(tmp_path / "m"), board, layers=LayerSpan(1, 3), precision="fp32") as served:
+            record = board.said[0].record
+            assert (record.span, record.precision, record.state) == (LayerSpan(1, 3), "fp32", PeerState.SERVING)
+            assert record.tokens_per_second is not None
+            assert record.tokens_per_second > 0
+            assert (record.uplink, record.downlink) == (None, None)
+            assert 0 < record.memory_free <= record.memory_total
+            assert record.device.endswith(("core", "cores"))
+            assert record.expires_at == 1_000_060.0
+            await served.drain()
+        assert [signed.record.state for signed in board.said] == [PeerState.SERVING, PeerState.DRAINING]
+        assert board.said[1].record.sequence > board.said[0].record.sequence
+
+    asyncio.run(main())
+
+
+def test_without_a_range_a_worker_takes_what_is_held_least(tmp_path: Path) -> None:
+    async def main() -> None:
+        board, model = Board(), make_model(tmp_path / "m")
+        async with layers(model, board, layers=LayerSpan(0, 3)), layers(model, board):
+            assert 3 in board.said[-1].record.span
+
+    asyncio.run(main())
+
+
+def test_a_span_that_does_not_fit_is_refused_with_the_one_that_would(tmp_path: Path) -> None:
+    async def main() -> None:
+        model = make_model(tmp_path / "m", num_hidden_layers=8, hidden_size=256, intermediate_size=1024)
+        with pytest.raises(
+            UsageFault, match=r"layers 0-7 need \d+ MiB in fp32, and 20 MiB may be used: layers 0-\d would fit"
+        ):
+            async with layers(model, Board(), layers=LayerSpan(0, 8), precision="fp32", max_memory=20 << 20):
+                pass
+        with pytest.raises(UsageFault, match="not even one of its layers would fit"):
+            async with layers(model, Board(), layers=LayerSpan(0, 8), precision="fp32", max_memory=1 << 20):
+                pass
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("capacity", "text"),
+    [
+        (Capacity(1, 1, 1, "cpu"), "cpu, 1 core"),
+        (Capacity(1, 1, 16, "cpu"), "cpu, 16 cores"),
+        (Capacity(1, 1, 16, "cuda: NVIDIA H200"), "cuda: NVIDIA H200"),
+    ],
+)
+def test_devices_are_said_with_their_cores(capacity: Capacity, text: str) -> None:
+    assert device_text(capacity) == text
