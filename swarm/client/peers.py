@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 from swarm.config import ChannelConfig, ClientConfig
-from swarm.errors import PeerLost, UsageFault
+from swarm.errors import PeerLost, PortInUse, UsageFault
 from swarm.identity import PeerId
 from swarm.records import Address, PeerRecord
 from swarm.routing.chain import Hop
@@ -137,7 +137,11 @@ class Peers:
         if not due or self._probe is None:
             return
         wanted = sorted(due)[: self._config.max_candidates]
-        answers = await self._probe(wanted, self._config.probe_count, self._config.probe_seconds)
+        try:
+            answers = await self._probe(wanted, self._config.probe_count, self._config.probe_seconds)
+        except (OSError, PortInUse, UsageFault) as error:  # no socket to probe with: chains are found without
+            self.trace.failed("peers.measure", error=str(error))
+            return
         for address in wanted:
             peer_id = due[address]
             known = self.measurements.get(peer_id) or Measurement(None)
