@@ -1,0 +1,24 @@
+"""A part of the datagrams vanishes, each way. Streams are the kernel's business and only ever late (see `delay`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chaos.farm import Member
+from chaos.faults.base import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    part: float = 0.05
+    kind: Kind = "link"
+
+    @property
+    def name(self) -> str:
+        return f"{self.part:.0%} of UDP lost"
+
+    def apply(self, member: Member) -> None:
+        member.link.change(loss=self.part)
+
+    async def undo(self, member: Member) -> None:
+        member.link.calm("loss")
