@@ -131,7 +131,8 @@ class Node:
         finally:
             stopping.cancel()
         for task in done - {stopping}:
-            task.result()
+            if not task.cancelled():  # which would pass for the end of whoever waits here
+                task.result()
             raise RuntimeError(f"{task.get_name()} ended")
 
     async def drain(self) -> None:
