@@ -28,12 +28,12 @@ class _Selector(selectors.DefaultSelector):
     loop: VirtualLoop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is not None and not self.loop.threads_busy:
+            self.loop.advance(max(0.0, timeout))
+            return []
         ready = super().select(0)
         if ready or (timeout is not None and timeout <= 0):
             return ready
-        if timeout is not None and not self.loop.threads_busy:
-            self.loop.advance(timeout)
-            return []
         ready = super().select(STUCK_SECONDS)
         if not ready:
             raise Stuck(f"nothing happened for {STUCK_SECONDS:.0f} real seconds at virtual {self.loop.time():.3f} s")

@@ -78,6 +78,7 @@ class Peer:
         self._stack = AsyncExitStack()
         self._ending: asyncio.Task[None] | None = None  # of the life before
         self._starting = False
+        self._life: asyncio.Task[None]  # of its start
 
     @property
     def peer_id(self) -> PeerId:
@@ -96,7 +97,10 @@ class Peer:
         self.world.switch.heal(self.host)
         self._lives += 1
         self._starting, self.alive = False, True
-        await self._start(self._stack)
+        life = self._life = asyncio.create_task(self._start(self._stack))
+        await asyncio.wait({life})
+        if not life.cancelled():  # else it was killed before it was ready
+            life.result()
 
     def kill(self) -> None:
         if not self.alive:
@@ -106,11 +110,18 @@ class Peer:
         self.world.hub.kill(self.peer_id)
         self.world.switch.kill(self.host)
         stack, self._stack = self._stack, AsyncExitStack()
-        self._ending = self.world.spawn(stack.aclose())
+        self._ending = self.world.spawn(self._end(stack, self._life))
 
     async def stop(self) -> None:
-        self.alive = False
-        await self._stack.aclose()
+        if self.alive:
+            self.alive = False
+            await self._end(self._stack, self._life)
+
+    @staticmethod
+    async def _end(stack: AsyncExitStack, life: asyncio.Task[None]) -> None:
+        life.cancel()
+        await asyncio.wait({life})
+        await stack.aclose()
 
     async def _start(self, stack: AsyncExitStack) -> None:
         await self._listen(stack, passive=False)
@@ -135,8 +146,7 @@ class Peer:
         )
 
     async def _join(self) -> None:
-        life = self._lives
-        while self.alive and self._lives == life:
+        while True:
             try:
                 await self.directory.join()
                 return
@@ -180,9 +190,8 @@ class Worker(Peer):
         self.address = network.address(server.port)
         await self._listen(stack, passive=False)
         await self._join()
-        if self.alive and self._stack is stack:
-            announcer = Announcer(self.directory, self.identity, self._describe, self.now, world.trace)
-            await stack.enter_async_context(announcer)
+        announcer = Announcer(self.directory, self.identity, self._describe, self.now, world.trace)
+        await stack.enter_async_context(announcer)
 
     def _describe(self, state: PeerState) -> PeerRecord:
         stage = self.service.stage

@@ -14,6 +14,7 @@ _CACHED_HOSTS = 4096
 Endpoint = tuple[str, int]  # normalised numeric host, port
 
 
+@lru_cache(_CACHED_HOSTS)
 def pack_endpoint(endpoint: Endpoint) -> bytes:
     return ipaddress.ip_address(endpoint[0]).packed + endpoint[1].to_bytes(2, "big")
 
@@ -22,6 +23,12 @@ def unpack_endpoint(packed: object) -> Endpoint:
     """Raises ValueError for anything that is not the unicast address and port of a host."""
     if type(packed) is not bytes or len(packed) not in (V4_BYTES, V6_BYTES):
         raise ValueError("no packed address")
+    return _unpacked(packed)
+
+
+@lru_cache(_CACHED_HOSTS)
+def _unpacked(packed: bytes) -> Endpoint:
+    """Every answer names nodes that were named before."""
     address = ipaddress.ip_address(packed[:-2])
     port = int.from_bytes(packed[-2:], "big")
     if not port or address.is_multicast or address.is_unspecified or packed[:4] == b"\xff\xff\xff\xff":
