@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
 
 MAX_CELLS = 48  # width of a picture
 SHORT_PEER = 8  # digits of a peer id in a table
-WIDE = 110  # columns of a terminal that shows addresses too
+FIGURES = ("layers", "state", "sessions", "queue", "cache", "tokens/s", "ping", "address")
+LEFT_OUT = (
+    "address",
+    "queue",
+    "cache",
+    "sessions",
+    "tokens/s",
+    "ping",
+)  # first what a narrow terminal can best do without
 HELD, PARTLY, NOT_HELD = "█", "▌", "·"
 
 
@@ -64,7 +73,7 @@ def show(models: Sequence[Served], health: Mapping[PeerId, Health], console: Con
             f"[bold]{model.name}[/bold] {model.digest.hex()[:12]}, {model.layer_count} layers, {served.precision}, "
             f"{len(served.records)} worker{'s' if len(served.records) != 1 else ''}"
         )
-        console.print(_table(served, health, console.width >= WIDE))
+        console.print(_fitting(served, health, console))
         if served.missing:
             console.print(f"[bold red]nobody serves {name_layers(served.missing)}[/bold red]")
         else:
@@ -72,18 +81,26 @@ def show(models: Sequence[Served], health: Mapping[PeerId, Health], console: Con
         console.print()
 
 
-def _table(served: Served, health: Mapping[PeerId, Health], wide: bool) -> Table:
+def _fitting(served: Served, health: Mapping[PeerId, Health], console: Console) -> Table:
+    """The table with as many columns as the terminal has room for: whole ones, not the beginnings of all."""
+    unbounded = console.options.update(width=1 << 16)
+    for fewer in range(len(LEFT_OUT) + 1):
+        table = _table(served, health, [name for name in FIGURES if name not in LEFT_OUT[:fewer]])
+        if Measurement.get(console, unbounded, table).maximum <= console.width:
+            break
+    return table
+
+
+def _table(served: Served, health: Mapping[PeerId, Health], figures: Sequence[str]) -> Table:
     count = served.model.layer_count
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("peer", no_wrap=True, min_width=SHORT_PEER)
     table.add_column(Text(scale(count), style="dim"), no_wrap=True, min_width=len(cells_of(count)))
-    for name in ("layers", "state", "sessions", "queue", "cache", "tokens/s", "ping"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if wide:
-        table.add_column("address", no_wrap=True)
+    for name in figures:
+        table.add_column(name, justify="left" if name == "address" else "right", no_wrap=True)
     for record in served.records:
-        row = _row(record, count, health[record.peer_id])
-        table.add_row(*(row if wide else row[:-1]))
+        peer, held, *values = _row(record, count, health[record.peer_id])
+        table.add_row(peer, held, *(value for name, value in zip(FIGURES, values, strict=True) if name in figures))
     replicas = Text()
     for digit in counts(served.replicas):
         replicas.append(digit, style="bold red" if digit == "0" else "green")

@@ -28,25 +28,26 @@ class Served:
     model: ModelRef
     precision: str
     records: tuple[PeerRecord, ...]  # by first layer
-    replicas: tuple[int, ...]  # workers that take new sessions, by layer
+    replicas: tuple[int, ...]  # workers that answer and take new sessions, by layer
     missing: tuple[LayerSpan, ...]
 
 
-def served_models(records: Sequence[PeerRecord]) -> list[Served]:
-    """The records by model and precision, each with its coverage."""
+def served_models(records: Sequence[PeerRecord], health: Mapping[PeerId, Health]) -> list[Served]:
+    """The records by model and precision, each with its coverage: a record outlives its worker, which then covers nothing."""
     groups: dict[tuple[str, bytes, str], list[PeerRecord]] = {}
     for record in records:
         groups.setdefault((record.model.name, record.model.digest, record.precision), []).append(record)
     found = []
     for (_, _, precision), group in sorted(groups.items()):
         model = group[0].model
-        spans = [record.span for record in group if record.state is PeerState.SERVING]
+        answering = [record for record in group if health[record.peer_id].error is None]
+        spans = [record.span for record in answering if record.state is PeerState.SERVING]
         found.append(
             Served(
                 model,
                 precision,
                 tuple(sorted(group, key=lambda record: (record.span, record.peer_id))),
-                tuple(coverage(group, model.layer_count)),
+                tuple(coverage(answering, model.layer_count)),
                 missing_layers(spans, LayerSpan(0, model.layer_count)),
             )
         )
@@ -106,4 +107,5 @@ async def _look(bootstrap: Sequence[tuple[str, int]], verbose: bool) -> tuple[li
     identity = Identity.generate()  # who looks is nobody's business
     trace = make_trace(verbose)
     records = await survey(identity, bootstrap, trace)
-    return served_models(records), await examine(identity, records, trace)
+    health = await examine(identity, records, trace)
+    return served_models(records, health), health

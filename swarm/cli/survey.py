@@ -97,6 +97,7 @@ def named_peers(wanted: Iterable[str], records: Iterable[PeerRecord]) -> tuple[P
             continue
         fitting = [peer_id for peer_id in known if peer_id.hex().startswith(text)]
         if len(fitting) != 1:
-            raise UsageFault(f"{len(fitting) or 'no'} workers have an id that begins with {text}: see `swarm status`")
+            who = f"{len(fitting)} workers have" if fitting else "no worker has"
+            raise UsageFault(f"{who} an id that begins with {text}: see `swarm status`")
         found.append(fitting[0])
     return tuple(found)

@@ -39,10 +39,14 @@ def record(number, start, stop, *, model=MODEL, precision="bf16", state=PeerStat
     )
 
 
+def all_well(records):
+    return {each.peer_id: ANSWERED for each in records}
+
+
 def shown(records, health=None, width=120):
     file = io.StringIO()
-    health = health or {each.peer_id: ANSWERED for each in records}
-    show(served_models(records), health, Console(file=file, width=width, highlight=False))
+    health = health or all_well(records)
+    show(served_models(records, health), health, Console(file=file, width=width, highlight=False))
     return file.getvalue()
 
 
@@ -78,6 +82,18 @@ def test_a_narrow_terminal_leaves_the_addresses_out():
     assert max(map(len, narrow.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("width", [72, 80, 90, 100])
+@pytest.mark.parametrize("layers", [24, 126])
+def test_a_narrow_terminal_shows_whole_columns_and_fewer_of_them(width, layers):
+    records = [record(1, 0, layers, model=ModelRef("large", bytes(32), layers))]
+    narrow = shown(records, {records[0].peer_id: Health(None, None, "gone")}, width=width)
+    assert "…" not in narrow
+    assert f"0-{layers - 1}" in narrow
+    assert "no answer" in narrow
+    assert max(map(len, narrow.splitlines())) <= width
+    assert "state" in narrow
+
+
 def test_a_hole_is_shown_and_named():
     text = shown([record(1, 0, 3), record(2, 2, 4), record(3, 6, 8)])
     assert "nobody serves layers 4-5" in text
@@ -91,16 +107,18 @@ def test_a_covered_model_says_how_thinly():
     assert "1.2 ms" in text
 
 
-def test_a_draining_worker_covers_nothing_and_a_silent_one_says_so():
-    records = [record(1, 0, 8, state=PeerState.DRAINING), record(2, 0, 8)]
-    text = shown(records, {records[0].peer_id: ANSWERED, records[1].peer_id: Health(None, None, "gone")})
+def test_a_draining_worker_covers_nothing_nor_does_a_silent_one_and_both_say_so():
+    records = [record(1, 0, 8, state=PeerState.DRAINING), record(2, 0, 8), record(3, 0, 4)]
+    text = shown(records, all_well(records) | {records[1].peer_id: Health(None, None, "gone")})
     assert "draining" in text
     assert "no answer" in text
-    assert "11111111" in text
+    assert "11110000" in text
+    assert "nobody serves layers 4-7" in text
 
 
 def test_each_precision_counts_by_itself_because_a_chain_has_one():
-    models = served_models([record(1, 0, 4), record(2, 4, 8, precision="fp32")])
+    records = [record(1, 0, 4), record(2, 4, 8, precision="fp32")]
+    models = served_models(records, all_well(records))
     assert [(served.precision, served.missing) for served in models] == [
         ("bf16", (LayerSpan(4, 8),)),
         ("fp32", (LayerSpan(0, 4),)),
@@ -114,10 +132,10 @@ def test_an_empty_swarm_says_what_to_start():
 def test_the_data_for_programs_is_plain_and_complete():
     records = [record(1, 0, 3), record(2, 2, 4)]
     health = {records[0].peer_id: ANSWERED, records[1].peer_id: Health(None, None, "gone")}
-    data = json.loads(json.dumps(as_data(served_models(records), health, NOW)))
+    data = json.loads(json.dumps(as_data(served_models(records, health), health, NOW)))
     (model,) = data["models"]
-    assert (model["name"], model["layers"], model["missing"]) == ("tiny", 8, ["4-7"])
-    assert model["replicas"] == [1, 1, 2, 1, 0, 0, 0, 0]
+    assert (model["name"], model["layers"], model["missing"]) == ("tiny", 8, ["3-7"])
+    assert model["replicas"] == [1, 1, 1, 0, 0, 0, 0, 0]
     first, second = model["workers"]
     assert first["load"] == {"queue_rows": 3, "sessions": 2, "cache_tokens_free": 900, "step_seconds": 0.01}
     assert (first["layers"], first["state"], first["expires_in"]) == ("0-2", "serving", 60.0)
@@ -128,7 +146,7 @@ def test_peers_are_named_by_the_first_digits_where_those_suffice():
     records = [record(number, 0, 8) for number in range(1, 4)]
     ids = [each.peer_id for each in records]
     assert named_peers([str(ids[1]), ids[0].short], records) == (ids[1], ids[0])
-    with pytest.raises(UsageFault, match="no workers have an id that begins with 00000000"):
+    with pytest.raises(UsageFault, match="no worker has an id that begins with 00000000"):
         named_peers(["00000000"], records)
     with pytest.raises(UsageFault, match="2 workers"):
         named_peers([ids[0].short], [records[0], records[0]])
