@@ -203,7 +203,9 @@ def worker(
 @click.option("--device", default="cpu", show_default=True, help="Of the head, and of every layer with --local.")
 @threads_option
 @click.option(
-    "--timeout", type=click.FloatRange(0, min_open=True), help="Give up after so many seconds without progress."
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    help="Give up after so many seconds without progress.  [default: 120, and 15 for the first chain]",
 )
 @sampling_options
 @click.option("--raw", is_flag=True, help="Go on from PROMPT as it is, without the chat template.")

@@ -7,6 +7,7 @@ the same. Everything shown is measured in this very run.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import signal
 import time
@@ -49,6 +50,13 @@ class Worker:
         return self.child.peer_id.short
 
 
+class Screen(Console):
+    """A console that ends as other commands do when nobody reads it any more: rich would exit from within a task."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, "nobody reads what is shown")
+
+
 class Show:
     """What is printed. Text of the model and what happens around it never share a line."""
 
@@ -61,7 +69,9 @@ class Show:
         if self._in_line:
             self._console.print()
             self._in_line = False
-        self._console.print(Text(text, style=style), soft_wrap=True)
+        self._console.print(
+            Text(text, style=style), soft_wrap=not self._console.is_terminal
+        )  # terminals: between words
 
     def step(self, text: str) -> None:
         """What is being done, with the seconds since the beginning."""
@@ -94,7 +104,7 @@ class Show:
 
 def run_showcase(prompt: str, max_tokens: int, workers: int, console: Console | None = None) -> int:
     """The exit code: 0 if the swarm's tokens are those of the unsplit model, 1 if not. Raises SwarmError."""
-    show = Show(console or Console(highlight=False))
+    show = Show(console or Screen(highlight=False))
     return asyncio.run(_until_terminated(prompt, max_tokens, workers, show))
 
 
@@ -160,7 +170,7 @@ async def _start_worker(processes: Processes, bootstrap: Child, span: LayerSpan,
         *("--precision", PRECISION, "--device", "cpu", "--threads", str(THREADS)),
     )
     held = "".join("█" if layer in span else "·" for layer in range(LAYERS))
-    show.step(f"worker     {child.address}  {child.peer_id.short}  {held}  layers {span}")
+    show.step(f"worker     {child.address}  {child.peer_id.short}  {held}  {span}")
     return Worker(child, span)
 
 

@@ -64,6 +64,30 @@ def test_however_it_ends_no_process_is_left(number, code):
         demo.close()
 
 
+def test_a_reader_that_leaves_ends_it_without_a_traceback():
+    demo = started("--workers", "2")
+    try:
+        demo.read_until(b"bootstrap", SECONDS)
+        there = children(demo, 3)
+        demo.process.stdout.close()
+        assert demo.process.wait(SECONDS) == 1, demo.errors()
+        assert demo.errors() == ""
+        assert psutil.wait_procs(there, timeout=20)[1] == []
+    finally:
+        demo.close()
+
+
+def test_a_terminal_gets_lines_broken_between_words_and_a_file_gets_them_whole():
+    said = "   lost  worker 0bd0e787, layers 8-15: the connection to peer 0bd0e787 at 127.0.0.1:45123 ended"
+    shown = []
+    for terminal in (True, False):
+        file = io.StringIO()
+        Show(Console(file=file, width=80, force_terminal=terminal, color_system=None)).line(said)
+        shown.append(file.getvalue().splitlines())
+    assert [len(lines) for lines in shown] == [2, 1]
+    assert " ".join(line.rstrip() for line in shown[0]) == said
+
+
 @pytest.mark.parametrize(
     ("split", "unsplit", "code", "said"),
     [
