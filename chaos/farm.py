@@ -47,6 +47,7 @@ class Member:
         self.name = name
         self.mode = mode  # "bootstrap" or "worker"
         self.span = 0  # number of the part that a worker holds
+        self.layers = ""  # of that part
         self.link = link
         self.peer: PeerId | None = None
         self.faults: list[str] = []  # in force, for the picture
@@ -166,6 +167,11 @@ class Farm:
         """Where newcomers ask."""
         return tuple((HOST, member.link.public) for member in self.bootstraps)
 
+    @property
+    def files(self) -> int:
+        """Open files of this process that are the farm's: the proxy's sockets, and a pipe each way to every child."""
+        return self.proxy.sockets + sum(2 * member.alive for member in self.members)
+
     def of(self, span: int) -> list[Member]:
         """Workers of a part of the layers."""
         return [worker for worker in self.workers if worker.span == span]
@@ -186,7 +192,7 @@ class Farm:
                 member = await self._add(
                     name, "worker", Path(self._folder.name), *held, "--device", "cpu", "--threads", "1"
                 )
-                member.span = span
+                member.span, member.layers = span, f"{start}-{stop - 1}"
             await start_all(self.workers)
         except BaseException:
             await self.__aexit__()

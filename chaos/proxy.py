@@ -89,6 +89,11 @@ class Proxy:
         await link.open()
         return link
 
+    @property
+    def sockets(self) -> int:
+        """Open ones."""
+        return len(self._guests) + sum(1 + SIDES + 2 * link.pipes.count for link in self.links)
+
     def door_of(self, source: Endpoint) -> Door | None:
         """Where a process' datagrams leave; None for one that has no link."""
         for link in self.links:

@@ -1,0 +1,131 @@
+"""What must hold in every run, whatever was done to the swarm. Pure: outcomes in, breaches out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from chaos.load import GRACE_SECONDS, Request
+from chaos.run import CaseResult, Outcome
+
+LONGEST_SILENCE = 15.0  # seconds without a token or a word about what is waited for
+LONGEST_SUSPICION = 60.0  # seconds for which an honest peer is avoided
+MAX_LEFTOVER_FILES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """Something that must not be."""
+
+    invariant: str  # "I1" and so on, or the scenario's own limit
+    case: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant}, {self.case}: {self.what}"
+
+
+def percentile(values: list[float], part: float) -> float | None:
+    """The nearest rank; None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, -(-int(1000 * part) * len(ordered) // 1000) - 1))]
+
+
+def breaches(outcome: Outcome, layers_of: dict[int, str]) -> list[Breach]:
+    """All of them. `layers_of` names the layers of each part."""
+    found: list[Breach] = []
+    results = [*([outcome.undisturbed] if outcome.undisturbed else []), *outcome.cases]
+    for result in results:
+        found += [Breach(name, result.case.name, what) for name, what in _of_case(result, layers_of)]
+    found += [Breach("I7", "all", complaint) for complaint in outcome.complaints]
+    return found + [Breach(name, "all", what) for name, what in _of_limits(outcome)]
+
+
+def _of_case(result: CaseResult, layers_of: dict[int, str]) -> Iterator[tuple[str, str]]:
+    for number, request in enumerate(result.requests):
+        who = f"request {number}"
+        if request.wrong_tokens:
+            at = next(
+                i for i, pair in enumerate(zip(request.ids, request.expected, strict=False)) if pair[0] != pair[1]
+            )
+            yield "I1", f"{who}: token {at} is {request.ids[at]}, the unsplit model's is {request.expected[at]}"
+        if not request.exact:
+            yield "I1", f"{who}: the session calls itself inexact"
+        if request.hung or request.ended is None:
+            yield "I2", f"{who} did not end within {result.case.deadline + GRACE_SECONDS:g} s"
+        silence = _longest_silence(request, result.clocked.signs)
+        if silence > LONGEST_SILENCE:
+            yield "I2", f"{who}: {silence:.1f} s without a sign of life"
+        if request.indexes != list(range(len(request.ids))):
+            yield "I3", f"{who}: the stream's indexes are {request.indexes}"
+        if request.error is None and len(request.ids) < len(request.expected):
+            yield "I3", f"{who}: {len(request.ids)} of {len(request.expected)} tokens, and no error"
+        if result.case.failing is not None:
+            named = layers_of[result.case.failing]
+            if request.error is None or named not in request.error:
+                yield "limit", f"{who} was to fail and name layers {named}, but: {request.error or 'it succeeded'}"
+    if result.settled is None:
+        yield "I4", f"not at rest after a minute: {result.unsettled}"
+    if result.leftover_files > MAX_LEFTOVER_FILES:
+        yield "I4", f"the client left {result.leftover_files} files open"
+    if result.leftover_tasks:
+        yield "I4", f"the client left tasks: {', '.join(result.leftover_tasks)}"
+    for member, seconds in result.clocked.suspected:
+        if seconds > LONGEST_SUSPICION:
+            yield "I6", f"{member} is suspected for {seconds:.0f} s"
+    if not result.fired:
+        yield "schedule", "a fault of the case was never applied"
+
+
+def _of_limits(outcome: Outcome) -> Iterator[tuple[str, str]]:
+    limits = outcome.scenario.limits
+    asked = [request for result in outcome.cases if result.case.failing is None for request in result.requests]
+    right = sum(request.right for request in asked)
+    if asked and right / len(asked) < limits.success:
+        errors = sorted({request.error or "wrong or missing tokens" for request in asked if not request.right})
+        yield "limit", f"{right} of {len(asked)} requests succeeded; {'; '.join(errors)[:600]}"
+    for kind, most in (("crash", limits.crash_noticed), ("stall", limits.stall_noticed)):
+        noticed = [each for result in outcome.cases for each in result.clocked.noticed[kind]]  # type: ignore[index]
+        worst = percentile(noticed, 0.95)
+        if worst is not None and worst > most:
+            yield "limit", f"a {kind} was noticed after {worst:.2f} s (p95), {most:g} s are promised"
+    suspected = sorted({member for result in outcome.cases for member, _ in result.clocked.suspected})
+    if suspected and not limits.suspects:
+        yield "limit", f"suspected: {', '.join(suspected)}"
+    recovered = sum(request.recoveries for request in asked)
+    if limits.recoveries == 0 and recovered:
+        yield "limit", f"{recovered} failovers where none is needed"
+    if limits.recoveries is not None and recovered < limits.recoveries:
+        yield "limit", f"{recovered} failovers, at least {limits.recoveries} were to be forced"
+    for seconds in resumed(outcome):
+        if limits.resumed is not None and seconds > limits.resumed:
+            yield "limit", f"went on {seconds:.1f} s after the return, {limits.resumed:g} s are promised"
+    for result in outcome.cases:
+        first = [request.times[0] for request in result.requests if request.times]
+        began = min((request.began for request in result.requests), default=0.0)
+        if result.case.first_token is not None and first:
+            seconds = result.opening + min(first) - began
+            if seconds > result.case.first_token:
+                yield "limit", f"{result.case.name}: the first token came after {seconds:.1f} s"
+
+
+def resumed(outcome: Outcome) -> list[float]:
+    """Seconds from a member's return in mid-case to the next token of each request that waited for it."""
+    found = []
+    for result in outcome.cases:
+        for back in result.clocked.returns:
+            for request in result.requests:
+                after = [moment for moment in request.times if moment > back]
+                if request.began < back and after:
+                    found.append(after[0] - back)
+    return found
+
+
+def _longest_silence(request: Request, signs: list[float]) -> float:
+    ended = request.ended if request.ended is not None else request.began
+    heard = [moment for moment in signs if request.began < moment < ended]
+    moments = sorted([request.began, *request.times, *heard, ended])
+    return max((after - before for before, after in pairwise(moments)), default=0.0)
