@@ -1,124 +1,190 @@
-"""Every fault, done to a real process: what it does, and that it can be ended."""
-
-from __future__ import annotations
+"""Each fault by itself: what it does while it is in force, and that nothing of it is left afterwards."""
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Awaitable, Callable
+from random import Random
 
-import psutil
 import pytest
 
-from chaos import faults
-from chaos.farm import Farm, Layout, Member
-from chaos.faults import Cut, Fault, HalfOpen, Kill, Pause, Slow, Stop
-from swarm.config import ChannelConfig
-from swarm.errors import SwarmError
-from swarm.identity import Identity
-from swarm.records import Address
-from swarm.transport.channel import dial
-from swarm.transport.tls import TlsNetwork
+from chaos.simulation.clock import run_virtual
+from chaos.simulation.faults import (
+    ASKED,
+    BadDatagrams,
+    Crash,
+    Cut,
+    Damage,
+    Delay,
+    FullCache,
+    Pause,
+    Skew,
+    Slow,
+    aimed,
+    draw_faults,
+    draw_topology,
+    spared,
+)
+from chaos.simulation.model import prepared
+from chaos.simulation.seeding import seeded
+from chaos.simulation.world import Topology, World
+from swarm.errors import NoChain
+from swarm.span import LayerSpan
 
-CHANNEL = ChannelConfig(connect_seconds=1.0)
-
-
-async def answers(member: Member) -> bool:
-    """Whether a channel to it can be made."""
-    assert member.peer is not None
-    address = Address.of("127.0.0.1", member.link.public)
-    try:
-        channel = await dial(TlsNetwork(Identity.generate()), (address,), member.peer, CHANNEL)
-    except SwarmError:
-        return False
-    await channel.aclose()
-    return True
-
-
-def on_a_process(check: Callable[[Farm, Member], Awaitable[None]]) -> None:
-    """A farm of a bootstrap alone, which starts in a second."""
-
-    async def main() -> None:
-        async with Farm(Layout(spans=1, replicas=0), model=None, layers=0) as farm:  # type: ignore[arg-type]
-            await check(farm, farm.bootstraps[0])
-            assert not farm.bootstraps[0].complaints()
-
-    asyncio.run(asyncio.wait_for(main(), 60))
-
-
-def test_what_silences_a_process_and_brings_it_back() -> None:
-    async def check(farm: Farm, member: Member) -> None:
-        peer = member.peer
-        for fault in (Kill(), Pause(), Cut(), HalfOpen(), Stop()):
-            assert await answers(member), fault
-            fault.apply(member)
-            if not isinstance(fault, Stop):
-                assert not await answers(member), fault
-            await fault.undo(member)
-            assert member.serving
-        assert member.peer == peer
-        assert await answers(member)
-
-    on_a_process(check)
+WHOLE = Topology(((LayerSpan(0, 2), "fp32"),), ("fp32",), latency=0.002, step_seconds=0.05)
+FAULTS = [
+    BadDatagrams(0.3, 0.3, 0.1),
+    Crash("w0"),
+    Crash("b0"),
+    Cut("c0", "w0", both=True),
+    Cut("w0", "c0", both=False),
+    Damage("w0", 0.5),
+    Delay("w0", 0.5),
+    FullCache("w0"),
+    Pause("w0"),
+    Skew("w0", 10.0),
+    Slow("w0", 10.0),
+]
 
 
-def test_what_changes_a_link_leaves_nothing_behind() -> None:
-    async def check(farm: Farm, member: Member) -> None:
-        before = (member.link.to.weather, member.link.pipes.cut_after)
-        for name in ("Bandwidth", "Delay", "Flip", "LoseReply", "Loss", "Slice"):
-            fault: Fault = getattr(faults, name)()
-            fault.apply(member)
-            assert (member.link.to.weather, member.link.pipes.cut_after) != before, name
-            assert fault.name
-            await fault.undo(member)
-            assert (member.link.to.weather, member.link.pipes.cut_after) == before, name
-
-    on_a_process(check)
+def ask(world, tokens=4):
+    found = prepared().ask(Random(3), world.askers[0].precision)
+    return type(found)(found.prompt, found.sampling, tokens, found.precision)
 
 
-def test_a_slow_process_is_stopped_most_of_the_time() -> None:
-    async def check(farm: Farm, member: Member) -> None:
-        fault = Slow(factor=10.0)
-        fault.apply(member)
-        stopped = 0
-        for _ in range(40):
-            await asyncio.sleep(0.007)
-            stopped += psutil.Process(member.pid).status() == psutil.STATUS_STOPPED
-        assert 25 <= stopped <= 40
-        await fault.undo(member)
-        assert await answers(member)
-
-    on_a_process(check)
+async def answered(world, tokens=4):
+    """Seconds that an answer took, after it was found to be right."""
+    asked = ask(world, tokens)
+    began = world.time
+    answer = world.askers[0].answer(asked)
+    await answer.read()
+    assert answer.token_ids == prepared().expected(asked)
+    return world.time - began
 
 
-def test_processes_leave_with_whoever_started_them() -> None:
-    program = """
-import asyncio
-from chaos.farm import Farm, Layout
-async def main():
-    async with Farm(Layout(spans=1, replicas=0), None, 0) as farm:
-        print(farm.members[0].pid, flush=True)
-        await asyncio.sleep(60)
-asyncio.run(main())
-"""
-    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-    try:
-        assert parent.stdout is not None
-        child = psutil.Process(int(parent.stdout.readline()))
-        os.kill(parent.pid, signal.SIGKILL)
-        psutil.wait_procs([child], timeout=10)
-        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
-    finally:
-        parent.kill()
-        parent.wait()
-        if parent.stdout is not None:
-            parent.stdout.close()
+def simulated(main, topology=WHOLE):
+    made = prepared()
+
+    async def inside():
+        async with World(1, topology, made) as world:
+            return await main(world)
+
+    with seeded(1):
+        return run_virtual(inside())
 
 
-@pytest.mark.parametrize("name", [name for name in dir(faults) if name[0].isupper() and name not in ("Fault", "Kind")])
-def test_a_fault_says_what_it_is(name: str) -> None:
-    fault: Fault = getattr(faults, name)()
-    assert fault.name
-    assert fault.kind in ("crash", "stall", "link")
+@pytest.mark.parametrize("fault", FAULTS, ids=repr)
+def test_after_a_fault_everything_is_as_it_was(fault):
+    async def main(world):
+        usual = await answered(world)
+        fault.apply(world)
+        await asyncio.sleep(3)
+        fault.undo(world)
+        await world.settled()
+        await asyncio.sleep(35)  # who was suspected is suspected no more
+        assert await answered(world) == pytest.approx(usual, abs=0.7)  # perhaps with a new connection and a lookup
+        assert world.worker("w0").leftovers() == ""
+
+    simulated(main)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=repr)
+def test_a_fault_may_be_undone_twice_and_without_having_been(fault):
+    async def main(world):
+        fault.undo(world)
+        fault.apply(world)
+        fault.apply(world)
+        fault.undo(world)
+        fault.undo(world)
+        await world.settled()
+        await asyncio.sleep(35)
+        await answered(world)
+
+    simulated(main)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Crash("w0"), Pause("w0"), Cut("c0", "w0", both=True), Cut("w0", "c0", both=False), FullCache("w0")],
+    ids=repr,
+)
+def test_what_no_answer_comes_through(fault):
+    async def main(world):
+        await answered(world)
+        fault.apply(world)
+        with pytest.raises(Exception, match="waited") as raised:
+            await answered(world)
+        assert not isinstance(raised.value, AssertionError)
+        fault.undo(world)
+        await world.settled()
+        await asyncio.sleep(35)
+        await answered(world)
+
+    simulated(main)
+
+
+def test_a_slow_worker_takes_longer_and_a_delayed_one_too():
+    async def main(world):
+        await answered(world)
+        usual = await answered(world)  # over the connection that there is now
+        Slow("w0", 10.0).apply(world)
+        assert await answered(world) == pytest.approx(10 * usual, rel=0.1)
+        Slow("w0", 10.0).undo(world)
+        Delay("w0", 0.5).apply(world)
+        assert await answered(world) > usual + 4 * 2 * 0.5
+
+    simulated(main)
+
+
+def test_a_clock_far_off_hides_a_worker_until_it_is_set_right():
+    async def main(world):
+        Skew("c0", 3600.0).apply(world)
+        with pytest.raises(NoChain):
+            await answered(world)
+        Skew("c0", 3600.0).undo(world)
+        await answered(world)
+
+    simulated(main)
+
+
+def test_damage_ends_connections_and_costs_no_token():
+    async def main(world):
+        answer = world.askers[0].answer(ask(world, 8))
+        async for token in answer:
+            if token.index == 2:
+                Damage("w0", 0.5).apply(world)
+        assert answer.token_ids == prepared().expected(ask(world, 8))
+        assert "bad record MAC" in " ".join(world.events)
+
+    simulated(main)
+
+
+def test_a_crash_during_the_start_is_survived():
+    async def main(world):
+        for pause in (0.0, 0.001, 0.01, 0.1, 0.5):
+            Crash("w0").apply(world)
+            starting = world.spawn(world.peers["w0"].start())
+            await asyncio.sleep(pause)
+            Crash("w0").apply(world)
+            await starting
+            Crash("w0").undo(world)
+            await world.settled()
+        await asyncio.sleep(35)
+        await answered(world)
+
+    simulated(main)
+
+
+def test_schedules_spare_whom_they_shall():
+    for seed in range(200):
+        random = Random(seed)
+        topology, guarded = draw_topology(random)
+        calm = spared(topology, guarded)
+        assert bool(calm) == guarded
+        covered = {precision for span, precision in topology.workers[: len(calm)] if len(span) == 2}
+        assert not guarded or covered == set(topology.clients)
+        for planned in draw_faults(random, topology, guarded):
+            assert not any(repr(name) in repr(planned.fault) for name in calm)
+
+
+def test_aiming_puts_the_worker_that_is_asked_in_its_place():
+    assert aimed(Cut("c0", ASKED, both=True), "w2") == Cut("c0", "w2", both=True)
+    assert aimed(Crash(ASKED), "w1") == Crash("w1")
+    assert aimed(Crash("b0"), "w1") == Crash("b0")

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import subprocess
 import sys
@@ -6,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from chaos.simulation.run import replay, simulate
+from chaos.simulation.world import Compute
+from swarm.client.generate import Answer
+from swarm.worker.batcher import Batcher
 
 ROOT = Path(__file__).parents[2]
 SEEDS = range(100)
@@ -55,6 +59,53 @@ def test_a_seed_does_the_same_in_another_process_whatever_hashes_are(outcomes):
             check=True,
         )
         assert done.stdout.strip() == str([outcome.digest for outcome in outcomes[:12]])
+
+
+def violations(seeds=range(10)):
+    return " ".join(text for seed in seeds for text in simulate(seed).violations)
+
+
+class TestWhatIsBrokenIsSeen:
+    """Simulations that see nothing hold every promise too."""
+
+    def test_wrong_rows(self, monkeypatch):
+        right = Batcher._decode_call
+        monkeypatch.setattr(Batcher, "_decode_call", lambda *args: [rows + 0.5 for rows in right(*args)])
+        assert "I1: " in violations()
+
+    def test_a_session_that_is_never_closed(self, monkeypatch):
+        async def forget(links):
+            return None
+
+        monkeypatch.setattr("swarm.client.session.close_links", forget)
+        assert "I4: left behind: w" in violations()
+
+    def test_a_task_that_never_ends(self, monkeypatch):
+        left = []
+
+        def begin(self, token, stream, right=Answer._emit):
+            if not left:
+                left.append(asyncio.create_task(asyncio.sleep(1e6), name="left over"))
+            return right(self, token, stream)
+
+        monkeypatch.setattr(Answer, "_emit", begin)
+        assert "I7: tasks left at the end" in violations(range(1))
+
+    def test_an_error_that_nobody_takes(self, monkeypatch):
+        def begin(self, token, stream, right=Answer._emit):
+            asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+            return right(self, token, stream)
+
+        monkeypatch.setattr(Answer, "_emit", begin)
+        assert "I7: " in violations(range(1))
+        assert "ZeroDivisionError" in violations(range(1))
+
+    def test_a_worker_that_never_answers(self, monkeypatch):
+        async def wait(self, function):
+            await asyncio.sleep(1e6)
+
+        monkeypatch.setattr(Compute, "run", wait)
+        assert "I2: failed though a chain was there" in violations(range(1))
 
 
 @pytest.mark.soak

@@ -1,0 +1,273 @@
+"""A thousand peers and more: the directory and the router alone, in virtual time.
+
+`python -m chaos.simulation.scale [PEERS]` prints one table: what a lookup costs, what announcing costs each peer, what is
+left after a third vanishes at once, and how far the greedy chain is from the shortest path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from random import Random
+
+from chaos.simulation.clock import run_virtual
+from chaos.simulation.datagrams import UdpSwitch
+from chaos.simulation.seeding import seeded
+from swarm.discovery import Directory
+from swarm.identity import Identity, PeerId
+from swarm.records import ANNOUNCE_INTERVAL, RECORD_LIFETIME, Address, ModelRef, PeerRecord, PeerState
+from swarm.routing.cost import Measurement, predicted_seconds
+from swarm.routing.finder import coverage, find_chain
+from swarm.span import LayerSpan
+
+PORT = 7700
+LAYERS = 80
+MOST_LAYERS = 16  # that one worker holds
+MODEL = ModelRef("large", b"\x05" * 32, LAYERS)
+DELAY = 0.04  # seconds one way
+LOSS = 0.01
+VANISHED = 0.3  # of the peers, at once
+LOOKUPS = 20
+CHAINS = 10  # routing problems
+JOINED_AT_ONCE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What was measured; seconds are virtual."""
+
+    peers: int
+    join_seconds: float  # median
+    lookup_datagrams: float  # sent by one lookup, median
+    lookup_round_trips: float  # that one lookup took, median
+    lookup_seconds: float  # median
+    lookup_share: float  # of all records that a lookup finds, mean
+    announce_datagrams: float  # sent by a peer in one announcement interval, its answers to others included, mean
+    announce_bytes: float  # per second, mean
+    busiest_bytes: float  # per second, of the peer that sends most
+    vanished_share: float  # of the living records that a lookup finds right after 30 % vanished, mean
+    vanished_seconds: float  # that it takes, median
+    dead_share: float  # of what such a lookup finds, the part that is dead
+    later_share: float  # of the living, one record lifetime later, mean
+    later_dead_share: float
+    layers_covered: float  # of those that living peers hold, the part that living records found then hold
+    chain_excess: tuple[float, float]  # the greedy chain's predicted time over the shortest one's, median and worst
+
+    def __str__(self) -> str:
+        rows = (
+            ("peers", f"{self.peers}"),
+            ("joining", f"{self.join_seconds:.2f} s"),
+            ("lookup", f"{self.lookup_seconds:.2f} s, {self.lookup_round_trips:.1f} round trips"),
+            ("lookup, datagrams sent", f"{self.lookup_datagrams:.0f}"),
+            ("records found", f"{self.lookup_share:.1%}"),
+            ("announcing, per peer", f"{self.announce_datagrams:.0f} datagrams, {self.announce_bytes / 1e3:.1f} kB/s"),
+            ("announcing, busiest peer", f"{self.busiest_bytes / 1e3:.1f} kB/s"),
+            (f"{VANISHED:.0%} vanish: living found", f"{self.vanished_share:.1%} in {self.vanished_seconds:.2f} s"),
+            (f"{VANISHED:.0%} vanish: dead among found", f"{self.dead_share:.1%}"),
+            ("a lifetime later: living found", f"{self.later_share:.1%}"),
+            ("a lifetime later: dead among found", f"{self.later_dead_share:.1%}"),
+            ("a lifetime later: layers covered", f"{self.layers_covered:.1%}"),
+            ("greedy chain over shortest", f"+{self.chain_excess[0]:.1%} median, +{self.chain_excess[1]:.1%} worst"),
+        )
+        return "\n".join(f"{name:36} {value}" for name, value in rows)
+
+
+class Crowd:
+    """So many directories on one switch, each with a record of its own."""
+
+    def __init__(self, peers: int, seed: int) -> None:
+        self.random = Random(seed)
+        self.switch = UdpSwitch(seed, DELAY, LOSS)
+        self.nodes: list[Directory] = []
+        self.records: dict[PeerId, PeerRecord] = {}
+        self._peers = peers
+        self._stack = AsyncExitStack()
+        self._made = 0
+
+    async def __aenter__(self) -> Crowd:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def start(self, passive: bool = False) -> Directory:
+        self._made += 1
+        host = f"10.{self._made >> 16 & 255}.{self._made >> 8 & 255}.{self._made & 255}"
+        directory = Directory(
+            Identity.from_seed(self._made.to_bytes(32, "big")),
+            host=host,
+            port=PORT,
+            bootstrap=[(self.nodes[0].host, PORT)] if self.nodes else [],
+            passive=passive,
+            now=asyncio.get_running_loop().time,
+            random=Random(self.random.random()),
+            open_socket=self.switch.opener(host),
+        )
+        await self._stack.enter_async_context(directory)
+        await directory.join()
+        return directory
+
+    async def grow(self) -> list[float]:
+        """Everybody joins, some at once; how long each took."""
+        seconds: list[float] = []
+
+        async def one() -> None:
+            began = _now()
+            self.nodes.append(await self.start())
+            seconds.append(_now() - began)
+
+        await one()
+        while len(self.nodes) < self._peers:
+            more = min(JOINED_AT_ONCE, len(self.nodes), self._peers - len(self.nodes))
+            await asyncio.gather(*(one() for _ in range(more)))
+        return seconds
+
+    async def announce(self, nodes: Sequence[Directory]) -> None:
+        """Each of them once, spread over one interval."""
+
+        async def one(node: Directory) -> None:
+            await asyncio.sleep(self.random.uniform(0.0, ANNOUNCE_INTERVAL))
+            record = _record(self.records.get(node.identity.peer_id), node.identity, node.host, self.random, _now())
+            self.records[record.peer_id] = record
+            await node.announce(record.sign(node.identity))
+
+        await asyncio.gather(*map(one, nodes))
+
+    def vanish(self, share: float) -> list[Directory]:
+        """Without notice. The others."""
+        gone = set(self.random.sample(range(1, len(self.nodes)), int(share * len(self.nodes))))
+        for index in gone:
+            self.switch.kill(self.nodes[index].host)
+        return [node for index, node in enumerate(self.nodes) if index not in gone]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _record(old: PeerRecord | None, who: Identity, host: str, random: Random, now: float) -> PeerRecord:
+    if old is not None:
+        return old.again(old.sequence + 1, now + RECORD_LIFETIME)
+    length = random.randint(2, MOST_LAYERS)
+    start = min(max(0, random.randrange(LAYERS) - length // 2), LAYERS - length)  # the ends are as well held
+    return PeerRecord(
+        peer_id=who.peer_id,
+        addresses=(Address.of(host, PORT),),
+        model=MODEL,
+        span=LayerSpan(start, start + length),
+        state=PeerState.SERVING,
+        precision="bf16",
+        device="cpu",
+        memory_total=1 << 34,
+        memory_free=1 << 33,
+        numerics="bf16 cpu",
+        uplink=None,
+        downlink=None,
+        tokens_per_second=random.uniform(5.0, 200.0),
+        cache_tokens_free=4096,
+        sequence=1,
+        expires_at=now + RECORD_LIFETIME,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """Of several clients, each new."""
+
+    seconds: list[float]
+    datagrams: list[int]
+    shares: list[float]  # of the records wanted
+    dead: list[float]  # of the records found
+    found: set[PeerId]
+
+
+async def _look_up(crowd: Crowd, wanted: set[PeerId], count: int) -> Lookups:
+    measured = Lookups([], [], [], [], set())
+    for _ in range(count):
+        client = await crowd.start(passive=True)
+        sent, began = crowd.switch.carried[client.host], _now()
+        found = {signed.record.peer_id for signed in await client.lookup(MODEL)}
+        measured.seconds.append(_now() - began)
+        measured.datagrams.append(crowd.switch.carried[client.host] - sent)
+        measured.shares.append(len(found & wanted) / len(wanted))
+        measured.dead.append(len(found - wanted) / max(1, len(found)))
+        measured.found.update(found & wanted)
+    return measured
+
+
+def chain_excess(records: Sequence[PeerRecord], random: Random, chains: int = CHAINS) -> list[float]:
+    """How much longer than the shortest path the greedy chain is predicted to take, for as many clients."""
+    whole = LayerSpan(0, LAYERS)
+    excess = []
+    for _ in range(chains):
+        measured = {record.peer_id: Measurement(random.uniform(0.005, 0.3)) for record in records}
+        chain = find_chain(records, MODEL, whole, measured, now=0.0)
+        known = {record.peer_id: record for record in records}
+        greedy = sum(predicted_seconds(known[hop.peer_id], hop.span, measured[hop.peer_id]) for hop in chain.hops)
+        excess.append(greedy / shortest(records, measured) - 1.0)
+    return excess
+
+
+def shortest(records: Sequence[PeerRecord], measured: dict[PeerId, Measurement]) -> float:
+    """Seconds of the shortest chain over all layers: a path from layer to layer, each edge a part of a worker's span."""
+    best = [0.0] + [float("inf")] * LAYERS
+    for start in range(LAYERS):
+        for record in records:
+            if start in record.span:
+                for stop in range(start + 1, record.span.stop + 1):
+                    seconds = predicted_seconds(record, LayerSpan(start, stop), measured[record.peer_id])
+                    best[stop] = min(best[stop], best[start] + seconds)
+    return best[LAYERS]
+
+
+async def _measure(peers: int, seed: int) -> Scale:
+    async with Crowd(peers, seed) as crowd:
+        joins = await crowd.grow()
+        await crowd.announce(crowd.nodes)
+        datagrams, size = crowd.switch.carried.copy(), crowd.switch.carried_bytes.copy()
+        await crowd.announce(crowd.nodes)
+        sent = [crowd.switch.carried[node.host] - datagrams[node.host] for node in crowd.nodes]
+        rates = [(crowd.switch.carried_bytes[one.host] - size[one.host]) / ANNOUNCE_INTERVAL for one in crowd.nodes]
+        before = await _look_up(crowd, set(crowd.records), LOOKUPS)
+        living = crowd.vanish(VANISHED)
+        alive = {node.identity.peer_id for node in living}
+        after = await _look_up(crowd, alive, LOOKUPS)
+        for _ in range(int(RECORD_LIFETIME / ANNOUNCE_INTERVAL)):
+            await crowd.announce(living)
+        later = await _look_up(crowd, alive, LOOKUPS)
+        records = [crowd.records[peer_id] for peer_id in sorted(crowd.records)]
+        held = coverage([record for record in records if record.peer_id in alive], LAYERS)
+        seen = coverage([record for record in records if record.peer_id in later.found], LAYERS)
+        excess = chain_excess(records, crowd.random)
+    return Scale(
+        peers=peers,
+        join_seconds=statistics.median(joins),
+        lookup_datagrams=statistics.median(before.datagrams),
+        lookup_round_trips=statistics.median(before.seconds) / (2 * DELAY),
+        lookup_seconds=statistics.median(before.seconds),
+        lookup_share=statistics.fmean(before.shares),
+        announce_datagrams=statistics.fmean(sent),
+        announce_bytes=statistics.fmean(rates),
+        busiest_bytes=max(rates),
+        vanished_share=statistics.fmean(after.shares),
+        vanished_seconds=statistics.median(after.seconds),
+        dead_share=statistics.fmean(after.dead),
+        later_share=statistics.fmean(later.shares),
+        later_dead_share=statistics.fmean(later.dead),
+        layers_covered=sum(map(bool, seen)) / max(1, sum(map(bool, held))),
+        chain_excess=(statistics.median(excess), max(excess)),
+    )
+
+
+def measure(peers: int = 1000, seed: int = 1) -> Scale:
+    """Everything, for so many peers: about a minute for each thousand."""
+    with seeded(seed):
+        return run_virtual(_measure(peers, seed))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{measure(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)}\n")
