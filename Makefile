@@ -1,6 +1,7 @@
 # make demo    a real model on a real swarm, with a worker killed in mid-sentence
 # make test    the whole suite, ruff and mypy
 # make soak    the long tests
+# make chaos   every fault there is, done to real swarms; the figures go to chaos/REPORT.md
 # make check   ruff and mypy alone
 # make clean   remove the virtual environment and caches
 
@@ -9,7 +10,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test soak check clean
+.PHONY: demo test soak chaos check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.swarm
@@ -23,6 +24,9 @@ test: $(VENV)/.swarm-test
 
 soak: $(VENV)/.swarm-test
 	@$(BIN)/python -m pytest -m soak
+
+chaos: $(VENV)/.swarm
+	@$(BIN)/python -m chaos run all --report chaos/REPORT.md
 
 check: $(VENV)/.swarm-test
 	@$(BIN)/ruff check .

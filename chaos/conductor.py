@@ -18,8 +18,8 @@ from swarm.trace import Event
 class Clocked:
     """What was measured of strikes. Seconds are counted from the strike."""
 
-    noticed: dict[Kind, list[float]] = field(default_factory=lambda: {"crash": [], "stall": [], "link": []})
-    recovered: dict[Kind, list[float]] = field(default_factory=lambda: {"crash": [], "stall": [], "link": []})
+    noticed: dict[Kind, list[float]] = field(default_factory=lambda: {"crash": [], "stall": []})
+    recovered: dict[Kind, list[float]] = field(default_factory=lambda: {"crash": [], "stall": []})
     failovers: int = 0
     strikes: int = 0
     suspected: list[tuple[str, float]] = field(default_factory=list)  # member, for how many seconds
@@ -172,7 +172,8 @@ class Conductor:
     def _apply(self, strike: Strike, member: Member) -> None:
         strike.fault.apply(member)
         self.clocked.strikes += 1
-        self._struck[member.short] = (time.monotonic(), strike.fault.kind)
+        if strike.fault.kind != "link":  # which nobody has to notice, and which may be in force for long
+            self._struck[member.short] = (time.monotonic(), strike.fault.kind)
         self._in_force.append((strike, member))
         member.faults.append(strike.fault.name)
 

@@ -186,13 +186,13 @@ SCENARIOS = (
         "no-bootstrap",
         "every bootstrap dead; a cold start with one of two dead",
         (
-            Case("both die", (Strike(Kill(), Target("bootstraps"), _row(MIDDLE)),), requests=4),
             Case(
                 "cold start, one of two dead",
                 (Strike(Kill(), Target("bootstraps", count=1), Moment("before")),),
                 requests=2,
                 first_token=10.0,
             ),
+            Case("both die", (Strike(Kill(), Target("bootstraps"), _row(MIDDLE)),), requests=4),
         ),
         Layout(bootstraps=2),
     ),
@@ -238,7 +238,8 @@ SCENARIOS = (
         "lost-reply",
         "a reply lost after the step was applied: the step is not applied again",
         tuple(_struck(f"hop {hop}", LoseReply(), row, hop) for hop, row in enumerate((MID_PROMPT, FIRST, MIDDLE))),
-        limits=Limits(recoveries=0),
+        Layout(replicas=1),
+        Limits(recoveries=0),
     ),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

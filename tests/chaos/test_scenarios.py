@@ -1,0 +1,69 @@
+"""Scenarios are sound as data, and one of them is run whole, on real processes, through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from support.models import make_model
+
+from chaos import __main__ as command
+from chaos.scenarios import PROMPT_ROWS, SCENARIOS, TOKENS, Scenario, find
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_a_scenario_can_be_run(scenario: Scenario) -> None:
+    assert find(scenario.name) is find(str(scenario.number)) is scenario
+    assert len({case.name for case in scenario.cases}) == len(scenario.cases)
+    for case in scenario.cases:
+        for strike in case.strikes:
+            assert strike.at.of < scenario.layout.spans
+            assert strike.at.row < PROMPT_ROWS + TOKENS - 1
+            if strike.at.when in ("row", "replay"):
+                assert case.sessions == 1 or strike.target.who in ("replicas", "bootstraps"), "of which session?"
+            if strike.target.who == "redundant":
+                assert scenario.layout.replicas > 1
+        if case.failing is not None:
+            assert case.failing < scenario.layout.spans
+
+
+def run(*words: str):
+    return CliRunner().invoke(command.main, words)
+
+
+def test_the_list_names_every_scenario() -> None:
+    done = run("list")
+    assert done.exit_code == 0
+    assert [line.split()[1] for line in done.output.splitlines()] == [scenario.name for scenario in SCENARIOS]
+
+
+def test_an_unknown_scenario_is_told() -> None:
+    done = run("run", "flood")
+    assert done.exit_code == 2
+    assert "there is no scenario 'flood'" in done.output
+
+
+def test_the_replay_of_a_seed_is_the_simulations(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Simulation:
+        @staticmethod
+        def replay(seed: int) -> str:
+            return f"seed {seed} again"
+
+    monkeypatch.setattr(command, "_simulation", Simulation)
+    assert run("replay", "7").output == "seed 7 again\n"
+    monkeypatch.setattr(command, "_simulation", lambda: None)
+    assert run("replay", "7").exit_code == 1
+
+
+def test_a_lost_reply_on_real_processes(tmp_path: Path) -> None:
+    """Scenario 21, with a model of three layers."""
+    model = make_model(tmp_path / "model", num_hidden_layers=3, tokenizer=True)
+    figures, page = tmp_path / "figures.json", tmp_path / "page.md"
+    done = run("run", "lost-reply", "--model", str(model), "--seed", "3", "--json", str(figures), "--report", str(page))
+    assert done.exit_code == 0, done.output
+    (each,) = json.loads(figures.read_text())["scenarios"]
+    assert each["passed"]
+    assert (each["strikes"], each["failovers"], each["success_rate"], each["tokens"]) == (3, 0, 1.0, 3 * TOKENS)
+    assert "| 21 lost-reply | holds | 3 |" in page.read_text()
