@@ -222,6 +222,7 @@ class TlsStream(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         """asyncio's: the end."""
         self._lost = "the connection was closed" if error is None else _reason(error)
+        self._secure = None  # with its buffers of 256 KiB, which would wait for the garbage collector
         if self._receiver is not None and self._early is None:
             self._receiver.connection_lost(self._lost)
 

@@ -1,10 +1,12 @@
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import signal
 import ssl
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,22 @@ def test_rows_travel_and_both_ends_know_each_other():
             assert [reply.step for reply in replies] == list(range(20))
 
     asyncio.run(main())
+
+
+def test_a_connection_that_ended_frees_its_buffers_without_waiting_for_the_collector():
+    async def main():
+        async with tls_link() as link:
+            buffers = [weakref.ref(end._stream._secure._ssl_protocol) for end in (link.channel, link.far)]
+            link.channel.abort("of a test")
+            await link.far.wait_closed()
+            await asyncio.sleep(0.1)
+            assert [each() for each in buffers] == [None, None]
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
 
 
 def test_the_wrong_key_is_refused_by_whoever_dials():
