@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Any, Protocol
 
-from chaos.simulation.world import BOOTSTRAP, Topology, World
+from chaos.simulation.peers import BOOTSTRAP
+from chaos.simulation.world import Topology, World
 from swarm.span import LayerSpan
 
 ASKED = "the worker asked"
@@ -20,7 +21,7 @@ WINDOW_STEPS = 40  # or before so many rows were sent to a worker
 MOST_FAULTS = 10
 AIMED_SHARE = 0.6  # of all faults
 LONGEST_SECONDS = 10.0  # that a fault is in force
-MOST_SKEW = 15.0  # seconds; records live for 60, and nobody corrects clocks yet
+MOST_SKEW = 35.0  # seconds; records live for 60 and come every 20, and nobody corrects clocks yet
 
 
 class Fault(Protocol):
@@ -242,7 +243,11 @@ Maker = Callable[[Random, Sequence[str], Sequence[str], bool], Fault]
 
 
 def _crash(random: Random, workers: Sequence[str], clients: Sequence[str], guarded: bool) -> Fault:
-    return Crash(random.choice(workers if guarded else [*workers, *workers, BOOTSTRAP]))
+    return Crash(random.choice(workers if guarded else [*workers, *workers, *clients, BOOTSTRAP]))
+
+
+def _pause(random: Random, workers: Sequence[str], clients: Sequence[str], guarded: bool) -> Fault:
+    return Pause(random.choice(workers if guarded else [*workers, *workers, *workers, *clients]))
 
 
 def _cut(random: Random, workers: Sequence[str], clients: Sequence[str], guarded: bool) -> Fault:
@@ -264,8 +269,8 @@ _MAKERS: tuple[Maker, ...] = (
     _cut,
     _cut,
     _bad_datagrams,
-    lambda random, workers, *_: Pause(random.choice(workers)),
-    lambda random, workers, *_: Pause(random.choice(workers)),
+    _pause,
+    _pause,
     lambda random, workers, *_: Delay(random.choice(workers), random.choice((0.05, 0.3, 1.0))),
     lambda random, workers, *_: Damage(random.choice(workers), random.random()),
     lambda random, workers, *_: Skew(random.choice(workers), random.uniform(-MOST_SKEW, MOST_SKEW)),

@@ -10,8 +10,8 @@ import asyncio
 import gc
 import hashlib
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -19,8 +19,9 @@ from typing import Any
 from chaos.simulation.clock import run_virtual
 from chaos.simulation.faults import Planned, aimed, draw_faults, draw_topology, spared
 from chaos.simulation.model import Ask, Prepared, prepared
+from chaos.simulation.peers import Asker
 from chaos.simulation.seeding import seeded
-from chaos.simulation.world import Asker, Topology, World
+from chaos.simulation.world import Topology, World
 from swarm.client.session import ChainSession
 from swarm.errors import DeadlineExceeded, NoChain, Overloaded, SwarmError
 
@@ -91,6 +92,20 @@ def _indented(lines: Sequence[str]) -> list[str]:
     return [f"  {line}" for line in lines]
 
 
+@contextmanager
+def _own_garbage() -> Iterator[None]:
+    """When garbage is collected does not depend on what ran before, and only what was made within is looked at."""
+    collecting = gc.isenabled()
+    gc.disable()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if collecting:
+            gc.enable()
+
+
 def simulate(seed: int) -> Outcome:
     """Run one seed. The same seed gives the same outcome and the same events."""
     made = prepared()
@@ -119,14 +134,8 @@ class _Run:
         self.world: World
 
     def outcome(self) -> Outcome:
-        collecting = gc.isenabled()
-        gc.disable()  # when garbage is collected must not depend on what ran before
-        try:
-            with seeded(self.seed):
-                run_virtual(self._main(), debug=False)
-        finally:
-            if collecting:
-                gc.enable()
+        with _own_garbage(), seeded(self.seed):
+            run_virtual(self._main(), debug=False)
         recoveries = [seconds for request in self.requests for seconds in request.recoveries]
         return Outcome(
             seed=self.seed,
@@ -203,11 +212,14 @@ class _Run:
         """One request, held to I1, I2 and I3."""
         asker = self.world.peers[request.client]
         assert isinstance(asker, Asker)
-        loop = asyncio.get_running_loop()
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
         if not request.healed:
             await asyncio.sleep(request.at)
+        await asker.ready.wait()
         began = last = loop.time()
         answer = asker.answer(request.ask)
+        asker.callers[task] = None
         try:
             async for token in answer:
                 request.longest_gap = max(request.longest_gap, loop.time() - last)
@@ -220,7 +232,13 @@ class _Run:
                     break
         except SwarmError as error:
             request.error = error
+        except asyncio.CancelledError:  # the process died, and the caller with it
+            if asker.ready.is_set():
+                raise
+            task.uncancel()
+            request.leave_after = len(request.tokens)
         finally:
+            del asker.callers[task]
             await answer.aclose()
         request.longest_gap = max(request.longest_gap, loop.time() - last)
         request.seconds = loop.time() - began

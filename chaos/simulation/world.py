@@ -7,39 +7,20 @@ it). Which faults befall it, and what is asked of it, is decided elsewhere.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from random import Random
 from typing import Any, TypeVar
 
 from chaos.simulation.datagrams import UdpSwitch
-from chaos.simulation.model import CONTEXT, Ask, Prepared
-from swarm.client.generate import Answer
-from swarm.client.heads import Heads
-from swarm.client.opening import open_chain
-from swarm.client.peers import Peers
-from swarm.client.resolver import Resolver
-from swarm.client.session import ChainSession
+from chaos.simulation.model import Prepared
+from chaos.simulation.peers import BOOTSTRAP, Asker, Peer, Worker
 from swarm.config import ChannelConfig, ClientConfig, DirectoryConfig, WorkerConfig
-from swarm.discovery import Directory
-from swarm.engine.compute import InlineCompute
-from swarm.errors import NoSwarm
-from swarm.identity import Identity, PeerId
-from swarm.records import Address, PeerRecord, PeerState
 from swarm.span import LayerSpan
 from swarm.trace import Event, Trace
 from swarm.transport.memory import MemoryNetwork
-from swarm.transport.server import ChannelServer
-from swarm.worker.announcer import Announcer
-from swarm.worker.service import WorkerService
-
-EPOCH = 1.7e9  # what the wall clock shows when the loop's shows 0
-PORT = 7700
-BOOTSTRAP = "b0"
-REJOIN_SECONDS = 2.0  # a process that finds nobody at its start is started again after so long
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Peer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,225 +33,12 @@ class Topology:
     step_seconds: float = 0.1  # that a worker computes for one call
 
 
-class Compute:
-    """Computes on the event loop, after the virtual time that it takes."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-    async def run(self, function: Callable[[], T]) -> T:
-        await asyncio.sleep(self.seconds)
-        return function()
-
-
-class Peer:
-    """One process of the swarm. `kill` as SIGKILL, `pause` as SIGSTOP."""
-
-    def __init__(self, world: World, name: str, number: int) -> None:
-        self.world = world
-        self.name = name
-        self.identity = Identity.from_seed(number.to_bytes(32, "big"))
-        self.host = f"10.{128 + number // 250}.{number % 250}.1"  # every one in a network of its own
-        self.skew = 0.0  # seconds that its clock is ahead
-        self.alive = False
-        self.directory: Directory
-        self._lives = 0
-        self._stack = AsyncExitStack()
-        self._ending: asyncio.Task[None] | None = None  # of the life before
-        self._starting = False
-        self._life: asyncio.Task[None]  # of its start
-
-    @property
-    def peer_id(self) -> PeerId:
-        return self.identity.peer_id
-
-    def now(self) -> float:
-        return EPOCH + asyncio.get_running_loop().time() + self.skew
-
-    async def start(self) -> None:
-        """Come to life; again after a death, with the same key and no memory."""
-        if self.alive or self._starting:
-            return
-        self._starting = True
-        if self._ending is not None:
-            await self._ending
-        self.world.switch.heal(self.host)
-        self._lives += 1
-        self._starting, self.alive = False, True
-        life = self._life = asyncio.create_task(self._start(self._stack))
-        await asyncio.wait({life})
-        if not life.cancelled():  # else it was killed before it was ready
-            life.result()
-
-    def kill(self) -> None:
-        if not self.alive:
-            return
-        self.alive = False
-        self.world.hub.node(self.peer_id)  # a peer that only ever dialled has one too
-        self.world.hub.kill(self.peer_id)
-        self.world.switch.kill(self.host)
-        stack, self._stack = self._stack, AsyncExitStack()
-        self._ending = self.world.spawn(self._end(stack, self._life))
-
-    async def stop(self) -> None:
-        if self.alive:
-            self.alive = False
-            await self._end(self._stack, self._life)
-
-    @staticmethod
-    async def _end(stack: AsyncExitStack, life: asyncio.Task[None]) -> None:
-        life.cancel()
-        await asyncio.wait({life})
-        await stack.aclose()
-
-    async def _start(self, stack: AsyncExitStack) -> None:
-        await self._listen(stack, passive=False)
-        await self._join()
-
-    async def _listen(self, stack: AsyncExitStack, passive: bool) -> None:
-        world = self.world
-        first = self.name == BOOTSTRAP
-        self.directory = await stack.enter_async_context(
-            Directory(
-                self.identity,
-                host=self.host,
-                port=PORT,
-                bootstrap=[] if first else [(world.peers[BOOTSTRAP].host, PORT)],
-                passive=passive,
-                config=world.directory_config,
-                now=self.now,
-                random=Random(f"{world.seed} {self.name} {self._lives}"),
-                open_socket=world.switch.opener(self.host),
-                trace=world.trace,
-            )
-        )
-
-    async def _join(self) -> None:
-        while True:
-            try:
-                await self.directory.join()
-                return
-            except NoSwarm:  # a daemon ends with this error, and whoever runs it starts it again
-                await asyncio.sleep(REJOIN_SECONDS)
-
-    def __repr__(self) -> str:
-        return f"<{self.name} {self.peer_id.short}{'' if self.alive else ', dead'}>"
-
-
-class Worker(Peer):
-    """A peer that holds layers."""
-
-    service: WorkerService
-    address: Address
-
-    def __init__(self, world: World, name: str, number: int, span: LayerSpan, precision: str) -> None:
-        super().__init__(world, name, number)
-        self.span, self.precision = span, precision
-        self.compute = Compute(world.topology.step_seconds)
-
-    async def _start(self, stack: AsyncExitStack) -> None:
-        world = self.world
-        stage = world.prepared.stage(self.span, self.precision)
-        self.service = service = await stack.enter_async_context(
-            WorkerService(stage, world.prepared.model, self.compute, world.worker_config, world.trace)
-        )
-        network = world.hub.node(self.peer_id)
-        server = await stack.enter_async_context(
-            ChannelServer(
-                network,
-                "",
-                0,
-                service.handle,
-                world.channel_config,
-                world.trace,
-                on_close=lambda channel: service.connection_lost(channel.peer_id),
-                load=service.load,
-            )
-        )
-        self.address = network.address(server.port)
-        await self._listen(stack, passive=False)
-        await self._join()
-        announcer = Announcer(self.directory, self.identity, self._describe, self.now, world.trace)
-        await stack.enter_async_context(announcer)
-
-    def _describe(self, state: PeerState) -> PeerRecord:
-        stage = self.service.stage
-        return PeerRecord(
-            peer_id=self.peer_id,
-            addresses=(self.address,),
-            model=self.world.prepared.model,
-            span=self.span,
-            state=state,
-            precision=self.precision,
-            device="cpu",
-            memory_total=1 << 30,
-            memory_free=1 << 29,
-            numerics=stage.numerics,
-            uplink=None,
-            downlink=None,
-            tokens_per_second=1 / self.world.topology.step_seconds,
-            cache_tokens_free=stage.pool.tokens_free,
-            sequence=0,
-            expires_at=0.0,
-        )
-
-    def leftovers(self) -> str:
-        """What sessions that are gone have left here; empty when nothing."""
-        load, pool = self.service.load(), self.service.stage.pool
-        counts = {"sessions": load.sessions, "rows queued": load.queue_rows, "cache bytes": pool.reserved}
-        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-
-
-class Asker(Peer):
-    """A peer that asks: what `swarm.Client` is made of, with compute inline."""
-
-    peers: Peers
-
-    def __init__(self, world: World, name: str, number: int, precision: str) -> None:
-        super().__init__(world, name, number)
-        self.precision = precision
-        self._heads = Heads(world.prepared.heads[precision], InlineCompute())
-
-    async def _start(self, stack: AsyncExitStack) -> None:
-        world = self.world
-        await self._listen(stack, passive=True)
-        await self._join()
-        network = world.hub.node(self.peer_id)
-        self.peers = await stack.enter_async_context(
-            Peers(network, world.client_config, world.channel_config, world.trace)
-        )
-        self._resolver = Resolver(
-            self.directory,
-            self.peers,
-            world.prepared.model,
-            now=self.now,
-            trace=world.trace,
-            precision=self.precision,
-        )
-        stack.push_async_callback(self._resolver.aclose)
-
-    def answer(self, ask: Ask) -> Answer:
-        return Answer(ask.prompt, ask.options(), self.world.prepared.text, CONTEXT, self._open)
-
-    @asynccontextmanager
-    async def _open(self, max_rows: int) -> AsyncIterator[tuple[ChainSession, Heads]]:
-        world = self.world
-
-        async def heads_for(_: str) -> Heads:
-            return self._heads
-
-        async with open_chain(
-            self._resolver, self.peers, world.client_config, world.trace, max_rows, heads_for
-        ) as opened:
-            yield opened
-
-
 class World:
     """`async with World(seed, topology, prepared()) as world`."""
 
     def __init__(self, seed: int, topology: Topology, prepared: Prepared) -> None:
         self.seed, self.topology, self.prepared = seed, topology, prepared
-        self.client_config = ClientConfig(deadline_seconds=30.0, open_seconds=15.0)
+        self.client_config = ClientConfig(deadline_seconds=30.0, open_seconds=15.0, retry_seconds=1.0)
         self.worker_config = WorkerConfig()
         self.channel_config = ChannelConfig()
         self.directory_config = DirectoryConfig()
@@ -294,8 +62,6 @@ class World:
         ]
 
         self._names = {peer.peer_id.short: name for name, peer in self.peers.items()}
-
-    P = TypeVar("P", bound=Peer)
 
     def add(self, peer: P) -> P:
         self.peers[peer.name] = peer

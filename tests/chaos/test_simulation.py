@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chaos.simulation.run import replay, simulate
-from chaos.simulation.world import Compute
+from chaos.simulation.peers import Compute
 from swarm.client.generate import Answer
 from swarm.worker.batcher import Batcher
 
