@@ -222,7 +222,7 @@ SCENARIOS = (
         "one of six workers killed and started again every 5 s, never the last replica of its layers",
         (
             Case(
-                "churn", (Strike(Kill(), Target("redundant"), Moment("every", seconds=5.0)),), sessions=4, seconds=60.0
+                "churn", (Strike(Kill(), Target("redundant"), Moment("every", seconds=5.0)),), sessions=4, seconds=300.0
             ),
         ),
         limits=Limits(success=0.999),
