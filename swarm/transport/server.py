@@ -6,6 +6,8 @@ Knows nothing of what the requests mean; a handler does.
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import os
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
@@ -17,6 +19,9 @@ from swarm.transport.channel import AGENT, Channel, Terms
 from swarm.transport.serving import Handler
 from swarm.wire.connection import Role
 from swarm.wire.messages import Load
+
+EBB_BYTES = 32 << 20  # held and then not any more: the system gets them back
+EBB_SECONDS = 2.0  # later
 
 
 class ChannelServer:
@@ -45,6 +50,8 @@ class ChannelServer:
         self._listening: Listening | None = None
         self._per_host: Counter[str] = Counter()
         self._held_bytes = 0  # for all channels
+        self._high_bytes = 0  # the most of them since memory was last given back
+        self._ebb: asyncio.TimerHandle | None = None
         self.channels: set[Channel] = set()
 
     @property
@@ -62,6 +69,8 @@ class ChannelServer:
         await self.stop_listening()
         if self.channels:
             await asyncio.gather(*(channel.aclose() for channel in tuple(self.channels)))
+        if self._ebb is not None:
+            self._ebb.cancel()
 
     async def stop_listening(self) -> None:
         """Take no new channels; those there are go on."""
@@ -90,6 +99,7 @@ class ChannelServer:
     def _closed(self, channel: Channel) -> None:
         self.channels.discard(channel)
         self._held_bytes -= channel.held_bytes  # what it still serves is no other channel's burden
+        self._look_at_ebb()
         self._per_host[channel.host] -= 1
         if not self._per_host[channel.host]:
             del self._per_host[channel.host]
@@ -101,10 +111,28 @@ class ChannelServer:
         if channel.closed:
             return
         self._held_bytes += change
+        self._look_at_ebb()
         if self._held_bytes > self._config.max_held_bytes and change > 0:
             most = max(self.channels, key=lambda one: one.held_bytes, default=channel)
             self._trace.failed("channel.memory", peer=most.peer_id.short, held=most.held_bytes)
             most.abort(f"it made us hold {most.held_bytes} of the {self._config.max_held_bytes} bytes allowed here")
 
+    def _look_at_ebb(self) -> None:
+        """After much was held, the C library keeps what it was held in unless it is told."""
+        self._high_bytes = max(self._high_bytes, self._held_bytes)
+        if self._ebb is None and self._high_bytes - self._held_bytes >= EBB_BYTES:
+            self._ebb = asyncio.get_running_loop().call_later(EBB_SECONDS, self._give_back)
+
+    def _give_back(self) -> None:
+        self._ebb, self._high_bytes = None, self._held_bytes
+        give_back()
+
     def __repr__(self) -> str:
         return f"ChannelServer(port={self.port}, channels={len(self.channels)}, held={self._held_bytes})"
+
+
+def give_back() -> None:
+    """Freed memory to the system; glibc keeps pages that lie below others still in use. Takes milliseconds."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)

@@ -11,6 +11,7 @@ from swarm import errors as e
 from swarm.config import ChannelConfig
 from swarm.trace import Trace
 from swarm.transport import sender
+from swarm.transport import server as server_module
 from swarm.transport.channel import dial
 from swarm.transport.memory import MemoryNetwork
 from swarm.transport.server import ChannelServer
@@ -46,6 +47,25 @@ def test_a_peer_of_another_version_is_told_ours_and_let_go():
             assert raw.lost == "it closed the connection"
             assert any("speaks version 9" in event.details.get("reason", "") for event in link.events)
             assert not link.channel.closed
+
+    run_virtual(main())
+
+
+def test_memory_that_was_held_goes_back_to_the_system_once(monkeypatch):
+    returns = []
+    monkeypatch.setattr(server_module, "give_back", lambda: returns.append(1))
+
+    async def main():
+        server = ChannelServer(MemoryNetwork().node(WORKER.peer_id), "0.0.0.0", 0, echo, ChannelConfig(), Trace())
+        async with server, memory_link() as link:
+            for change in (1 << 20, -(1 << 20)) * 100:
+                server._held(link.far, change)
+            await asyncio.sleep(10)
+            assert returns == []
+            for change in (*[1 << 20] * 40, *[-(1 << 20)] * 40):
+                server._held(link.far, change)
+            await asyncio.sleep(10)
+            assert returns == [1]
 
     run_virtual(main())
 
