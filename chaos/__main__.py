@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -39,6 +40,7 @@ json_option = click.option(
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Break a swarm on purpose, and check what it promises meanwhile."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: whatever was started is ended
 
 
 @main.command("list")
@@ -81,14 +83,36 @@ def run(
 
 @main.command()
 @click.argument("seed", type=click.IntRange(0, MAX_SEED))
-def replay(seed: int) -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Leave out what was traced.")
+def replay(seed: int, quiet: bool) -> None:
     """Run a seed of the simulation in virtual time again; it goes the same way every time."""
-    simulation = _simulation()
-    if simulation is None:
-        raise click.ClickException("the simulation is not here: chaos.simulation.run cannot be imported")
-    outcome = simulation.replay(seed)
-    click.echo(str(outcome))
-    sys.exit(not getattr(outcome, "passed", True))
+    from chaos.simulation import run as simulation
+
+    sys.exit(not simulation.replay(seed, verbose=not quiet).ok)
+
+
+@main.command()
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=1, show_default=True, help="The first one.")
+@click.option("--count", type=click.IntRange(1), default=100, show_default=True, help="How many.")
+@click.option("--duration", type=click.FloatRange(0, min_open=True), help="Stop after so many seconds.")
+def simulate(seed: int, count: int, duration: float | None) -> None:
+    """Run seeds of the simulation in virtual time, up to the first that breaks a promise."""
+    from chaos.simulation import run as simulation
+
+    until = time.monotonic() + duration if duration is not None else float("inf")
+    outcomes = []
+    with click.progressbar(range(seed, seed + count), label="seeds", file=sys.stderr) as seeds:
+        for each in seeds:
+            outcomes.append(simulation.simulate(each))
+            if not outcomes[-1].ok or time.monotonic() > until:
+                break
+    click.echo(
+        f"{len(outcomes)} seeds from {seed}: {sum(outcome.tokens for outcome in outcomes)} tokens, "
+        f"{sum(outcome.recoveries for outcome in outcomes)} recoveries, "
+        f"{sum(outcome.failed for outcome in outcomes)} requests failed for want of a chain"
+    )
+    if not outcomes[-1].ok:
+        raise click.ClickException(f"{outcomes[-1]}\npython -m chaos replay {outcomes[-1].seed}")
 
 
 @main.command()
@@ -98,7 +122,7 @@ def replay(seed: int) -> None:
 @precision_option
 @json_option
 def soak(seed: int | None, duration: float, model: Path | None, precision: str, json_file: Path | None) -> None:
-    """Random scenarios one after another until time is over, or until something does not hold; then the seed is told."""
+    """Random scenarios and simulated seeds in turn, until time is over or something does not hold; then the seed is told."""
     from chaos.scenarios import SCENARIOS
 
     first = Random().randrange(MAX_SEED) if seed is None else seed
@@ -113,6 +137,9 @@ def soak(seed: int | None, duration: float, model: Path | None, precision: str, 
             _write_json(everything, json_file)
         if not everything[-1]["passed"]:
             raise click.ClickException(f"python -m chaos run {scenario.name} --seed {round_seed}")
+        simulated = ("simulate", "--seed", str(round_seed), "--duration", str(everything[-1]["seconds"]))
+        if subprocess.run([sys.executable, "-m", "chaos", *simulated], check=False).returncode:
+            raise click.ClickException("the simulation broke a promise")
 
 
 def _setup(model: Path | None, precision: str, seed: int, seconds: float | None) -> Setup:
@@ -166,16 +193,6 @@ def _run_one(scenario: Scenario, setup: Setup, console: Console) -> tuple[Outcom
             raise click.ClickException(f"{scenario.name}, seed {setup.seed}: {error}") from error
     assert made.farm is not None
     return outcome, {worker.span: worker.layers for worker in made.farm.workers}
-
-
-def _simulation() -> Any:
-    """The layer in virtual time, if it is installed."""
-    try:
-        if importlib.util.find_spec("chaos.simulation.run") is None:
-            return None
-    except ModuleNotFoundError:
-        return None
-    return importlib.import_module("chaos.simulation.run")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from support.models import make_model
 
 from chaos import __main__ as command
 from chaos.scenarios import PROMPT_ROWS, SCENARIOS, TOKENS, Scenario, find
+from chaos.simulation import run as simulation
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
@@ -45,16 +46,18 @@ def test_an_unknown_scenario_is_told() -> None:
     assert "there is no scenario 'flood'" in done.output
 
 
-def test_the_replay_of_a_seed_is_the_simulations(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Simulation:
-        @staticmethod
-        def replay(seed: int) -> str:
-            return f"seed {seed} again"
+def test_seeds_of_the_simulation_are_run_up_to_the_first_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def outcome(seed: int) -> simulation.Outcome:
+        return simulation.Outcome(seed, seed != 7, ["a crash"], 10, 1, [], ["I1"] if seed == 7 else [], [], 0, [])
 
-    monkeypatch.setattr(command, "_simulation", Simulation)
-    assert run("replay", "7").output == "seed 7 again\n"
-    monkeypatch.setattr(command, "_simulation", lambda: None)
-    assert run("replay", "7").exit_code == 1
+    monkeypatch.setattr(simulation, "simulate", outcome)
+    assert run("simulate", "--seed", "3", "--count", "4").exit_code == 0
+    done = run("simulate", "--seed", "3", "--count", "9")
+    assert done.exit_code == 1
+    assert "5 seeds from 3: 50 tokens, 5 recoveries" in done.output
+    assert "python -m chaos replay 7" in done.output
+    assert run("replay", "7", "--quiet").exit_code == 1
+    assert run("replay", "8").exit_code == 0
 
 
 def test_a_lost_reply_on_real_processes(tmp_path: Path) -> None:
