@@ -12,7 +12,7 @@ from collections import OrderedDict
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from chaos.streams import Pipes
 from chaos.weather import FAIR, Lane
@@ -22,6 +22,8 @@ SIDES = 2  # UDP ports of a process: the directory's and the probe's, which is t
 MAX_GUESTS = 1024  # datagram flows from outside, such as a client's
 PORTS = range(20000, 32000)  # below those that the kernel gives to outgoing connections
 Endpoint = tuple[str, int]
+Way = Literal["to", "back"]  # towards a process, or from it
+WAYS: tuple[Way, ...] = ("to", "back")
 
 
 class Link:
@@ -52,9 +54,10 @@ class Link:
     async def aclose(self) -> None:
         await self._stack.aclose()
 
-    def change(self, **changes: Any) -> None:
-        """Weather both ways, by the fields of `Weather`."""
-        for lane in (self.to, self.back):
+    def change(self, *ways: Way, **changes: Any) -> None:
+        """Weather by the fields of `Weather`, both ways if none is named."""
+        for way in ways or WAYS:
+            lane = self.to if way == "to" else self.back
             lane.weather = replace(lane.weather, **changes)
         self.pipes.weather_changed()
 

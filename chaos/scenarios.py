@@ -6,7 +6,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 from chaos.farm import Layout
-from chaos.faults import Bandwidth, Delay, Fault, Flip, HalfOpen, Kill, LoseReply, Loss, Pause, Reset, Slice, Slow, Stop
+from chaos.faults import (
+    Bandwidth,
+    Cut,
+    Delay,
+    Fault,
+    Flip,
+    HalfOpen,
+    Kill,
+    LoseReply,
+    Loss,
+    Pause,
+    Reset,
+    Slice,
+    Slow,
+    Stop,
+)
 
 PROMPT_ROWS = 150  # two chunks of the grid
 TOKENS = 24
@@ -169,6 +184,27 @@ SCENARIOS = (
         limits=Limits(suspects=False, recoveries=0),
     ),
     Scenario(
+        6,
+        "partition",
+        "a worker cut off, one way or both; the directory cut off: survivors serve, and what heals is used again",
+        (
+            *(
+                Case(
+                    f"a worker {fault.name}",
+                    (Strike(fault, _hop(1), _row(MIDDLE, 1), lasts=8.0),),
+                    requests=3,
+                )
+                for fault in (Cut(), Cut(("to",)), Cut(("back",)))
+            ),
+            Case("every bootstrap cut off", (Strike(Cut(), Target("bootstraps"), _row(MIDDLE)),), requests=3),
+            Case(
+                "both replicas cut off for 8 s",
+                (Strike(Cut(), Target("replicas", 1), _row(MIDDLE, 1), lasts=8.0),),
+            ),
+        ),
+        limits=Limits(resumed=5.0),
+    ),
+    Scenario(
         7,
         "damage",
         "bit flips, truncation, resets and slices: never a wrong token",
@@ -223,6 +259,20 @@ SCENARIOS = (
         (
             Case(
                 "churn", (Strike(Kill(), Target("redundant"), Moment("every", seconds=5.0)),), sessions=4, seconds=300.0
+            ),
+        ),
+        limits=Limits(success=0.999),
+    ),
+    Scenario(
+        18,
+        "crowd",
+        "a hundred sessions at once under churn",
+        (
+            Case(
+                "churn",
+                (Strike(Kill(), Target("redundant"), Moment("every", seconds=5.0)),),
+                sessions=100,
+                seconds=60.0,
             ),
         ),
         limits=Limits(success=0.999),

@@ -6,15 +6,24 @@ from dataclasses import dataclass
 
 from chaos.farm import Member
 from chaos.faults.base import Kind
+from chaos.proxy import WAYS, Way
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    name: str = "cut off"
+    """A partition that is not symmetric has one way only: "to" the process, or "back" from it."""
+
+    ways: tuple[Way, ...] = WAYS
     kind: Kind = "stall"
 
+    @property
+    def name(self) -> str:
+        if self.ways == WAYS:
+            return "cut off"
+        return "hears nothing" if "to" in self.ways else "is not heard"
+
     def apply(self, member: Member) -> None:
-        member.link.change(blackhole=True)
+        member.link.change(*self.ways, blackhole=True)
 
     async def undo(self, member: Member) -> None:
         member.link.calm("blackhole")
