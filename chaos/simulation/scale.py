@@ -18,6 +18,7 @@ from chaos.simulation.clock import run_virtual
 from chaos.simulation.datagrams import UdpSwitch
 from chaos.simulation.seeding import seeded
 from swarm.discovery import Directory
+from swarm.errors import PeerLost
 from swarm.identity import Identity, PeerId
 from swarm.records import ANNOUNCE_INTERVAL, RECORD_LIFETIME, Address, ModelRef, PeerRecord, PeerState
 from swarm.routing.cost import Measurement, predicted_seconds
@@ -84,6 +85,7 @@ class Crowd:
         self.switch = UdpSwitch(seed, DELAY, LOSS)
         self.nodes: list[Directory] = []
         self.records: dict[PeerId, PeerRecord] = {}
+        self._by_id: dict[PeerId, Directory] = {}
         self._peers = peers
         self._stack = AsyncExitStack()
         self._made = 0
@@ -106,10 +108,21 @@ class Crowd:
             now=asyncio.get_running_loop().time,
             random=Random(self.random.random()),
             open_socket=self.switch.opener(host),
+            fetch_page=self._fetch_page,
+            data_port=PORT,
         )
+        self._by_id[directory.identity.peer_id] = directory
         await self._stack.enter_async_context(directory)
         await directory.join()
         return directory
+
+    async def _fetch_page(self, _: Address, peer_id: PeerId, key: bytes, offset: int) -> tuple[list[bytes], bool]:
+        """As over TCP: a new connection is two round trips."""
+        await asyncio.sleep(4 * DELAY)
+        directory = self._by_id[peer_id]
+        if directory.host in self.switch.cut_hosts:
+            raise PeerLost(f"peer {peer_id.short} is gone")
+        return directory.page(key, offset)
 
     async def grow(self) -> list[float]:
         """Everybody joins, some at once; how long each took."""
@@ -176,7 +189,7 @@ def _record(old: PeerRecord | None, who: Identity, host: str, random: Random, no
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """Of several clients, each new."""
+    """Of several clients at once, each new."""
 
     seconds: list[float]
     datagrams: list[int]
@@ -187,7 +200,8 @@ class Lookups:
 
 async def _look_up(crowd: Crowd, wanted: set[PeerId], count: int) -> Lookups:
     measured = Lookups([], [], [], [], set())
-    for _ in range(count):
+
+    async def one() -> None:
         client = await crowd.start(passive=True)
         sent, began = crowd.switch.carried[client.host], _now()
         found = {signed.record.peer_id for signed in await client.lookup(MODEL)}
@@ -196,6 +210,8 @@ async def _look_up(crowd: Crowd, wanted: set[PeerId], count: int) -> Lookups:
         measured.shares.append(len(found & wanted) / len(wanted))
         measured.dead.append(len(found - wanted) / max(1, len(found)))
         measured.found.update(found & wanted)
+
+    await asyncio.gather(*(one() for _ in range(count)))
     return measured
 
 

@@ -54,6 +54,7 @@ class Frontier:
 
     def __init__(self, key: bytes, k: int, own: bytes, patient: bool = False) -> None:
         self.key, self.k, self._own = key, k, own
+        self._place = int.from_bytes(key, "big")
         self._patient = patient  # wait for late nodes among the nearest k, so that everybody finds the same k
         self._candidates: dict[tuple[bytes, Endpoint], Candidate] = {}
         self._answered: set[bytes] = set()  # ids
@@ -100,7 +101,7 @@ class Frontier:
 
     def _nearest(self, late: bool = False) -> list[Candidate]:
         usable = (one for one in self._candidates.values() if self._usable(one, late))
-        return heapq.nsmallest(self.k, usable, key=lambda one: distance(one.node.id, self.key))
+        return heapq.nsmallest(self.k, usable, key=lambda one: one.node.long_id ^ self._place)
 
     def _usable(self, one: Candidate, late: bool) -> bool:
         if one.state is State.ANSWERED:

@@ -94,4 +94,5 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         """The contacts nearest to a key that are not suspected; if all are, then those."""
         known = [node for node in self.contacts() if node.id != exclude]
         steady = [node for node in known if not self._strikes[node.id]] if self._strikes else known
-        return heapq.nsmallest(count, steady or known, key=lambda node: distance(node.id, key))
+        place = int.from_bytes(key, "big")
+        return heapq.nsmallest(count, steady or known, key=lambda node: node.long_id ^ place)
