@@ -46,6 +46,19 @@ class Crash:
 
 
 @dataclass(frozen=True, slots=True)
+class Drain:
+    """A worker is told to stop and does so in order; undone, it is started again."""
+
+    peer: str
+
+    def apply(self, world: World) -> None:
+        world.worker(self.peer).drain()
+
+    def undo(self, world: World) -> None:
+        world.spawn(world.peers[self.peer].start())
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """A process stops, as by SIGSTOP: nothing of it arrives anywhere, and nothing breaks."""
 
@@ -271,6 +284,7 @@ _MAKERS: tuple[Maker, ...] = (
     _bad_datagrams,
     _pause,
     _pause,
+    lambda random, workers, *_: Drain(random.choice(workers)),
     lambda random, workers, *_: Delay(random.choice(workers), random.choice((0.05, 0.3, 1.0))),
     lambda random, workers, *_: Damage(random.choice(workers), random.random()),
     lambda random, workers, *_: Skew(random.choice(workers), random.uniform(-MOST_SKEW, MOST_SKEW)),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -65,6 +65,7 @@ class Peer:
         self._stack = AsyncExitStack()
         self._ending: asyncio.Task[None] | None = None  # of the life before
         self._starting = False
+        self._leaving: asyncio.Task[None] | None = None  # it was told to stop, and finishes what it does
         self._life: asyncio.Task[None]  # of its start
 
     @property
@@ -76,9 +77,12 @@ class Peer:
 
     async def start(self) -> None:
         """Come to life; again after a death, with the same key and no memory."""
-        if self.alive or self._starting:
+        if self._starting or (self.alive and self._leaving is None):
             return
         self._starting = True
+        if self._leaving is not None:
+            await asyncio.wait({self._leaving})
+            self._leaving = None
         if self._ending is not None:
             await self._ending
         self.world.switch.heal(self.host)
@@ -97,6 +101,8 @@ class Peer:
         self.world.hub.kill(self.peer_id)
         self.world.switch.kill(self.host)
         stack, self._stack = self._stack, AsyncExitStack()
+        if self._leaving is not None:
+            self._leaving.cancel()
         self._ending = self.world.spawn(self._end(stack, self._life))
 
     async def stop(self) -> None:
@@ -154,6 +160,7 @@ class Worker(Peer):
         super().__init__(world, name, number)
         self.span, self.precision = span, precision
         self.compute = Compute(world.topology.step_seconds)
+        self._announcer: Announcer | None = None  # once it serves
 
     async def _start(self, stack: AsyncExitStack) -> None:
         world = self.world
@@ -177,8 +184,33 @@ class Worker(Peer):
         self.address = network.address(server.port)
         await self._listen(stack, passive=False)
         await self._join()
-        announcer = Announcer(self.directory, self.identity, self._describe, self.now, world.trace)
-        await stack.enter_async_context(announcer)
+        self._announcer = Announcer(self.directory, self.identity, self._describe, self.now, world.trace)
+        await stack.enter_async_context(self._announcer)
+
+    def drain(self) -> None:
+        """As SIGTERM: sessions may end by themselves, new ones are refused, then the process ends."""
+        if self.alive and self._leaving is None and self._announcer is not None:
+            self._leaving = self.world.spawn(self._drain(self._announcer))
+
+    def kill(self) -> None:
+        self._announcer = None
+        super().kill()
+
+    async def _drain(self, announcer: Announcer) -> None:
+        self.service.draining = True
+        with suppress(asyncio.CancelledError):  # killed meanwhile
+            await announcer.withdraw()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.world.worker_config.drain_seconds):
+                    await self.service.drained()
+            self._announcer, self.alive = None, False
+            stack, self._stack = self._stack, AsyncExitStack()
+            self._ending = self.world.spawn(self._exit(stack))
+
+    async def _exit(self, stack: AsyncExitStack) -> None:
+        await stack.aclose()
+        self.world.hub.kill(self.peer_id)
+        self.world.switch.kill(self.host)
 
     def _describe(self, state: PeerState) -> PeerRecord:
         stage = self.service.stage

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from chaos.simulation.clock import run_virtual
-from chaos.simulation.faults import Planned, aimed, draw_faults, draw_topology, spared
+from chaos.simulation.faults import Planned, Slow, aimed, draw_faults, draw_topology, spared
 from chaos.simulation.model import Ask, Prepared, prepared
 from chaos.simulation.peers import Asker
 from chaos.simulation.seeding import seeded
@@ -29,6 +29,7 @@ MOST_REQUESTS = 6  # during the chaos
 REQUEST_WINDOW = 5.0  # seconds in which they begin
 HEAL_SECONDS = 30.0  # after the last fault, until everybody has found everybody again
 SETTLE_SECONDS = 60.0  # after the last request, until nothing of the sessions is left
+GUARDED_GAP_SECONDS = 15.0  # without a token, where a chain is there and nobody computes slowly
 HANG_SECONDS = 600.0  # virtual, after which something never ends
 SESSION_TASKS = ("renewals", "closing", "step", "heads")  # names of tasks that end with the sessions
 EXPECTED = (NoChain, DeadlineExceeded, Overloaded)  # how a request may fail while something is broken
@@ -259,6 +260,9 @@ class _Run:
             self._violated(f"I2: no way for a request to fail: {request}")
         elif request.error is not None and (request.healed or self.guarded):
             self._violated(f"I2: failed though a chain was there: {request}")
+        slowed = any(isinstance(each.fault, Slow) for each in self.faults)
+        if self.guarded and not slowed and request.longest_gap > GUARDED_GAP_SECONDS:
+            self._violated(f"I2: no token for {request.longest_gap:.1f} s though a chain was there: {request}")
         # a replay that gets further than before may go on, and each chunk or batch of rows is one step further
         config = self.world.client_config
         steps = 2 + (len(request.ask.prompt) + request.ask.tokens) // config.replay_rows

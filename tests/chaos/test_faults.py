@@ -13,6 +13,7 @@ from chaos.simulation.faults import (
     Cut,
     Damage,
     Delay,
+    Drain,
     FullCache,
     Pause,
     Skew,
@@ -37,6 +38,7 @@ FAULTS = [
     Cut("w0", "c0", both=False),
     Damage("w0", 0.5),
     Delay("w0", 0.5),
+    Drain("w0"),
     FullCache("w0"),
     Pause("w0"),
     Skew("w0", 10.0),
@@ -152,6 +154,22 @@ def test_damage_ends_connections_and_costs_no_token():
                 Damage("w0", 0.5).apply(world)
         assert answer.token_ids == prepared().expected(ask(world, 8))
         assert "bad record MAC" in " ".join(world.events)
+
+    simulated(main)
+
+
+def test_a_worker_that_is_told_to_stop_finishes_its_sessions_and_takes_no_others():
+    async def main(world):
+        answer = world.askers[0].answer(ask(world, 8))
+        async for token in answer:
+            if token.index == 2:
+                Drain("w0").apply(world)
+                Drain("w0").undo(world)  # it is to come back once it has stopped
+            assert world.peers["w0"].alive
+        assert answer.token_ids == prepared().expected(ask(world, 8))
+        assert answer.session.recoveries == []
+        await world.settled()
+        assert await answered(world) < 3.0
 
     simulated(main)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.simulation.run import replay, simulate
 from chaos.simulation.peers import Compute
+from chaos.simulation.run import replay, simulate
 from swarm.client.generate import Answer
 from swarm.worker.batcher import Batcher
 
@@ -29,7 +29,7 @@ def test_whatever_a_seed_does_the_promises_hold(outcomes):
 def test_the_seeds_reach_what_they_are_for(outcomes):
     """Simulations in which nothing happens hold every promise."""
     faults = " ".join(line for outcome in outcomes for line in outcome.faults)
-    kinds = ("BadDatagrams", "Crash", "Cut", "Damage", "Delay", "FullCache", "Pause", "Skew", "Slow")
+    kinds = ("BadDatagrams", "Crash", "Cut", "Damage", "Delay", "Drain", "FullCache", "Pause", "Skew", "Slow")
     assert [kind for kind in kinds if kind not in faults] == []
     assert sum(outcome.recoveries for outcome in outcomes) > 20
     assert sum(outcome.tokens for outcome in outcomes) > 1500
