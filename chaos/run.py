@@ -15,6 +15,7 @@ import psutil
 
 from chaos.conductor import Clocked, Conductor
 from chaos.farm import Farm, Member
+from chaos.horde import vanish
 from chaos.load import Load, Questions, Request
 from chaos.proxy import HOST
 from chaos.scenarios import Case, Scenario
@@ -139,6 +140,8 @@ class Run:
             result.opening = time.monotonic() - began
             began = time.monotonic()
             conductor.start()
+            await asyncio.gather(*(self._vanish(sessions) for sessions in case.vanishing))
+            began = time.monotonic()
 
             def more(begun: int) -> bool:
                 if case.seconds is not None:
@@ -152,6 +155,12 @@ class Run:
         await self._settle(result)
         result.leftover_files = self._files_of_client() - files
         return result
+
+    async def _vanish(self, sessions: int) -> None:
+        assert self.farm is not None
+        self._say(f"a client with {sessions} sessions")
+        await vanish(self.setup.model, self.setup.precision, sessions, self.farm.places)
+        self._say(f"a client with {sessions} sessions was killed")
 
     @asynccontextmanager
     async def _client(self, case: Case, conductor: Conductor) -> AsyncIterator[Node]:

@@ -79,6 +79,9 @@ class Case:
     seconds: float | None = None  # send requests for so long instead; the command line may say otherwise
     deadline: float = 60.0  # the client's, in seconds without progress
     failing: int | None = None  # every request ends with an error that names the layers of this part
+    vanishing: tuple[
+        int, ...
+    ] = ()  # before the requests: clients of so many sessions each, killed in mid-stream at once
     first_token: float | None = None  # seconds from the start of the client to its first token, at most
 
 
@@ -276,6 +279,12 @@ SCENARIOS = (
             ),
         ),
         limits=Limits(success=0.999),
+    ),
+    Scenario(
+        19,
+        "vanish",
+        "clients with hundreds of sessions vanish in mid-stream: workers are at rest again",
+        (Case("three clients of a hundred sessions", (), requests=2, vanishing=(100, 100, 100)),),
     ),
     Scenario(
         20,

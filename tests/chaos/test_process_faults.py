@@ -51,7 +51,7 @@ def on_a_process(check: Callable[[Farm, Member], Awaitable[None]]) -> None:
 def test_what_silences_a_process_and_brings_it_back() -> None:
     async def check(farm: Farm, member: Member) -> None:
         peer = member.peer
-        for fault in (Kill(), Pause(), Cut(), HalfOpen(), Stop()):
+        for fault in (Kill(), Pause(), Cut(), Cut(("to",)), Cut(("back",)), HalfOpen(), Stop()):
             assert await answers(member), fault
             fault.apply(member)
             if not isinstance(fault, Stop):
