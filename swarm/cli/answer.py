@@ -80,6 +80,8 @@ def run_client(request: Request) -> None:
     output = Output()
     settle_threads(request.threads)
     request.options()  # a contradiction is told before anything is loaded
+    if request.local and request.chain:
+        raise UsageFault("--local computes every layer here and --chain names workers: use one of them")
     if request.prompt is None and sys.stdin.isatty() and not request.as_json:
         from swarm.cli.chat import run_chat
 
@@ -117,6 +119,8 @@ async def stream(answer: Answer, output: Output, silent: bool = False) -> None:
     finally:
         await answer.aclose()
         output.end_text()
+    if answer.context_full:
+        output.note("the answer ends here: the model's context is full")
 
 
 @asynccontextmanager

@@ -125,6 +125,12 @@ class Answer:
             await self._read.wait()
         await self._tokens.aclose()
 
+    @property
+    def context_full(self) -> bool:
+        """Whether the answer ended because the model's context did, before max_tokens."""
+        wanted = self.options.max_tokens
+        return self.finish_reason == "length" and (wanted is None or len(self.token_ids) < wanted)
+
     async def read(self) -> str:
         """The whole text at once."""
         async for _ in self:

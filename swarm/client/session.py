@@ -159,7 +159,7 @@ class ChainSession:
             "session.failover",
             peer=lost.hop.peer_id.short,
             layers=lost.hop.span,
-            to=",".join(link.hop.peer_id.short for link in links),
+            to=", ".join(link.hop.peer_id.short for link in links),
             rows=recovery.position,
             seconds=round(recovery.seconds, 3),
         )

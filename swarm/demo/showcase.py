@@ -137,6 +137,7 @@ async def _showcase(prompt: str, max_tokens: int, workers: int, show: Show) -> i
     async with Processes() as processes:
         bootstrap = await processes.start("bootstrap")
         show.step(f"bootstrap  {bootstrap.address}")
+        show.step(f"starting {len(spans)} workers; each loads torch, which takes a few seconds")
         began = asyncio.create_task(asyncio.to_thread(_load_engine))
         serving = await _all(_start_worker(processes, bootstrap, span, show) for span in spans)
         await began

@@ -14,6 +14,8 @@ from swarm.errors import Gap, Overloaded, SessionFault
 from swarm.identity import PeerId
 from swarm.wire.messages import Forward, Result
 
+PEER_SHARE = 0.5  # of all sessions is the most that one peer may hold
+
 
 class Cache(Protocol):
     """What a session needs of an engine cache."""
@@ -80,7 +82,7 @@ class SessionTable:
     def admit(self, owner: PeerId, session_id: bytes) -> None:
         """Whether `owner` may open this session; an older one of the same name and owner is closed.
 
-        Raises SessionFault when the name is another peer's, Overloaded when the table is full.
+        Raises SessionFault when the name is another peer's, Overloaded when the table or the peer's share of it is full.
         """
         old = self._slots.get(session_id)
         if old is not None and old.owner != owner:
@@ -89,6 +91,9 @@ class SessionTable:
             self.close(old)
         if len(self._slots) >= self._max_sessions:
             raise Overloaded(f"{self._max_sessions} sessions are open here, which is the limit")
+        share = max(1, int(self._max_sessions * PEER_SHARE))
+        if sum(slot.owner == owner for slot in self._slots.values()) >= share:
+            raise Overloaded(f"you have {share} sessions open here, which is the limit for one peer")
 
     def add(self, owner: PeerId, session_id: bytes, cache: Cache, max_rows: int, now: float) -> SessionSlot:
         slot = SessionSlot(session_id, owner, cache, now + self._lease_seconds, max_rows)

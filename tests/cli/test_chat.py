@@ -13,6 +13,8 @@ from swarm.errors import UsageFault
 class Said:
     """An answer of scripted texts; one that has nothing more to say waits to be stopped."""
 
+    context_full = False
+
     def __init__(self, texts, *, endless=False, error=None):
         self.text = ""
         self.session = None

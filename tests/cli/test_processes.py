@@ -59,6 +59,13 @@ def environment(swarm, models, tmp_path):
     return {"SWARM_BOOTSTRAP": swarm[0].address, "SWARM_MODELS": str(models), "XDG_DATA_HOME": str(tmp_path)}
 
 
+def test_an_answer_that_fills_the_context_says_so(models, monkeypatch):
+    monkeypatch.setenv("SWARM_MODELS", str(models))
+    make_model(models / "brief", dtype="bf16", tokenizer=True, eos_token_id=None, max_position_embeddings=40)
+    result = CliRunner().invoke(main, ["client", "--local", "--model", "brief", "--raw", "to the end"])
+    assert (result.exit_code, result.stderr.count("the model's context is full")) == (0, 1), result.stderr
+
+
 def test_one_object_says_everything(client):
     result = client(
         "--model", "tiny", "--json", "--max-tokens", "12", "--temperature", "0.8", "--seed", "5", "--raw", PROMPT

@@ -59,6 +59,17 @@ def test_opening_again_frees_the_old_cache() -> None:
         table.admit(ALICE, b"t" * 16)
 
 
+def test_one_peer_leaves_room_for_others() -> None:
+    table = SessionTable(max_sessions=4, lease_seconds=60)
+    for name in (b"1" * 16, b"2" * 16):
+        table.admit(MALLORY, name)
+        table.add(MALLORY, name, FakeCache(), 10, now=0)
+    with pytest.raises(Overloaded, match="you have 2 sessions open here"):
+        table.admit(MALLORY, b"3" * 16)
+    table.admit(MALLORY, b"1" * 16)  # in the place of an old one
+    table.admit(ALICE, NAME)
+
+
 def test_a_lease_ends_unless_it_is_used() -> None:
     table = SessionTable(max_sessions=4, lease_seconds=60)
     cache = FakeCache()
