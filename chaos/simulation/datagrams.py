@@ -1,6 +1,6 @@
-"""An in-process network of UDP sockets: delay, loss, duplication, reordering, death, pauses and cuts; seeded, in virtual time.
+"""An in-process network of UDP sockets: delay, loss, duplication, reordering, damage, death, pauses and cuts.
 
-`switch.opener("10.0.0.1")` is what `Directory(open_socket=...)` takes. Every host has its own address.
+Seeded, in virtual time. `switch.opener("10.0.0.1")` is what `Directory(open_socket=...)` takes. Every host has its own address.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class UdpSwitch:
         self.delay = delay  # seconds one way
         self.loss = loss  # the part of datagrams that vanish
         self.duplication = 0.0  # the part that arrives twice
+        self.damage = 0.0  # the part in which a bit is flipped, or that is cut short
         self.jitter = 0.0  # seconds at most that one may lag behind, so that others overtake it
         self.slowed: dict[str, float] = {}  # by host: seconds more, each way
         self.sockets: dict[Endpoint, SwitchedSocket] = {}
@@ -73,6 +74,8 @@ class UdpSwitch:
         self.carried_bytes[source[0]] += len(data)
         if self.random.random() < self.loss:
             return
+        if self.damage and self.random.random() < self.damage:
+            data = damaged(data, self.random)
         copies = 2 if self.duplication and self.random.random() < self.duplication else 1
         for _ in range(copies):
             seconds = self.delay * self.random.uniform(0.8, 1.2)
@@ -93,6 +96,14 @@ class UdpSwitch:
             receiving.receiver.received(data, source)
         elif len(waiting) < MAX_QUEUED:
             waiting.append((data, source, to))
+
+
+def damaged(data: bytes, random: Random) -> bytes:
+    """With one bit flipped, or cut short."""
+    place = random.randrange(len(data))
+    if random.random() < 0.3:
+        return data[:place]
+    return data[:place] + bytes([data[place] ^ 1 << random.randrange(8)]) + data[place + 1 :]
 
 
 class SwitchedSocket:

@@ -114,17 +114,25 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class BadDatagrams:
-    """Datagrams are lost, doubled, and overtake each other, everywhere."""
+    """Datagrams are lost, doubled and damaged, and overtake each other, everywhere."""
 
     loss: float  # the part that vanishes
     duplication: float  # the part that comes twice
+    damage: float  # the part in which a bit is flipped, or that is cut short
     jitter: float  # seconds at most
 
     def apply(self, world: World) -> None:
-        world.switch.loss, world.switch.duplication, world.switch.jitter = self.loss, self.duplication, self.jitter
+        switch = world.switch
+        switch.loss, switch.duplication, switch.damage, switch.jitter = (
+            self.loss,
+            self.duplication,
+            self.damage,
+            self.jitter,
+        )
 
     def undo(self, world: World) -> None:
-        world.switch.loss = world.switch.duplication = world.switch.jitter = 0.0
+        switch = world.switch
+        switch.loss = switch.duplication = switch.damage = switch.jitter = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +281,12 @@ def _cut(random: Random, workers: Sequence[str], clients: Sequence[str], guarded
 
 def _bad_datagrams(random: Random, workers: Sequence[str], clients: Sequence[str], guarded: bool) -> Fault:
     most = 0.05 if guarded else 0.5
-    return BadDatagrams(random.uniform(0.0, most), random.uniform(0.0, 0.5), random.choice((0.0, 0.02, 0.3)))
+    return BadDatagrams(
+        loss=random.uniform(0.0, most),
+        duplication=random.uniform(0.0, 0.5),
+        damage=random.uniform(0.0, most),
+        jitter=random.choice((0.0, 0.02, 0.3)),
+    )
 
 
 _MAKERS: tuple[Maker, ...] = (

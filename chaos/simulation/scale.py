@@ -34,6 +34,7 @@ LOSS = 0.01
 VANISHED = 0.3  # of the peers, at once
 LOOKUPS = 20
 CHAINS = 10  # routing problems
+LEAST_ROUTED = 200  # workers of such a problem: fewer may not hold every layer
 JOINED_AT_ONCE = 50
 
 
@@ -215,6 +216,12 @@ async def _look_up(crowd: Crowd, wanted: set[PeerId], count: int) -> Lookups:
     return measured
 
 
+def crowd_of_records(count: int, random: Random) -> list[PeerRecord]:
+    """Workers as a router sees them."""
+    identities = [Identity.from_seed((number + 1).to_bytes(32, "big")) for number in range(count)]
+    return [_record(None, identity, "10.0.0.1", random, 0.0) for identity in identities]
+
+
 def chain_excess(records: Sequence[PeerRecord], random: Random, chains: int = CHAINS) -> list[float]:
     """How much longer than the shortest path the greedy chain is predicted to take, for as many clients."""
     whole = LayerSpan(0, LAYERS)
@@ -258,7 +265,7 @@ async def _measure(peers: int, seed: int) -> Scale:
         records = [crowd.records[peer_id] for peer_id in sorted(crowd.records)]
         held = coverage([record for record in records if record.peer_id in alive], LAYERS)
         seen = coverage([record for record in records if record.peer_id in later.found], LAYERS)
-        excess = chain_excess(records, crowd.random)
+    excess = chain_excess(crowd_of_records(max(peers, LEAST_ROUTED), Random(seed)), Random(seed))
     return Scale(
         peers=peers,
         join_seconds=statistics.median(joins),

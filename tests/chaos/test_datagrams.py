@@ -1,7 +1,8 @@
 import asyncio
+from random import Random
 
 from chaos.simulation.clock import run_virtual
-from chaos.simulation.datagrams import UdpSwitch
+from chaos.simulation.datagrams import UdpSwitch, damaged
 
 ONE, TWO = "10.0.0.1", "10.0.0.2"
 PORT = 7700
@@ -50,6 +51,15 @@ def test_datagrams_are_lost_doubled_and_overtaken():
     assert len(arrived) > len(set(arrived))
     assert arrived != sorted(arrived)
     assert arrived == carried(prepare)
+
+
+def test_damage_flips_a_bit_or_cuts_short():
+    random = Random(1)
+    data = bytes(range(64))
+    for _ in range(200):
+        changed = damaged(data, random)
+        bits = sum((one ^ other).bit_count() for one, other in zip(data, changed, strict=False))
+        assert bits == 1 if len(changed) == len(data) else data.startswith(changed)
 
 
 def test_a_cut_may_have_one_direction():

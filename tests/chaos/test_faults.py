@@ -31,7 +31,7 @@ from swarm.span import LayerSpan
 
 WHOLE = Topology(((LayerSpan(0, 2), "fp32"),), ("fp32",), latency=0.002, step_seconds=0.05)
 FAULTS = [
-    BadDatagrams(0.3, 0.3, 0.1),
+    BadDatagrams(0.2, 0.3, 0.2, 0.1),
     Crash("w0"),
     Crash("b0"),
     Cut("c0", "w0", both=True),
