@@ -43,6 +43,7 @@ class Conductor:
         self._chain: dict[int, Member] = {}  # part -> who serves it in the session
         self._replaying = False
         self._struck: dict[str, tuple[float, Kind]] = {}  # peer -> when, and what
+        self._leaving: dict[str, tuple[float, Kind]] = {}  # of those that sessions left, also once it is undone
         self._in_force: list[tuple[Strike, Member]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._undoing: set[asyncio.Task[None]] = set()
@@ -106,8 +107,8 @@ class Conductor:
                 self._noticed(peer, now)
             case "session.failover", "complete":
                 self._replaying = False
-                if peer in self._struck:
-                    at, kind = self._struck[peer]
+                if peer in self._leaving:
+                    at, kind = self._leaving[peer]
                     self.clocked.recovered[kind].append(now - at)
                 self._say(f"left {peer}: {event.details['rows']} rows replayed in {event.details['seconds']:.2f} s")
             case "session.wait", "failed":
@@ -132,7 +133,7 @@ class Conductor:
     def _noticed(self, peer: str, now: float) -> None:
         if peer not in self._struck:
             return
-        at, kind = self._struck[peer]
+        at, kind = self._leaving[peer] = self._struck[peer]
         self.clocked.noticed[kind].append(now - at)
         for strike, member in self._in_force:
             if strike.until_noticed and member.short == peer:
