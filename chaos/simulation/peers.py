@@ -25,7 +25,7 @@ from swarm.identity import Identity, PeerId
 from swarm.records import Address, PeerRecord, PeerState
 from swarm.span import LayerSpan
 from swarm.transport.server import ChannelServer
-from swarm.worker.announcer import Announcer
+from swarm.worker.announcer import Announcer, highest_sequence
 from swarm.worker.service import WorkerService
 
 if TYPE_CHECKING:
@@ -184,7 +184,8 @@ class Worker(Peer):
         self.address = network.address(server.port)
         await self._listen(stack, passive=False)
         await self._join()
-        self._announcer = Announcer(self.directory, self.identity, self._describe, self.now, world.trace)
+        above = highest_sequence(await self.directory.lookup(world.prepared.model), self.peer_id)
+        self._announcer = Announcer(self.directory, self.identity, self._describe, self.now, world.trace, above)
         await stack.enter_async_context(self._announcer)
 
     def drain(self) -> None:

@@ -19,7 +19,7 @@ from swarm.records import Address, ModelRef, PeerRecord, PeerState
 from swarm.routing.placement import choose_span
 from swarm.span import LayerSpan
 from swarm.trace import Trace
-from swarm.worker.announcer import Announcer
+from swarm.worker.announcer import Announcer, highest_sequence
 from swarm.worker.capacity import Capacity, measure_capacity, resolve_device
 from swarm.worker.service import WorkerService
 
@@ -130,8 +130,9 @@ class Layers:
                 expires_at=0.0,
             )
 
+        above = highest_sequence(await self._directory.lookup(model), self._identity.peer_id)
         self._announcer = await self._stack.enter_async_context(
-            Announcer(self._directory, self._identity, describe, self._now, self._trace)
+            Announcer(self._directory, self._identity, describe, self._now, self._trace, above)
         )
         await self._announcer.first()
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from swarm.errors import SwarmError
-from swarm.identity import Identity
+from swarm.identity import Identity, PeerId
 from swarm.records import ANNOUNCE_INTERVAL, RECORD_LIFETIME, PeerRecord, PeerState, SignedRecord
 from swarm.trace import Trace
 
@@ -22,6 +22,11 @@ class Directory(Protocol):
     async def withdraw(self, signed: SignedRecord) -> int: ...
 
 
+def highest_sequence(records: Iterable[SignedRecord], peer_id: PeerId) -> int:
+    """Of a peer's announcements that a lookup found; 0 if there is none."""
+    return max((signed.record.sequence for signed in records if signed.record.peer_id == peer_id), default=0)
+
+
 class Announcer:
     """`async with Announcer(...)` announces until it is left; `describe(state)` gives the record's present content."""
 
@@ -32,13 +37,14 @@ class Announcer:
         describe: Callable[[PeerState], PeerRecord],
         now: Callable[[], float],
         trace: Trace | None = None,
+        above: int = 0,
     ) -> None:
         self._directory = directory
         self._identity = identity
         self._describe = describe
         self._now = now
         self._trace = trace or Trace()
-        self._sequence = 0
+        self._sequence = above  # the highest of an earlier run that others still hold
         self._task: asyncio.Task[None] | None = None
         self._announced = asyncio.Event()
 
@@ -77,9 +83,8 @@ class Announcer:
 
     def _signed(self, state: PeerState) -> SignedRecord:
         now = self._now()
-        self._sequence = max(
-            self._sequence + 1, int(now * 1000)
-        )  # also above what an earlier run of this peer announced
+        # also above what an earlier run announced, unless its clock was ahead of the present one: that is what `above` is for
+        self._sequence = max(self._sequence + 1, int(now * 1000))
         record = self._describe(state).again(self._sequence, now + RECORD_LIFETIME)
         return record.sign(self._identity)
 

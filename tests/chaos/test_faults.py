@@ -146,6 +146,21 @@ def test_a_clock_far_off_hides_a_worker_until_it_is_set_right():
     simulated(main)
 
 
+@pytest.mark.parametrize("ahead", [30.0, 500.0])
+def test_a_worker_whose_clock_was_set_back_is_found_as_soon_as_it_is_started_again(ahead):
+    async def main(world):
+        Skew("w0", ahead).apply(world)
+        await asyncio.sleep(45)
+        Crash("w0").apply(world)
+        Skew("w0", ahead).undo(world)
+        Crash("w0").undo(world)
+        await world.settled()
+        await asyncio.sleep(1)
+        await answered(world)
+
+    simulated(main)
+
+
 def test_damage_ends_connections_and_costs_no_token():
     async def main(world):
         answer = world.askers[0].answer(ask(world, 8))
