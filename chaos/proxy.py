@@ -21,6 +21,7 @@ HOST = "127.0.0.1"
 SIDES = 2  # UDP ports of a process: the directory's and the probe's, which is the next one
 MAX_GUESTS = 1024  # datagram flows from outside, such as a client's
 PORTS = range(20000, 32000)  # below those that the kernel gives to outgoing connections
+PORT_TRIES = 200
 Endpoint = tuple[str, int]
 Way = Literal["to", "back"]  # towards a process, or from it
 WAYS: tuple[Way, ...] = ("to", "back")
@@ -31,8 +32,7 @@ class Link:
 
     def __init__(self, proxy: Proxy, name: str) -> None:
         self.name = name
-        self.public = free_ports()
-        self.real = free_ports(self.public)
+        self.public, self.real = proxy.free_ports(), proxy.free_ports()
         self.to, self.back = Lane(proxy.random), Lane(proxy.random)  # towards the process, and from it
         self._proxy = proxy
         self.pipes = Pipes((HOST, self.real), self.to, self.back)
@@ -75,6 +75,7 @@ class Proxy:
     def __init__(self, seed: int = 0) -> None:
         self.random = Random(seed)
         self.links: list[Link] = []
+        self._given: set[int] = set()  # ports, used yet or not
         self._guests: OrderedDict[tuple[Endpoint, Door], Guest] = OrderedDict()
 
     async def __aenter__(self) -> Proxy:
@@ -96,6 +97,17 @@ class Proxy:
     def sockets(self) -> int:
         """Open ones."""
         return len(self._guests) + sum(1 + SIDES + 2 * link.pipes.count for link in self.links)
+
+    def free_ports(self) -> int:
+        """A port that is free for TCP and UDP, and the next one too. None is given twice."""
+        dice = Random()
+        for _ in range(PORT_TRIES):
+            port = dice.randrange(PORTS.start, PORTS.stop, SIDES)
+            free = all(_is_free(kind, port + side) for kind in _KINDS for side in range(SIDES))
+            if free and port not in self._given:
+                self._given.add(port)
+                return port
+        raise OSError(f"no free ports between {PORTS.start} and {PORTS.stop}")
 
     def door_of(self, source: Endpoint) -> Door | None:
         """Where a process' datagrams leave; None for one that has no link."""
@@ -184,16 +196,6 @@ def carry(data: bytes, lanes: tuple[Lane, ...], sender: Socket, to: Endpoint) ->
         loop.call_later(seconds, sender.send, data, to)
     else:
         sender.send(data, to)
-
-
-def free_ports(beside: int = 0) -> int:
-    """A port that is free for TCP and UDP, and the next one for UDP; none of those `beside`."""
-    dice = Random()
-    for _ in range(200):
-        port = dice.randrange(PORTS.start, PORTS.stop, SIDES)
-        if port != beside and all(_is_free(kind, port + side) for kind in _KINDS for side in range(SIDES)):
-            return port
-    raise OSError(f"no free ports between {PORTS.start} and {PORTS.stop}")
 
 
 _KINDS = (socket.SOCK_STREAM, socket.SOCK_DGRAM)

@@ -156,6 +156,19 @@ def test_nobody_behind_the_link_resets_the_connection():
     asyncio.run(main())
 
 
+def test_no_port_is_given_twice(monkeypatch):
+    monkeypatch.setattr("chaos.proxy.PORTS", range(31000, 31008))
+
+    async def main():
+        async with Proxy() as proxy:
+            given = [proxy.free_ports() for _ in range(4)]
+            assert len(set(given)) == 4
+            with pytest.raises(OSError, match="no free ports"):
+                proxy.free_ports()
+
+    asyncio.run(main())
+
+
 def test_processes_see_each_others_public_ports_only():
     async def main():
         async with Proxy() as proxy:
