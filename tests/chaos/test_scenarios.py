@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from support.models import make_model
 from chaos import __main__ as command
 from chaos.scenarios import PROMPT_ROWS, SCENARIOS, TOKENS, Scenario, find
 from chaos.simulation import run as simulation
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
@@ -61,11 +65,14 @@ def test_seeds_of_the_simulation_are_run_up_to_the_first_that_fails(monkeypatch:
 
 
 def test_a_lost_reply_on_real_processes(tmp_path: Path) -> None:
-    """Scenario 21, with a model of three layers."""
+    """Scenario 21, with a model of three layers; in a process of its own, for it computes with one thread."""
     model = make_model(tmp_path / "model", num_hidden_layers=3, tokenizer=True)
     figures, page = tmp_path / "figures.json", tmp_path / "page.md"
-    done = run("run", "lost-reply", "--model", str(model), "--seed", "3", "--json", str(figures), "--report", str(page))
-    assert done.exit_code == 0, done.output
+    words = ["run", "lost-reply", "--model", model, "--seed", "3", "--json", figures, "--report", page]
+    done = subprocess.run(
+        [sys.executable, "-m", "chaos", *words], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
     (each,) = json.loads(figures.read_text())["scenarios"]
     assert each["passed"]
     assert (each["strikes"], each["failovers"], each["success_rate"], each["tokens"]) == (3, 0, 1.0, 3 * TOKENS)
