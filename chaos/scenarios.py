@@ -225,13 +225,13 @@ SCENARIOS = (
         "no-bootstrap",
         "every bootstrap dead; a cold start with one of two dead",
         (
+            Case("both die", (Strike(Kill(), Target("bootstraps"), _row(MIDDLE)),), requests=4),
             Case(
                 "cold start, one of two dead",
                 (Strike(Kill(), Target("bootstraps", count=1), Moment("before")),),
                 requests=2,
                 first_token=10.0,
             ),
-            Case("both die", (Strike(Kill(), Target("bootstraps"), _row(MIDDLE)),), requests=4),
         ),
         Layout(bootstraps=2),
     ),

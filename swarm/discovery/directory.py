@@ -195,12 +195,16 @@ class Directory:
             )
 
     async def _upkeep(self) -> None:
-        """Refresh the table now and then, and at once while nobody is known who answers."""
+        """Refresh the table now and then, and at once while nobody is known who answers; knock at bootstraps between."""
         loop = asyncio.get_running_loop()
         due = loop.time() + self.config.refresh_seconds
+        knock = loop.time() + self.config.knock_seconds
         while True:
             await asyncio.sleep(self.config.rejoin_seconds * self._random.uniform(0.75, 1.25))
             if loop.time() < due and (self.contacts or not (self._server.seeds or self._server.protocol.router.lost)):
+                if loop.time() >= knock and not self._server.protocol.passive:
+                    await self._server.knock()
+                    knock = loop.time() + self.config.knock_seconds * self._random.uniform(0.75, 1.25)
                 continue
             await self._resolve()
             await self._server.refresh()

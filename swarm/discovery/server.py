@@ -76,6 +76,11 @@ class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
         answers = await asyncio.gather(*(self.protocol.call(to, ANYBODY, Method.PING) for to in dict.fromkeys(chosen)))
         return [answer.node for answer in answers if answer]
 
+    async def knock(self) -> None:
+        """Make ourselves known to one bootstrap address: its node may have been started anew and know nobody."""
+        for node in await self.ask_seeds(1):
+            await self.protocol.call_ping(node)  # with the token that its present life has given us
+
     async def bootstrap(self, start: Iterable[Node]) -> list[Answer]:
         """Find our own neighbourhood, and be found by it; then look into every subtree of which we know little (section 2.3)."""
         answers = await self._crawl(self.node.id, list(start))

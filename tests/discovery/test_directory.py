@@ -182,6 +182,24 @@ def test_a_restarted_bootstrap_gets_its_swarm_back(same_key):
     run_virtual(main())
 
 
+@pytest.mark.parametrize("same_key", [True, False])
+def test_a_cold_start_by_way_of_a_bootstrap_that_was_restarted_finds_the_swarm_within_ten_seconds(same_key):
+    async def main():
+        async with Dht() as dht:
+            old = await dht.start()
+            workers = await dht.grow(4)
+            await asyncio.gather(*(worker.announce(signed(worker, dht)) for worker in workers))
+            number = dht._number - 4 if same_key else 77
+            await old.__aexit__(None, None, None)
+            async with dht.make(number=number, host=old.host, first=True):
+                await asyncio.sleep(8)
+                began = dht.now()
+                assert len(await (await dht.client()).lookup(MODEL)) == 4
+                assert dht.now() - began < 2
+
+    run_virtual(main())
+
+
 def test_a_lonely_node_finds_back_soon_after_its_only_bootstrap_returns():
     async def main():
         async with Dht() as dht:
