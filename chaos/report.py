@@ -155,7 +155,8 @@ def markdown(everything: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# What chaos found",
         "",
-        f"Written by `python -m chaos run … --report` (`make chaos` runs all). The machine: {machine()}. Times are measured from the fault; a dead process is a *crash*,",
+        "Written by `python -m chaos run … --report` (`make chaos` runs all).",
+        f"The machine: {machine()}. Times are measured from the fault; a dead process is a *crash*,",
         "one silent a *stall*. Goodput is tokens per second against the same load undisturbed. A run is repeated by",
         "`python -m chaos run SCENARIO --seed N`.",
         "",

@@ -22,7 +22,9 @@ class DirectoryConfig:
     alpha: int = 4  # requests of one lookup under way at once
     lookup_seconds: float = 8.0  # a lookup gives what it has by then
     refresh_seconds: float = 60.0  # between two refreshes of the routing table
-    knock_seconds: float = 6.0  # between two signs of life to a bootstrap, which may have been started anew and know nobody
+    knock_seconds: float = (
+        6.0  # between two signs of life to a bootstrap, which may have been started anew and know nobody
+    )
     rejoin_seconds: float = 3.0  # between two attempts to find back while no contact answers
     max_records_per_key: int = 512
     max_records: int = 16384  # in all; a record counts once for every key it is held under
