@@ -18,7 +18,7 @@ from kademlia.node import Node
 
 from swarm.discovery.addresses import Endpoint
 from swarm.discovery.crawl import crawl
-from swarm.discovery.keys import HIGHEST, KEY_BYTES, LOWEST, fingerprint, keys_of, node_id
+from swarm.discovery.keys import HIGHEST, KEY_BYTES, LOWEST, fingerprint, node_id
 from swarm.discovery.packets import BadDatagram, Found, Method, parse_page
 from swarm.discovery.protocol import Answer, RecordProtocol
 from swarm.discovery.store import MAX_PAGE_RECORDS
@@ -51,7 +51,7 @@ class Merge:
         now, believed = self._protocol.now(), set()
         for raw in raws:
             signed = self._protocol.store.verifier.check(raw, now)
-            if signed is None or self._key not in keys_of(signed.record):
+            if signed is None or self._key not in self._protocol.store.keyspace.keys_of(signed.record):
                 self._protocol.counters["unbelieved"] += 1
                 continue
             place = node_id(signed.record.peer_id)

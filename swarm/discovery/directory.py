@@ -14,7 +14,7 @@ from typing import Self
 from swarm.config import DirectoryConfig
 from swarm.discovery.collect import FetchPage
 from swarm.discovery.endpoint import OpenSocket, open_udp, resolve
-from swarm.discovery.keys import INDEX_KEY, keys_of, keys_of_model
+from swarm.discovery.keys import Keyspace
 from swarm.discovery.server import RecordServer
 from swarm.errors import NoSwarm
 from swarm.identity import Identity, PeerId
@@ -30,7 +30,8 @@ class Directory:
 
     `bootstrap` are (host, port) pairs, names allowed; empty for the first bootstrap. `passive` nodes (clients, hidden peers) are
     not listed by others and store nothing. `data_port`, if not 0, is the TCP port where `page()` is served; `fetch_page` asks
-    another peer for its. `host` "::" listens on v4 and v6.
+    another peer for its. `host` "::" listens on v4 and v6. With a `swarm_key` only who has the same one finds anything here,
+    is answered, and is believed.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Directory:
         fetch_page: FetchPage | None = None,
         data_port: int = 0,
         trace: Trace | None = None,
+        swarm_key: bytes | None = None,
     ) -> None:
         self.identity = identity
         self.config = config or DirectoryConfig()
@@ -56,8 +58,16 @@ class Directory:
         self._bootstrap = tuple(bootstrap)
         self._now, self._random = now, random or SystemRandom()
         self._open_socket, self._fetch_page = open_socket, fetch_page
+        self._keyspace = Keyspace(swarm_key)
         self._server = RecordServer(
-            identity, self.config, passive=passive, data_port=data_port, now=now, random=self._random, trace=self.trace
+            identity,
+            self.config,
+            passive=passive,
+            data_port=data_port,
+            now=now,
+            random=self._random,
+            trace=self.trace,
+            keyspace=self._keyspace,
         )
         self._resolved: dict[tuple[str, int], list[tuple[str, int]]] = {}
         self._last: SignedRecord | None = None  # announced last
@@ -112,8 +122,10 @@ class Directory:
             self.trace.failed("directory.announce", error="expired, or older than one announced before", **details)
             return 0
         last, self._last = self._last, signed
-        keys = keys_of(record)
-        former = keys_of(last.record) if last is not None and last.record.peer_id == record.peer_id else []
+        keys = self._keyspace.keys_of(record)
+        former = (
+            self._keyspace.keys_of(last.record) if last is not None and last.record.peer_id == record.peer_id else []
+        )
         left = [key for key in former if key not in keys]
 
         async def store(key: bytes) -> int:
@@ -121,7 +133,7 @@ class Directory:
                 return await self._server.publish(key, signed.raw)
 
         held = dict(zip([*keys, *left], await asyncio.gather(*map(store, [*keys, *left])), strict=True))
-        replicas = min(held[key] for key in keys if key != INDEX_KEY)
+        replicas = min(held[key] for key in keys if key != self._keyspace.index)
         (self.trace.complete if replicas else self.trace.failed)("directory.announce", replicas=replicas, **details)
         return replicas
 
@@ -131,7 +143,7 @@ class Directory:
 
     async def lookup(self, model: ModelRef) -> list[SignedRecord]:
         """Every live record of a model, one for each peer, in the order of their ids."""
-        records = await self._collect(keys_of_model(model))
+        records = await self._collect(self._keyspace.keys_of_model(model))
         return [
             signed
             for signed in records
@@ -140,7 +152,7 @@ class Directory:
 
     async def lookup_all(self) -> list[SignedRecord]:
         """Records of everything that is served, read from the index: every model, though not every peer of a large swarm."""
-        return await self._collect([INDEX_KEY])
+        return await self._collect([self._keyspace.index])
 
     async def _collect(self, keys: Iterable[bytes]) -> list[SignedRecord]:
         began = asyncio.get_running_loop().time()

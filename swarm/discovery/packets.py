@@ -2,7 +2,7 @@
 
 The framing is rpcudp's, `kind | 20-byte nonce | msgpack`, with a signature before the body of a response:
 
-    request   00 | nonce | [version, method, sender, token, arguments, padding]
+    request   00 | nonce | [version, method, sender, token, arguments, padding] | proof (16) if the swarm has a key
     response  01 | nonce | key (32) | signature (64) | [token, asker, data port, answer]
 
 A request is padded so that its response is at most three times as long: a forged source address gains little. `sender` is
@@ -13,6 +13,7 @@ responder saw it; the signature covers it and the nonce, so no response can be r
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import msgpack
 
 from swarm.discovery.addresses import V6_BYTES, Endpoint, pack_endpoint, unpack_endpoint
-from swarm.discovery.keys import FINGERPRINT_BYTES, KEY_BYTES
+from swarm.discovery.keys import FINGERPRINT_BYTES, KEY_BYTES, PUBLIC, Keyspace
 from swarm.identity import KEY_BYTES as PUBLIC_KEY_BYTES
 from swarm.identity import SIGNATURE_BYTES, Identity, PeerId
 from swarm.records import MAX_RECORD_BYTES
@@ -35,7 +36,7 @@ MAX_RECORDS = 32  # in one answer
 _REQUEST, _RESPONSE = 0, 1
 _HEAD_BYTES = 1 + NONCE_BYTES
 _SIGNED_HEAD_BYTES = _HEAD_BYTES + PUBLIC_KEY_BYTES + SIGNATURE_BYTES
-_DOMAIN = b"swarm-response-1\0"
+_DOMAIN = b"swarm-response-1"
 _BODY_OVERHEAD = 1 + 2 + TOKEN_BYTES + 2 + V6_BYTES + 3  # of a response's body, before its answer
 _ANSWER_OVERHEAD = 32  # array headers and counts
 ANSWER_ROOM = MAX_DATAGRAM - _SIGNED_HEAD_BYTES - _BODY_OVERHEAD - _ANSWER_OVERHEAD  # bytes of packed nodes and records
@@ -103,17 +104,17 @@ def kind_and_nonce(data: bytes) -> tuple[bool, bytes]:
     return data[0] == _REQUEST, data[1:_HEAD_BYTES]
 
 
-def pack_request(request: Request) -> bytes:
+def pack_request(request: Request, keyspace: Keyspace = PUBLIC) -> bytes:
     fields = [DIRECTORY_VERSION, int(request.method), request.sender, request.token, list(request.arguments), b""]
     bare = _HEAD_BYTES + len(msgpack.packb(fields))
     fields[-1] = bytes(max(0, MIN_REQUEST - bare))
     packed: bytes = bytes([_REQUEST]) + request.nonce + msgpack.packb(fields)
-    return packed
+    return packed + keyspace.proof(packed)
 
 
-def parse_request(data: bytes) -> Request:
-    """Raises BadDatagram."""
-    fields = _unpack(data[_HEAD_BYTES:])
+def parse_request(data: bytes, keyspace: Keyspace = PUBLIC) -> Request:
+    """Checks the proof of membership where there must be one. Raises BadDatagram."""
+    fields = _unpack(_proven(data, keyspace)[_HEAD_BYTES:])
     if len(data) < MIN_REQUEST or type(fields) is not list or len(fields) != 6:
         raise BadDatagram("no request")
     version, method, sender, token, arguments, _padding = fields
@@ -133,11 +134,26 @@ def parse_request(data: bytes) -> Request:
     return Request(data[1:_HEAD_BYTES], Method(method), sender, token, tuple(arguments))
 
 
+def _proven(data: bytes, keyspace: Keyspace) -> bytes:
+    """A request without its proof. Raises BadDatagram."""
+    size = len(keyspace.proof(b""))
+    bare, proof = data[: len(data) - size], data[len(data) - size :]
+    if not hmac.compare_digest(proof, keyspace.proof(bare)):
+        raise BadDatagram("not of this swarm")
+    return bare
+
+
 def pack_response(
-    nonce: bytes, identity: Identity, token: bytes, asker: Endpoint, data_port: int, answer: list[Any]
+    nonce: bytes,
+    identity: Identity,
+    token: bytes,
+    asker: Endpoint,
+    data_port: int,
+    answer: list[Any],
+    keyspace: Keyspace = PUBLIC,
 ) -> bytes:
     body = msgpack.packb([token, pack_endpoint(asker), data_port, answer])
-    signature = identity.sign(_DOMAIN + nonce + body)
+    signature = identity.sign(keyspace.domain(_DOMAIN) + nonce + body)
     packed: bytes = bytes([_RESPONSE]) + nonce + bytes(identity.peer_id) + signature + body
     return packed
 
@@ -149,12 +165,12 @@ def signer_of(data: bytes) -> PeerId:
     return PeerId(data[_HEAD_BYTES : _HEAD_BYTES + PUBLIC_KEY_BYTES])
 
 
-def parse_response(data: bytes) -> Response:
+def parse_response(data: bytes, keyspace: Keyspace = PUBLIC) -> Response:
     """Checks the signature. Raises BadDatagram."""
     peer_id = signer_of(data)
     body = data[_SIGNED_HEAD_BYTES:]
     signature = data[_HEAD_BYTES + PUBLIC_KEY_BYTES : _SIGNED_HEAD_BYTES]
-    if not peer_id.verify(signature, _DOMAIN + data[1:_HEAD_BYTES] + body):
+    if not peer_id.verify(signature, keyspace.domain(_DOMAIN) + data[1:_HEAD_BYTES] + body):
         raise BadDatagram("not signed")
     fields = _unpack(body)
     if type(fields) is not list or len(fields) != 4:

@@ -113,7 +113,7 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         try:
             asked, nonce = packets.kind_and_nonce(data)
             if asked:
-                self._on_request(packets.parse_request(data), source, len(data))
+                self._on_request(packets.parse_request(data, self.store.keyspace), source, len(data))
             else:
                 self._on_response(nonce, data, source)
         except BadDatagram:
@@ -134,7 +134,9 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
             request.token, self._token(source, -1)
         )
         answer = self._serve(request, source, proven)
-        out = packets.pack_response(request.nonce, self.identity, token, source, self.data_port, answer)
+        out = packets.pack_response(
+            request.nonce, self.identity, token, source, self.data_port, answer, self.store.keyspace
+        )
         if len(out) > min(packets.MAX_DATAGRAM, 3 * size):
             self.counters["too large"] += 1
             return
@@ -163,7 +165,7 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         if source != pending.to or (pending.wanted and signer != pending.wanted):
             self.counters["not the asked"] += 1
             return
-        response = packets.parse_response(data)
+        response = packets.parse_response(data, self.store.keyspace)
         self._tokens[source] = response.token
         self._tokens.move_to_end(source)
         if len(self._tokens) > MAX_TOKENS:
@@ -220,7 +222,7 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         try:
             for attempt in range(tries):
                 request = Request(name + bytes([attempt]), method, sender, token, arguments)
-                if not socket.send(packets.pack_request(request), to):
+                if not socket.send(packets.pack_request(request, self.store.keyspace), to):
                     self.counters["unsent"] += 1
                     return None  # our own link is down, or there is none of that kind: nobody else is to blame
                 sent.append(loop.time())

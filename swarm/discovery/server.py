@@ -18,7 +18,7 @@ from swarm.discovery.addresses import Endpoint
 from swarm.discovery.collect import Collector, FetchPage
 from swarm.discovery.crawl import crawl
 from swarm.discovery.endpoint import OpenSocket
-from swarm.discovery.keys import KEY_BYTES, distance
+from swarm.discovery.keys import KEY_BYTES, Keyspace, distance
 from swarm.discovery.packets import Method
 from swarm.discovery.protocol import ANYBODY, Answer, RecordProtocol
 from swarm.discovery.store import RecordStore, Verifier
@@ -48,8 +48,9 @@ class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
         now: Callable[[], float],
         random: Random,
         trace: Trace,
+        keyspace: Keyspace,
     ) -> None:
-        store = RecordStore(config, Verifier(), random.randbytes(32))
+        store = RecordStore(config, Verifier(), random.randbytes(32), keyspace)
         protocol = RecordProtocol(identity, store, config.k, passive, data_port, now, random, trace)
         super().__init__(config.k, config.alpha, protocol.source_node.id, store)
         self.config, self.protocol, self.storage, self.random = config, protocol, store, random

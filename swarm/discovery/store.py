@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from kademlia.storage import IStorage
 
 from swarm.config import DirectoryConfig
-from swarm.discovery.keys import HIGHEST, LOWEST, keys_of, node_id
+from swarm.discovery.keys import HIGHEST, LOWEST, PUBLIC, Keyspace, node_id
 from swarm.discovery.packets import RECORD_OVERHEAD
 from swarm.identity import PeerId
 from swarm.records import MAX_LIFETIME, BadRecord, SignedRecord
@@ -102,9 +102,10 @@ def choose_victims(held: Iterable[Held]) -> list[Held]:
 class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
     """key -> {peer: record}, bounded. What the package would do with a storage of its own is neutralised at the end."""
 
-    def __init__(self, config: DirectoryConfig, verifier: Verifier, secret: bytes) -> None:
+    def __init__(self, config: DirectoryConfig, verifier: Verifier, secret: bytes, keyspace: Keyspace = PUBLIC) -> None:
         self.config = config
         self.verifier = verifier
+        self.keyspace = keyspace
         self._secret = secret
         self._shelves: dict[bytes, dict[PeerId, Held]] = {}
         self._ordered: dict[bytes, list[Held]] = {}  # shelves by place, where asked for since they last changed
@@ -121,7 +122,7 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
         signed = self.verifier.check(raw, now)
         if signed is None:
             return False
-        peer, keys = signed.record.peer_id, frozenset(keys_of(signed.record))
+        peer, keys = signed.record.peer_id, frozenset(self.keyspace.keys_of(signed.record))
         new = Held(signed, node_id(peer), network, hashlib.blake2b(peer, key=self._secret, digest_size=8).digest())
         for held_key in tuple(self._keys.get(peer, ())):
             held = self._shelves[held_key][peer].signed

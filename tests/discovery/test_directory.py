@@ -11,7 +11,7 @@ from support.udp_switch import UdpSwitch
 from swarm.config import DirectoryConfig
 from swarm.discovery import Directory
 from swarm.discovery.collect import BULK_RECORDS
-from swarm.discovery.keys import INDEX_KEY, keys_of_model
+from swarm.discovery.keys import PUBLIC
 from swarm.errors import NoSwarm, PeerLost
 from swarm.records import ModelRef, PeerState
 from swarm.span import LayerSpan
@@ -95,7 +95,7 @@ def test_a_moved_span_is_no_longer_found_where_it_was():
             await worker.announce(signed(worker, dht, span=LayerSpan(0, 16)))
             moved = signed(worker, dht, span=LayerSpan(16, 32), sequence=2)
             assert await worker.announce(moved) == 8
-            low, high = keys_of_model(MODEL)
+            low, high = PUBLIC.keys_of_model(MODEL)
             assert not [node for node in dht.nodes if node.page(low, 0)[0]]
             assert len([node for node in dht.nodes if node.page(high, 0)[0]]) >= 8
             assert await (await dht.client()).lookup(MODEL) == [moved]
@@ -144,7 +144,7 @@ def test_a_hidden_publisher_is_found_but_stores_nothing_for_others():
             assert await hidden.announce(mine) == 5
             await dht.nodes[1].announce(signed(dht.nodes[1], dht))
             assert mine in await (await dht.client()).lookup(MODEL)
-            assert hidden.page(INDEX_KEY, 0)[0] == [mine.raw]
+            assert hidden.page(PUBLIC.index, 0)[0] == [mine.raw]
 
     run_virtual(main())
 

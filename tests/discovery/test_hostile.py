@@ -8,11 +8,11 @@ from support.clock import run_virtual
 from support.dht import PORT, Dht
 
 from swarm.discovery import packets
-from swarm.discovery.keys import distance, keys_of_model
+from swarm.discovery.keys import PUBLIC, distance
 from swarm.records import ModelRef
 from swarm.span import LayerSpan
 
-LOW = keys_of_model(MODEL)[0]
+LOW = PUBLIC.keys_of_model(MODEL)[0]
 LIVE = 10  # honest publishers
 
 

@@ -2,7 +2,7 @@ import pytest
 from support.announcements import MODEL, identity, record
 
 from swarm.discovery.addresses import network_of, pack_endpoint, reach, unpack_endpoint
-from swarm.discovery.keys import INDEX_KEY, bucket_key, distance, fingerprint, keys_of, keys_of_model, node_id
+from swarm.discovery.keys import PUBLIC, distance, fingerprint, node_id
 from swarm.span import LayerSpan
 
 
@@ -11,18 +11,18 @@ from swarm.span import LayerSpan
 )
 def test_a_record_is_found_under_every_bucket_it_touches_and_the_index(span, buckets):
     described = record(identity(1), span=LayerSpan(*span))
-    assert keys_of(described) == [*(bucket_key(MODEL.digest, bucket) for bucket in buckets), INDEX_KEY]
-    assert set(keys_of(described)) - {INDEX_KEY} <= set(keys_of_model(MODEL))
+    assert PUBLIC.keys_of(described) == [*(PUBLIC.bucket_key(MODEL.digest, bucket) for bucket in buckets), PUBLIC.index]
+    assert set(PUBLIC.keys_of(described)) - {PUBLIC.index} <= set(PUBLIC.keys_of_model(MODEL))
 
 
 def test_a_model_is_read_under_all_its_buckets():
-    assert keys_of_model(MODEL) == [bucket_key(MODEL.digest, 0), bucket_key(MODEL.digest, 1)]
+    assert PUBLIC.keys_of_model(MODEL) == [PUBLIC.bucket_key(MODEL.digest, 0), PUBLIC.bucket_key(MODEL.digest, 1)]
 
 
 def test_node_ids_are_hashes_apart_from_keys():
     peer = identity(1).peer_id
     assert len(node_id(peer)) == 20
-    assert node_id(peer) not in (peer[:20], bucket_key(peer, 0), node_id(identity(2).peer_id))
+    assert node_id(peer) not in (peer[:20], PUBLIC.bucket_key(peer, 0), node_id(identity(2).peer_id))
 
 
 def test_distance_is_a_metric_of_xor():

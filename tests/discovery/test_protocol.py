@@ -7,11 +7,11 @@ from support.clock import run_virtual
 from support.dht import PORT, Dht
 
 from swarm.discovery import packets
-from swarm.discovery.keys import INDEX_KEY, keys_of_model, node_id
+from swarm.discovery.keys import PUBLIC, node_id
 from swarm.discovery.packets import MAX_DATAGRAM, Method, Request
 from swarm.discovery.protocol import ANYBODY, MAX_ERRANDS, MAX_TIMEOUT
 
-LOW = keys_of_model(MODEL)[0]
+LOW = PUBLIC.keys_of_model(MODEL)[0]
 
 
 class Raw:
@@ -92,7 +92,7 @@ def test_responses_are_never_longer_than_three_times_their_requests():
             for node in dht.nodes:
                 for request in (
                     ask(Method.FIND, LOW, 1),
-                    ask(Method.PAGE, INDEX_KEY, bytes(20), b"\xff" * 20),
+                    ask(Method.PAGE, PUBLIC.index, bytes(20), b"\xff" * 20),
                     ask(Method.PING),
                 ):
                     raw.send(request, (node.host, PORT))

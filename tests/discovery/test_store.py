@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from support.announcements import MODEL, announcement, identity
 
 from swarm.config import DirectoryConfig
-from swarm.discovery.keys import HIGHEST, INDEX_KEY, LOWEST, keys_of, keys_of_model, node_id
+from swarm.discovery.keys import HIGHEST, LOWEST, PUBLIC, node_id
 from swarm.discovery.store import MAX_PAGE_RECORDS, MAX_SEQUENCES, MAX_VERIFIED, RecordStore, Verifier
 from swarm.records import MAX_LIFETIME, MAX_RECORD_BYTES, ModelRef, SignedRecord
 from swarm.span import LayerSpan
 
 NOW = 1000.0
-LOW, HIGH = keys_of_model(MODEL)
+LOW, HIGH = PUBLIC.keys_of_model(MODEL)
 SMALL = DirectoryConfig(max_records_per_key=8, max_records=40, max_keys_per_peer=4)
 
 
@@ -56,11 +56,11 @@ def test_the_highest_sequence_wins_in_any_order():
 
 def test_a_newer_record_supersedes_the_older_under_every_key():
     store = make_store()
-    for key in (LOW, HIGH, INDEX_KEY):
+    for key in (LOW, HIGH, PUBLIC.index):
         store.put(key, signed(1).raw, NOW)
     assert store.put(LOW, signed(1, sequence=2, span=LayerSpan(0, 16)).raw, NOW)
     assert peers(store, HIGH) == set()
-    assert [held.signed.record.sequence for key in (LOW, INDEX_KEY) for held in store.held(key, NOW)] == [2, 2]
+    assert [held.signed.record.sequence for key in (LOW, PUBLIC.index) for held in store.held(key, NOW)] == [2, 2]
     assert not store.put(HIGH, signed(1).raw, NOW)
     check(store)
 
@@ -151,10 +151,10 @@ def test_the_index_keeps_a_variety_of_models():
     store = make_store()
     models = [ModelRef(f"m{number}", bytes([number]) * 32, 32) for number in range(5)]
     for number in range(40):
-        store.put(INDEX_KEY, signed(number, model=models[0]).raw, NOW)
+        store.put(PUBLIC.index, signed(number, model=models[0]).raw, NOW)
     for number, model in enumerate(models[1:]):
-        assert store.put(INDEX_KEY, signed(100 + number, model=model).raw, NOW)
-    assert {held.signed.record.model for held in store.held(INDEX_KEY, NOW)} == set(models)
+        assert store.put(PUBLIC.index, signed(100 + number, model=model).raw, NOW)
+    assert {held.signed.record.model for held in store.held(PUBLIC.index, NOW)} == set(models)
 
 
 def test_replicas_of_a_full_key_keep_different_records_whatever_the_order():
@@ -175,7 +175,7 @@ def test_a_full_store_makes_room_at_the_cost_of_the_greediest_network():
     for number in range(200):
         model = ModelRef("flood", number.to_bytes(32, "big"), 16)
         flood = signed(number, model=model, span=LayerSpan(0, 16))
-        store.put(keys_of(flood.record)[0], flood.raw, NOW, network=b"flood")
+        store.put(PUBLIC.keys_of(flood.record)[0], flood.raw, NOW, network=b"flood")
     assert store.size == 20
     for number in range(5):
         assert store.put(LOW, signed(1000 + number).raw, NOW, network=bytes([number]))
@@ -186,7 +186,7 @@ def test_a_full_store_makes_room_at_the_cost_of_the_greediest_network():
 def test_a_publisher_has_only_so_many_keys():
     store = make_store()
     long = signed(1, model=ModelRef("long", b"l" * 32, 160))
-    assert [store.put(key, long.raw, NOW) for key in keys_of(long.record)] == [True] * 4 + [False] * 7
+    assert [store.put(key, long.raw, NOW) for key in PUBLIC.keys_of(long.record)] == [True] * 4 + [False] * 7
 
 
 def test_datagram_pages_give_everything_in_order():
@@ -258,11 +258,11 @@ def test_whatever_is_put_the_store_stays_consistent_and_gives_only_the_newest(se
         one, now = rng.choice(POOL), now + rng.choice((0.0, 0.0, 3.0))
         if not one.record.expired(now):
             highest[one.record.peer_id] = max(one.record.sequence, highest.get(one.record.peer_id, 0))
-        store.put(rng.choice((LOW, HIGH, INDEX_KEY)), one.raw, now, network=rng.choice((b"a", b"b")))
+        store.put(rng.choice((LOW, HIGH, PUBLIC.index)), one.raw, now, network=rng.choice((b"a", b"b")))
         check(store)
-    for key in (LOW, HIGH, INDEX_KEY):
+    for key in (LOW, HIGH, PUBLIC.index):
         for held in store.held(key, now):
             record = held.signed.record
-            assert key in keys_of(record)
+            assert key in PUBLIC.keys_of(record)
             assert not record.expired(now)
             assert record.sequence == highest[record.peer_id]
