@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from swarm.bench.swarm import BenchSwarm
-from swarm.client.heads import Heads
+from swarm.client.heads import Heads, Wish
 from swarm.client.session import ChainSession
 from swarm.engine import CHUNK_ROWS, Stage
 from swarm.engine.sampler import Sampling
@@ -18,7 +18,7 @@ from swarm.errors import LocalFault
 from swarm.wire.messages import Rows
 from swarm.wire.tensors import Tensor
 
-GREEDY = Sampling()
+GREEDY = Wish(Sampling(), answer_start=0)
 PROMPT_ROWS = 2 * CHUNK_ROWS
 WARM_UP = 3  # steps that do not count
 
@@ -37,9 +37,9 @@ class Run:
         taken: list[float] = []
         for _ in range(count):
             began = time.perf_counter()
-            token, embedded = await self.heads.pick(self.row, GREEDY, self.ids, len(self.ids))
-            self.ids.append(token)
-            self.row = await self.session.step(Rows.DECODE, embedded)
+            picked = await self.heads.pick(self.row, GREEDY, self.ids)
+            self.ids.append(picked.id)
+            self.row = await self.session.step(Rows.DECODE, picked.embedded)
             taken.append(time.perf_counter() - began)
         return taken
 

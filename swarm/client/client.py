@@ -177,7 +177,7 @@ class Client:
         if sampling:
             known = {
                 name: sampling.pop(name)
-                for name in ("max_tokens", "stop", "stop_ids", "ignore_eos")
+                for name in ("max_tokens", "stop", "stop_ids", "ignore_eos", "choice", "top_logprobs", "constrain")
                 if name in sampling
             }
             options = Options(sampling=Sampling(**sampling), **known)

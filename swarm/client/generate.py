@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from swarm.client.heads import Heads
+from swarm.client.heads import Constraint, Heads, Picked, Wish
 from swarm.client.text import Text, TextStream
 from swarm.engine import CHUNK_ROWS
 from swarm.engine.sampler import Sampling
@@ -21,6 +21,7 @@ from swarm.wire.tensors import Tensor
 
 DEFAULT_MAX_TOKENS = 256
 MAX_STOPS = 64
+MAX_TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,9 @@ class Options:
     stop: tuple[str, ...] = ()  # texts that end the answer and are not part of it
     stop_ids: tuple[tuple[int, ...], ...] = ()  # sequences of token ids that do
     ignore_eos: bool = False
+    choice: int = 0  # counts the answers to one prompt, so that each has its own draws from one seed
+    top_logprobs: int | None = None  # so many of the likeliest tokens are told with each; None: no probabilities at all
+    constrain: Callable[[], Constraint] | None = None  # makes what the answer is held to, anew for each answer
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None and self.max_tokens < 1:
@@ -40,6 +44,8 @@ class Options:
             raise UsageFault(f"{len(self.stop) + len(self.stop_ids)} stops: at most {MAX_STOPS} are taken")
         if not all(self.stop) or not all(self.stop_ids):
             raise UsageFault("an empty stop would end every answer at once")
+        if self.top_logprobs is not None and not 0 <= self.top_logprobs <= MAX_TOP_LOGPROBS:
+            raise UsageFault(f"top_logprobs is {self.top_logprobs}: 0 to {MAX_TOP_LOGPROBS} are told")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,8 @@ class Token:
     id: int
     text: str  # what became safe to show with this token; may be empty, or hold earlier tokens' text
     index: int  # counted from 0
+    logprob: float | None = None  # natural logarithm of its probability, if it was asked for
+    top: tuple[tuple[int, float], ...] = ()  # the likeliest ids with theirs
 
 
 @dataclass(slots=True)
@@ -146,15 +154,21 @@ class Answer:
             opened = loop.time()
             self.timings.opening = opened - began
             seen = list(self.prompt_ids)
+            wish = self._wish(len(seen))
             row = await self._prompt(session, heads)
             last = opened
             while self.finish_reason is None:
-                token, embedded = await heads.pick(row, self.options.sampling, seen, len(seen))
-                seen.append(token)
+                picked = await heads.pick(row, wish, seen)
+                seen.append(picked.id)
                 self._clock(opened, last, last := loop.time())
-                yield self._emit(token, stream)
+                yield self._emit(picked, stream)
                 if self.finish_reason is None:
-                    row = await session.step(Rows.DECODE, embedded)
+                    row = await session.step(Rows.DECODE, picked.embedded)
+
+    def _wish(self, answer_start: int) -> Wish:
+        options = self.options
+        constraint = options.constrain() if options.constrain else None
+        return Wish(options.sampling, answer_start, options.choice, options.top_logprobs, constraint)
 
     async def _prompt(self, session: Session, heads: Heads) -> Tensor:
         """Take the prompt through the chain; returns the last row [1, hidden]."""
@@ -165,8 +179,9 @@ class Answer:
         size = len(rows.data) // count
         return Tensor(rows.dtype, (1, hidden), rows.data[(count - 1) * size :])
 
-    def _emit(self, token: int, stream: TextStream) -> Token:
+    def _emit(self, picked: Picked, stream: TextStream) -> Token:
         """Account for a new token and decide whether it is the last."""
+        token = picked.id
         ended = token in self._text.eos_ids and not self.options.ignore_eos
         self.token_ids.append(token)
         ready = "" if ended else stream.push(token)
@@ -177,7 +192,7 @@ class Answer:
         if self.finish_reason:
             ready += stream.finish()
         self.text += ready
-        return Token(token, ready, len(self.token_ids) - 1)
+        return Token(token, ready, len(self.token_ids) - 1, picked.logprob, picked.top)
 
     def _clock(self, opened: float, last: float, now: float) -> None:
         if self.token_ids:

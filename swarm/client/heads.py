@@ -11,10 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from swarm.engine import Head
 from swarm.engine.gathering import Gathering
 from swarm.engine.rows import join_rows
-from swarm.engine.sampler import Sampling, sample
+from swarm.engine.sampler import Sampling, log_probabilities, sample
 from swarm.errors import SwarmError
 from swarm.wire.tensors import Tensor
 
@@ -29,15 +33,45 @@ class Compute(Protocol):
     async def run(self, function: Callable[[], T]) -> T: ...
 
 
+class Constraint(Protocol):
+    """What the next token may be, such as a grammar's. Asked and told on the compute thread, by one session."""
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """[vocab]: which ids may come next."""
+
+    def accept(self, token: int) -> None:
+        """This one came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How one session draws its tokens, throughout."""
+
+    sampling: Sampling
+    answer_start: int  # the answer's first position
+    choice: int = 0  # counts the answers to one prompt
+    top_logprobs: int | None = None  # None: no logarithms of probabilities are wanted
+    constraint: Constraint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """A token drawn."""
+
+    id: int
+    embedded: Tensor  # [1, hidden]
+    logprob: float | None = None  # where they are wanted, with the likeliest ids and theirs
+    top: tuple[tuple[int, float], ...] = ()
+
+
 @dataclass(slots=True, eq=False)
 class Pick:
     """One session's request: the row that the next token is drawn from."""
 
     row: Tensor  # [1, hidden]
-    sampling: Sampling
+    wish: Wish
     seen: Sequence[int]  # ids before the new one: prompt and answer; the same object throughout a session
-    position: int  # of the new token
-    done: asyncio.Future[tuple[int, Tensor]]
+    done: asyncio.Future[Picked]
 
 
 class Heads:
@@ -54,9 +88,9 @@ class Heads:
         """[len(ids), hidden]"""
         return await self._compute.run(lambda: self.head.tensor(self.head.embed(ids)))
 
-    async def pick(self, row: Tensor, sampling: Sampling, seen: Sequence[int], position: int) -> tuple[int, Tensor]:
-        """The next token's id, drawn from a last hop's row, and the id's embedding [1, hidden]."""
-        pick = Pick(row, sampling, seen, position, asyncio.get_running_loop().create_future())
+    async def pick(self, row: Tensor, wish: Wish, seen: Sequence[int]) -> Picked:
+        """The token that follows `seen`, drawn from a last hop's row."""
+        pick = Pick(row, wish, seen, asyncio.get_running_loop().create_future())
         self._picks.append(pick)
         self._gathering.arrived()
         if self._running is None or self._running.done():
@@ -82,15 +116,31 @@ class Heads:
                 else:
                     pick.done.set_result(answer)
 
-    def _call(self, batch: list[Pick]) -> list[tuple[int, Tensor] | Exception]:
+    def _call(self, batch: list[Pick]) -> list[Picked | Exception]:
         """On the compute thread. What is wrong with one session's row is that session's error."""
         logits = self.head.logits(join_rows([self.head.rows(pick.row) for pick in batch]))
-        answers: list[tuple[int, Tensor] | Exception] = []
+        answers: list[Picked | Exception] = []
         for row, pick in zip(logits, batch, strict=True):
             try:
-                token = sample(row, pick.sampling, pick.seen, pick.position)
+                answers.append(self._draw(row, pick))
             except SwarmError as error:
                 answers.append(error)
-            else:
-                answers.append((token, self.head.tensor(self.head.embed([token]))))
         return answers
+
+    def _draw(self, logits: torch.Tensor, pick: Pick) -> Picked:
+        wish = pick.wish
+        token = sample(
+            logits,
+            wish.sampling,
+            pick.seen,
+            len(pick.seen),
+            wish.choice,
+            answer_start=wish.answer_start,
+            allowed=wish.constraint.allowed() if wish.constraint else None,
+        )
+        if wish.constraint:
+            wish.constraint.accept(token)
+        embedded = self.head.tensor(self.head.embed([token]))
+        if wish.top_logprobs is None:
+            return Picked(token, embedded)
+        return Picked(token, embedded, *log_probabilities(logits, token, wish.top_logprobs))

@@ -19,7 +19,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from swarm.engine.sampler import Sampling, _draw, _kept, _penalised, sample, uniform
+from swarm.engine.sampler import Sampling, _draw, _kept, _penalised, log_probabilities, sample, uniform
 from swarm.errors import LocalFault, UsageFault
 
 VOCAB = 503
@@ -197,3 +197,54 @@ def test_what_is_out_of_range_is_named(option: dict[str, Any]) -> None:
 def test_whole_numbers_are_numbers() -> None:
     assert Sampling(temperature=1, top_p=1, repetition_penalty=1, min_p=0).temperature == 1
     assert Sampling(temperature=0).greedy
+
+
+class TestWhatOpenAiAdds:
+    """Presence and frequency penalty, logit bias, logarithms of probabilities, constraints."""
+
+    logits = torch.tensor([2.0, 1.9, -1.0])
+
+    def test_presence_counts_once_and_frequency_each_time(self) -> None:
+        shy = Sampling(presence_penalty=0.2)
+        assert sample(self.logits, shy, [0, 0], 2, answer_start=0) == 1
+        assert sample(self.logits, Sampling(presence_penalty=0.05), [0, 0], 2, answer_start=0) == 0
+        assert sample(self.logits, Sampling(frequency_penalty=0.06), [0, 0], 2, answer_start=0) == 1
+        assert sample(self.logits, Sampling(frequency_penalty=0.06), [0], 1, answer_start=0) == 0
+
+    def test_only_the_answer_counts(self) -> None:
+        shy = Sampling(presence_penalty=2.0)
+        assert sample(self.logits, shy, [0, 0], 2, answer_start=2) == 0
+        assert sample(self.logits, shy, [0, 0], 2) == 0
+
+    def test_a_bias_is_added(self) -> None:
+        assert sample(self.logits, Sampling(logit_bias=((2, 3.5),)), [], 0) == 2
+        assert sample(self.logits, Sampling(logit_bias=((0, -100.0),)), [], 0) == 1
+        with pytest.raises(UsageFault, match="token 3; the vocabulary has 3"):
+            sample(self.logits, Sampling(logit_bias=((3, 1.0),)), [], 0)
+
+    def test_the_logits_are_left_as_they_were(self) -> None:
+        before = self.logits.clone()
+        everything = Sampling(presence_penalty=1, frequency_penalty=1, logit_bias=((1, 5.0),), repetition_penalty=2)
+        sample(self.logits, everything, [0, 1], 2, answer_start=0, allowed=np.array([True, False, True]))
+        assert torch.equal(self.logits, before)
+
+    @pytest.mark.parametrize("temperature", [0.0, 50.0])
+    def test_only_what_is_allowed_is_drawn(self, temperature: float) -> None:
+        allowed = np.array([False, True, True])
+        sampling = Sampling(temperature=temperature)
+        drawn = {sample(self.logits, sampling, [], position, allowed=allowed) for position in range(40)}
+        assert drawn == ({1} if temperature == 0 else {1, 2})
+
+    def test_a_constraint_that_leaves_nothing_is_said(self) -> None:
+        with pytest.raises(UsageFault, match="leaves no token for position 7"):
+            sample(self.logits, Sampling(), [], 7, allowed=np.zeros(3, dtype=bool))
+
+    def test_logarithms_are_those_of_the_softmax(self) -> None:
+        logits = logits_of(8)
+        expected_ones = logits.double().log_softmax(-1)
+        logprob, top = log_probabilities(logits, 5, 4)
+        assert logprob == pytest.approx(float(expected_ones[5]))
+        values, ids = expected_ones.topk(4)
+        assert [pair[0] for pair in top] == ids.tolist()
+        assert [pair[1] for pair in top] == pytest.approx(values.tolist())
+        assert log_probabilities(logits, 5, 0)[1] == ()
