@@ -1,0 +1,75 @@
+"""What the network does: distance, partitions, damage, replies that are lost."""
+
+from __future__ import annotations
+
+from chaos.farm import Layout
+from chaos.faults import Bandwidth, Cut, Delay, Flip, LoseReply, Loss, Reset, Slice
+from chaos.scenarios.model import (
+    FIRST,
+    MID_PROMPT,
+    MIDDLE,
+    Case,
+    Limits,
+    Scenario,
+    Strike,
+    Target,
+    hop,
+    link,
+    row,
+    struck,
+)
+
+SCENARIOS = (
+    Scenario(
+        5,
+        "slow-link",
+        "200±100 ms round trips, 5 % of UDP lost, 1 Mbit/s: it completes, and nobody is suspected",
+        (link("everything together", Delay(0.2, 0.1), Loss(0.05), Bandwidth()),),
+        limits=Limits(suspects=False, recoveries=0),
+    ),
+    Scenario(
+        6,
+        "partition",
+        "a worker cut off, one way or both; the directory cut off: survivors serve, and what heals is used again",
+        (
+            *(
+                Case(
+                    f"a worker {fault.name}",
+                    (Strike(fault, hop(1), row(MIDDLE, 1), lasts=8.0),),
+                    requests=3,
+                )
+                for fault in (Cut(), Cut(("to",)), Cut(("back",)))
+            ),
+            Case("every bootstrap cut off", (Strike(Cut(), Target("bootstraps"), row(MIDDLE)),), requests=3),
+            Case(
+                "both replicas cut off for 8 s",
+                (Strike(Cut(), Target("replicas", 1), row(MIDDLE, 1), lasts=8.0),),
+            ),
+        ),
+        limits=Limits(resumed=5.0),
+    ),
+    Scenario(
+        7,
+        "damage",
+        "bit flips, truncation, resets and slices: never a wrong token",
+        (
+            link("a wrong bit in 50 kB", Flip(2e-5), requests=6),
+            struck("flips at one hop", Flip(1e-3), lasts=1.0),
+            struck("reset", Reset()),
+            struck("reset mid-prompt", Reset(), MID_PROMPT),
+            *(struck(f"a reply cut after {size} bytes", LoseReply(size), FIRST) for size in (1, 5, 100)),
+            link("pieces of 37 bytes", Slice(37), requests=2),
+        ),
+    ),
+    Scenario(
+        21,
+        "lost-reply",
+        "a reply lost after the step was applied: the step is not applied again",
+        tuple(
+            struck(f"hop {part}", LoseReply(), position, part)
+            for part, position in enumerate((MID_PROMPT, FIRST, MIDDLE))
+        ),
+        Layout(replicas=1),
+        Limits(recoveries=0),
+    ),
+)

@@ -1,0 +1,118 @@
+"""What is done to a swarm, as data: faults, whom they strike, when, and what must hold. Knows nothing of how it is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from chaos.farm import Layout
+from chaos.faults import Fault
+
+PROMPT_ROWS = 150  # two chunks of the grid
+TOKENS = 24
+MID_PROMPT, FIRST, MIDDLE, LAST = 128, PROMPT_ROWS, PROMPT_ROWS + TOKENS // 2, PROMPT_ROWS + TOKENS - 2
+MOMENTS = {"mid-prompt": MID_PROMPT, "decode 1": FIRST, "middle": MIDDLE, "last": LAST}  # position of a step
+
+Who = Literal["hop", "chain", "replicas", "bootstraps", "workers", "redundant", "each"]
+When = Literal["row", "replay", "before", "every", "in turn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom a fault strikes."""
+
+    who: Who
+    # hop: the worker that serves the part `index` in the session; chain: every worker of it; replicas: every worker that holds
+    # the part `index`; bootstraps; workers: all of them; redundant: one drawn from those that are not the last replica of
+    # their layers; each: the workers one after another
+    index: int = 0
+    count: int | None = None  # only so many of them
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When it does."""
+
+    when: When
+    # row: as the step at position `row` leaves for the part `of`; replay: at the same step of a replay; before: before the
+    # client starts; every: each `seconds`; in turn: the next as soon as the one before is undone, with a pause of `seconds`
+    row: int = 0
+    of: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """A fault, its target and its schedule."""
+
+    fault: Fault
+    target: Target
+    at: Moment
+    lasts: float | None = None  # seconds until it is undone; None: until the case ends
+    until_noticed: bool = False  # undone as soon as a session leaves the target
+    back: int | None = None  # how many of the targets come back by then; None: all
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Requests, and what happens to the swarm meanwhile."""
+
+    name: str
+    strikes: tuple[Strike, ...]
+    sessions: int = 1  # requests at a time
+    requests: int = 1  # in all, if the strikes do not ask for more
+    seconds: float | None = None  # send requests for so long instead; the command line may say otherwise
+    deadline: float = 60.0  # the client's, in seconds without progress
+    failing: int | None = None  # every request ends with an error that names the layers of this part
+    vanishing: tuple[
+        int, ...
+    ] = ()  # before the requests: clients of so many sessions each, killed in mid-stream at once
+    first_token: float | None = None  # seconds from the start of the client to its first token, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What must hold, beyond the invariants that always do."""
+
+    crash_noticed: float = 1.0  # seconds, p95
+    stall_noticed: float = 5.0
+    success: float = 1.0  # part of the requests
+    suspects: bool = True  # whether anyone may be suspected at all
+    recoveries: int | None = None  # sessions that have to find a replacement: at least so many; 0: none may
+    resumed: float | None = None  # seconds from a return to the next token
+
+
+LAYOUT, LIMITS = Layout(), Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """`number` is that of the list in the design of the harness."""
+
+    number: int
+    name: str
+    title: str
+    cases: tuple[Case, ...]
+    layout: Layout = LAYOUT
+    limits: Limits = LIMITS
+
+
+def hop(index: int) -> Target:
+    """The worker that serves this part in the session."""
+    return Target("hop", index)
+
+
+def row(position: int, of: int = 0) -> Moment:
+    """As the step at this position leaves for this part."""
+    return Moment("row", position, of)
+
+
+def link(name: str, *faults: Fault, sessions: int = 2, requests: int = 4) -> Case:
+    """Every worker's link has these faults from the beginning to the end."""
+    before = Moment("before")
+    return Case(name, tuple(Strike(fault, Target("workers"), before) for fault in faults), sessions, requests)
+
+
+def struck(name: str, fault: Fault, position: int = MIDDLE, part: int = 1, lasts: float | None = None) -> Case:
+    """One request, one fault at one worker of its chain."""
+    return Case(name, (Strike(fault, hop(part), row(position, part), lasts),))
