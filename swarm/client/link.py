@@ -26,6 +26,7 @@ from swarm.wire.messages import (
     Renew,
     Result,
 )
+from swarm.wire.receipts import Receipt
 from swarm.wire.tensors import Tensor, is_finite
 
 REDIAL_SECONDS = 1.0  # a lost connection to a live worker is made again within this, or the worker is given up
@@ -40,6 +41,7 @@ class Link:
         self.hop = hop
         self.inputs = inputs
         self.numerics = hop.numerics
+        self.receipts: list[Receipt] = []  # the worker's, of rows in order, none twice: never more than rows
         self._channel = channel
         self._peers = peers
         self._session_id = session_id
