@@ -10,6 +10,7 @@ import ipaddress
 import math
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 import msgpack
@@ -26,6 +27,8 @@ DIGEST_BYTES = 32
 RECORD_LIFETIME = 60.0  # seconds from announcement to expiry
 ANNOUNCE_INTERVAL = 20.0  # seconds between two announcements of a serving worker
 MAX_LIFETIME = 600.0  # seconds; a record that claims to live longer is refused
+_V4_BLOCK, _V6_BLOCK = 24, 48  # bits that all addresses of one block share
+_CACHED_HOSTS = 4096
 _DOMAIN = b"swarm-record-1\0"
 
 
@@ -77,6 +80,14 @@ def normalise_host(host: str) -> str:
     address = ipaddress.ip_address(host)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
+
+
+@lru_cache(_CACHED_HOSTS)
+def address_block(host: str) -> bytes:
+    """The /24 (v4) or /48 (v6) that a numeric address is in: what one owner typically holds, however many keys it mints."""
+    address = ipaddress.ip_address(normalise_host(host))
+    bits = _V4_BLOCK if address.version == 4 else _V6_BLOCK
+    return address.packed[: bits // 8]
 
 
 @dataclass(frozen=True, slots=True)

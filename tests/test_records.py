@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.records import NOW, identity, make_record, records
 
-from swarm.records import MAX_LIFETIME, MAX_RECORD_BYTES, Address, BadRecord, PeerRecord, PeerState, SignedRecord
+from swarm.records import (
+    MAX_LIFETIME,
+    MAX_RECORD_BYTES,
+    Address,
+    BadRecord,
+    PeerRecord,
+    PeerState,
+    SignedRecord,
+    address_block,
+)
 from swarm.span import LayerSpan
 
 EXAMPLE = make_record(0, "2-5", peer_id=identity(0).peer_id)
@@ -197,3 +206,11 @@ def test_addresses() -> None:
 
 def test_a_model_shows_its_name_and_digest() -> None:
     assert str(EXAMPLE.model) == "llama-test (000102030405)"
+
+
+def test_addresses_of_one_owner_are_one_block() -> None:
+    assert address_block("192.0.2.1") == address_block("192.0.2.200") == address_block("::ffff:192.0.2.7")
+    assert address_block("192.0.2.1") != address_block("192.0.3.1")
+    assert address_block("2001:db8:1:2::1") == address_block("2001:db8:1:3::1") != address_block("2001:db8:2::1")
+    with pytest.raises(ValueError, match="localhost"):
+        address_block("localhost")

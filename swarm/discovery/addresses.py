@@ -1,4 +1,4 @@
-"""UDP addresses as they travel: packed, v4 or v6, never a name. Also how near an address is and which network it is of. Pure."""
+"""UDP addresses as they travel: packed, v4 or v6, never a name. Also how near an address is. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import lru_cache
 from swarm.records import normalise_host
 
 V4_BYTES, V6_BYTES = 6, 18  # host and port
-_V4_NETWORK, _V6_NETWORK = 24, 48  # bits that one owner typically holds
 _CACHED_HOSTS = 4096
 
 Endpoint = tuple[str, int]  # normalised numeric host, port
@@ -44,11 +43,3 @@ def reach(host: str) -> int:
     """
     address = ipaddress.ip_address(host)
     return 0 if address.is_loopback else 2 if address.is_global else 1
-
-
-@lru_cache(_CACHED_HOSTS)
-def network_of(host: str) -> bytes:
-    """The /24 or /48 that a host is in: what a flood from one place has in common, however many keys it mints."""
-    address = ipaddress.ip_address(host)
-    bits = _V4_NETWORK if address.version == 4 else _V6_NETWORK
-    return address.packed[: bits // 8]

@@ -21,13 +21,14 @@ from kademlia.node import Node
 from kademlia.protocol import KademliaProtocol
 
 from swarm.discovery import packets
-from swarm.discovery.addresses import Endpoint, network_of, pack_endpoint, reach
+from swarm.discovery.addresses import Endpoint, pack_endpoint, reach
 from swarm.discovery.endpoint import Socket
 from swarm.discovery.keys import distance, fingerprint, node_id
 from swarm.discovery.packets import BadDatagram, Method, Request, Response
 from swarm.discovery.store import RecordStore
 from swarm.discovery.table import Table
 from swarm.identity import Identity, PeerId
+from swarm.records import address_block
 from swarm.trace import Trace
 
 ANYBODY = b""  # the wanted id of a bootstrap address that has not answered yet
@@ -202,7 +203,7 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         """Only a proven address may store, and only at nodes near the key."""
         near = self.router.closest(key, 2 * self.k)
         far = len(near) == 2 * self.k and distance(self.source_node.id, key) > distance(near[-1].id, key)
-        held = proven and not far and self.store.put(key, raw, self.now(), network_of(source[0]))
+        held = proven and not far and self.store.put(key, raw, self.now(), address_block(source[0]))
         self.counters["stored" if held else "refused"] += 1
         return [int(held)]
 
