@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from chaos.farm import Layout
+from chaos.farm import Layout as Layout
 from chaos.faults import Fault
 
 PROMPT_ROWS = 150  # two chunks of the grid
