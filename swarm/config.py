@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm.span import LayerSpan
@@ -76,6 +76,9 @@ class ClientConfig:
     probe_count: int = 3  # probes per candidate; the least round trip counts
     probe_seconds: float = 0.5  # how long to wait for them
     max_candidates: int = 64  # peers probed for one chain
+    audit_share: float = 0.05  # of sessions: of those, a span is computed again by another worker afterwards
+    audit_private: bool = False  # workers at private addresses may audit each other, as if each had another owner
+    audit_seconds: float = 120.0  # an audit that is not done by then is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ class NodeConfig:
     public_host: str | None = None  # numeric address that others are told; None: found out
     bootstrap: tuple[tuple[str, int], ...] = ()  # host names or addresses with the directory's port
     public_port: int | None = None  # that others are told, the probe's being the next; None: those listened on
+    swarm_key: bytes | None = field(default=None, repr=False)  # secret of a private swarm; None: the open swarm
+    allow: frozenset[bytes] | None = None  # ids of the peers that are served; None: everybody
 
 
 @dataclass(frozen=True, slots=True)

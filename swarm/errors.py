@@ -112,6 +112,10 @@ class Draining(PeerFault):
     """The peer is shutting down in good order and takes no new sessions. Nothing is wrong with it."""
 
 
+class NotAllowed(PeerFault):
+    """The peer serves only those that its operator named with --allow. Ask the operator to add your id: `swarm key id`."""
+
+
 class AuditFault(SwarmError):
     """Peers of one numerics class computed different rows from the same inputs, so at least one of them lies or is broken."""
 

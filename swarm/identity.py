@@ -89,7 +89,7 @@ class Identity:
         except OSError as error:
             raise UsageFault(f"the key file {path} cannot be read: {error.strerror}") from error
         except ValueError:
-            raise UsageFault(f"{path} is no swarm key file: move it away or name another with --key") from None
+            raise UsageFault(f"{path} is no key file of a peer: move it away or name another with --key") from None
 
     def sign(self, message: bytes) -> bytes:
         return self.key.sign(message)

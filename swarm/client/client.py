@@ -29,6 +29,7 @@ from swarm.identity import Identity, PeerId
 from swarm.records import ModelRef
 from swarm.trace import Trace
 from swarm.transport.base import Network
+from swarm.transport.knock import telling_why
 from swarm.transport.tls import TlsNetwork
 from swarm.transport.udp import measure_round_trips
 
@@ -40,7 +41,8 @@ class Client:
     """`async with Client("demo", bootstrap=[("10.0.0.1", 7700)]) as client: async for token in client.generate("Hi")`.
 
     `model` is a directory or a name in `models_dir`. With `local` there is no network: every layer is computed here.
-    Parts that are not given (identity, network, directory) are made and stopped with the client.
+    `swarm_key` is the secret of a private swarm. Parts that are not given (identity, network, directory) are made and stopped
+    with the client.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Client:
         model: str | Path,
         *,
         bootstrap: Sequence[tuple[str, int]] = (),
+        swarm_key: bytes | None = None,
         chain: Sequence[PeerId] = (),
         precision: str | None = None,
         models_dir: Path | None = None,
@@ -68,6 +71,7 @@ class Client:
         self.local = local
         self.precision = precision  # of the chain; None until a chain says it
         self._bootstrap = tuple(bootstrap)
+        self._swarm_key = swarm_key
         self._by_hand = tuple(chain)
         self._device = device
         self.identity = identity or Identity.generate()
@@ -109,18 +113,23 @@ class Client:
                 lambda: Stage.load(self.path, precision=self.precision or "bf16", device=self._device)
             )
             return started
+        network = self._network or TlsNetwork(self.identity, swarm_key=self._swarm_key)
         if self._directory is None:
             directory = await self._stack.enter_async_context(
                 KademliaDirectory(
-                    self.identity, host="::", port=0, bootstrap=self._bootstrap, passive=True, trace=self.trace
+                    self.identity,
+                    host="::",
+                    port=0,
+                    bootstrap=self._bootstrap,
+                    swarm_key=self._swarm_key,
+                    passive=True,
+                    trace=self.trace,
                 )
             )
-            await directory.join()
+            await telling_why(directory.join(), network, self._bootstrap)
             self._directory = directory
         started.peers = await self._stack.enter_async_context(
-            Peers(
-                self._network or TlsNetwork(self.identity), self.config, self._channel_config, self.trace, self._probe
-            )
+            Peers(network, self.config, self._channel_config, self.trace, self._probe)
         )
         started.resolver = Resolver(
             self._directory,

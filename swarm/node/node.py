@@ -22,12 +22,13 @@ from swarm.config import (
     WorkerConfig,
 )
 from swarm.discovery import Directory
-from swarm.errors import PortInUse, ProtocolFault, UsageFault
+from swarm.errors import NotAllowed, PortInUse, ProtocolFault, UsageFault
 from swarm.identity import Identity, PeerId
 from swarm.node.addresses import announced, own_addresses
 from swarm.records import Address
 from swarm.trace import Trace
 from swarm.transport.channel import Channel, Exchange, dial
+from swarm.transport.knock import telling_why
 from swarm.transport.server import ChannelServer
 from swarm.transport.tls import TlsNetwork
 from swarm.transport.udp import ProbeServer
@@ -75,7 +76,7 @@ class Node:
         self._directory_config = directory_config or DirectoryConfig()
         self._now = now
         self._progress = progress
-        self._network = TlsNetwork(identity)
+        self._network = TlsNetwork(identity, swarm_key=config.swarm_key)
         self._stack = AsyncExitStack()
         self._layers: Layers | None = None
         self._directory: Directory | None = None
@@ -145,7 +146,7 @@ class Node:
             await self._start_client(self._ask)
             return
         await self._listen()
-        await self.directory.join()
+        await telling_why(self.directory.join(), self._network, self.config.bootstrap)
         if self._serve is not None:
             from swarm.node.layers import Layers
 
@@ -172,6 +173,7 @@ class Node:
                 host=config.host,
                 port=0,
                 bootstrap=config.bootstrap,
+                swarm_key=config.swarm_key,
                 passive=True,
                 config=self._directory_config,
                 now=self._now,
@@ -179,7 +181,7 @@ class Node:
                 trace=self.trace,
             )
         )
-        await self._directory.join()
+        await telling_why(self._directory.join(), self._network, config.bootstrap)
         self._client = await self._stack.enter_async_context(
             Client(
                 ask.model,
@@ -233,6 +235,7 @@ class Node:
                 port=port,
                 data_port=port if config.public_port is None else config.public_port,
                 bootstrap=config.bootstrap,
+                swarm_key=config.swarm_key,
                 config=self._directory_config,
                 now=self._now,
                 fetch_page=self._fetch_page,
@@ -244,6 +247,8 @@ class Node:
         )
 
     async def _handle(self, message: Message, exchange: Exchange) -> Message:
+        if self.config.allow is not None and exchange.peer_id not in self.config.allow:
+            raise NotAllowed(f"it serves only peers named with --allow, and {exchange.peer_id} is none of them")
         if isinstance(message, FetchRecords):
             records, more = self.directory.page(message.key, message.offset)
             return RecordsPage(tuple(records), more)

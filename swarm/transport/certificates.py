@@ -3,7 +3,8 @@
 The standard `ssl` module asks a client for its certificate, and shows it, only if some authority vouches for it. So there
 is a NULL AUTHORITY: its private key is derived from a public constant, everybody can issue certificates under it, and it
 therefore GRANTS NOTHING. What authenticates a peer is TLS 1.3's CertificateVerify (RFC 8446, section 4.4.3), which proves
-possession of the leaf's private key, and the comparison of the leaf's public key with the peer id. Knows nothing of sockets.
+possession of the leaf's private key, and the comparison of the leaf's public key with the peer id. A member of a private swarm
+carries the proof of it in its leaf (see `swarm.membership`). Knows nothing of sockets.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.x509.oid import NameOID
 
 from swarm.identity import Identity, PeerId
+from swarm.membership import PROOF_BYTES, proof_of, stranger
 
 ALPN = "swarm"  # without a version: versions are named by the Hello, in words a person can read
 # Fixed dates, so that no peer's clock decides whether another one may connect.
@@ -30,13 +32,22 @@ _NULL_KEY = Ed25519PrivateKey.from_private_bytes(
 )
 _NULL_PUBLIC = _NULL_KEY.public_key().public_bytes_raw()
 _NULL_NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "swarm null authority")])
+# An arc that needs no registration (ITU-T X.667, section 7). The value is a DER octet string.
+MEMBERSHIP = x509.ObjectIdentifier(f"2.25.{int.from_bytes(hashlib.sha256(b'swarm membership 1').digest()[:16], 'big')}")
+_OCTETS = bytes([0x04, PROOF_BYTES])
 
 
 class NoIdentity(Exception):
     """A handshake that proved no peer's key; the text says what was wrong."""
 
 
-def _certificate(name: x509.Name, key: Ed25519PublicKey, serial: int, authority: bool) -> bytes:
+class OtherSwarm(NoIdentity):
+    """The peer's key is proved, but it is of another swarm; the text says which of the two is private."""
+
+
+def _certificate(
+    name: x509.Name, key: Ed25519PublicKey, serial: int, authority: bool, proof: bytes | None = None
+) -> bytes:
     """PEM, issued by the null authority. Ed25519 is deterministic: the authority's own is the same everywhere."""
     builder = (
         x509.CertificateBuilder()
@@ -48,15 +59,18 @@ def _certificate(name: x509.Name, key: Ed25519PublicKey, serial: int, authority:
         .not_valid_after(_UNTIL)
         .add_extension(x509.BasicConstraints(ca=authority, path_length=0 if authority else None), critical=True)
     )
+    if proof is not None:
+        builder = builder.add_extension(x509.UnrecognizedExtension(MEMBERSHIP, _OCTETS + proof), critical=False)
     return builder.sign(_NULL_KEY, None).public_bytes(Encoding.PEM)
 
 
-def contexts(identity: Identity) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+def contexts(identity: Identity, swarm_key: bytes | None = None) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """For the listening and for the dialling side: TLS 1.3 only, both ends must show a leaf."""
     raw = bytes(identity.peer_id)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, raw.hex())])
     serial = int.from_bytes(hashlib.sha256(raw).digest()[:16], "big") >> 1
-    leaf = _certificate(name, identity.key.public_key(), serial, False)
+    proof = None if swarm_key is None else proof_of(swarm_key, identity.peer_id)
+    leaf = _certificate(name, identity.key.public_key(), serial, False, proof)
     password = os.urandom(32).hex().encode()  # `ssl` reads keys from files only; this one is useless without it
     key = identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
     with tempfile.NamedTemporaryFile() as file:
@@ -80,17 +94,18 @@ def _context(protocol: int, chain: str, password: bytes) -> ssl.SSLContext:
     return context
 
 
-def proved_peer(finished: ssl.SSLObject) -> PeerId:
-    """Whose key the other side of a finished handshake holds. Raises NoIdentity."""
+def proved_peer(finished: ssl.SSLObject, swarm_key: bytes | None = None) -> PeerId:
+    """Whose key the other side of a finished handshake holds. Raises NoIdentity; OtherSwarm when it is not of our swarm."""
     if finished.version() != "TLSv1.3":
         raise NoIdentity(f"it speaks {finished.version()}, not TLS 1.3")
     if finished.selected_alpn_protocol() != ALPN:
         raise NoIdentity("it is no swarm peer (another application protocol)")
-    certificate = finished.getpeercert(binary_form=True)
-    if certificate is None:
+    shown = finished.getpeercert(binary_form=True)
+    if shown is None:
         raise NoIdentity("it showed no certificate")
     try:
-        key = x509.load_der_x509_certificate(certificate).public_key()
+        certificate = x509.load_der_x509_certificate(shown)
+        key, proof = certificate.public_key(), _proof_in(certificate)
     except Exception as error:  # whatever a stranger's bytes do to the parser, it proved nothing
         raise NoIdentity(f"its certificate cannot be read: {error}") from error
     if not isinstance(key, Ed25519PublicKey):
@@ -98,4 +113,16 @@ def proved_peer(finished: ssl.SSLObject) -> PeerId:
     raw = key.public_bytes_raw()
     if raw == _NULL_PUBLIC:
         raise NoIdentity("it shows the null authority's key, which everybody has")
-    return PeerId(raw)
+    peer_id = PeerId(raw)
+    why = stranger(swarm_key, peer_id, proof)
+    if why is not None:
+        raise OtherSwarm(why)
+    return peer_id
+
+
+def _proof_in(certificate: x509.Certificate) -> bytes | None:
+    """Of membership in a private swarm. One of a wrong form is a wrong one, not an absent one."""
+    for extension in certificate.extensions:
+        if extension.oid == MEMBERSHIP and isinstance(extension.value, x509.UnrecognizedExtension):
+            return extension.value.value.removeprefix(_OCTETS)
+    return None

@@ -19,7 +19,7 @@ from swarm.identity import Identity, PeerId
 from swarm.records import Address, normalise_host
 from swarm.trace import Trace
 from swarm.transport.base import Buffer, Receiver, Stream
-from swarm.transport.certificates import NoIdentity, contexts, proved_peer
+from swarm.transport.certificates import NoIdentity, OtherSwarm, contexts, proved_peer
 from swarm.transport.sockets import tune, unacknowledged
 
 SCRATCH_BYTES = 256 << 10
@@ -33,29 +33,37 @@ BACKLOG = 256
 
 
 class TlsNetwork:
-    """The streams of one identity."""
+    """The streams of one identity: with a swarm key, to and from members of that private swarm alone."""
 
-    def __init__(self, identity: Identity, trace: Trace | None = None) -> None:
+    def __init__(self, identity: Identity, trace: Trace | None = None, *, swarm_key: bytes | None = None) -> None:
         self.peer_id = identity.peer_id
         self._trace = trace or Trace()
-        self._server_context, self._client_context = contexts(identity)
+        self._server_context, self._client_context = contexts(identity, swarm_key)
+        self._swarm_key = swarm_key
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
 
     async def connect(self, address: Address, expect: PeerId) -> Stream:
         """See `base.Network`."""
-        loop = asyncio.get_running_loop()
-        try:
-            raw, _ = await loop.create_connection(_Unread, address.host, address.data)
-        except OSError as error:
-            raise PeerLost(f"{address} cannot be connected to: {_reason(error)}") from error
-        try:
-            stream = await self._secure(raw, server_side=False)
-        except NoIdentity as error:
-            raise PeerLost(f"{address} proves no identity: {error}") from error
+        stream = await self.meet(address.host, address.data)
         if stream.peer_id != expect:
             stream.abort()
             raise PeerLost(f"{address} proves to be peer {stream.peer_id.short}, not {expect.short}")
         return stream
+
+    async def meet(self, host: str, port: int) -> TlsStream:
+        """A stream to whoever listens there. Waits without a deadline. Raises PeerLost."""
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        loop = asyncio.get_running_loop()
+        try:
+            raw, _ = await loop.create_connection(_Unread, host, port)
+        except OSError as error:
+            raise PeerLost(f"{place} cannot be connected to: {_reason(error)}") from error
+        try:
+            return await self._secure(raw, server_side=False)
+        except OtherSwarm as error:
+            raise PeerLost(f"{place} is of another swarm: {error}") from error
+        except NoIdentity as error:
+            raise PeerLost(f"{place} proves no identity: {error}") from error
 
     async def listen(self, host: str, port: int, on_stream: Callable[[Stream], None]) -> TlsListening:
         """See `base.Network`. An empty host, and `::`, mean every address of v4 and v6."""
@@ -84,7 +92,7 @@ class TlsNetwork:
         if secure is None:
             raise NoIdentity("the connection ended during the TLS handshake")
         try:
-            stream.peer_id = proved_peer(secure.get_extra_info("ssl_object"))
+            stream.peer_id = proved_peer(secure.get_extra_info("ssl_object"), self._swarm_key)
         except NoIdentity:
             secure.abort()
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from swarm.errors import (
     Draining,
     Gap,
+    NotAllowed,
     Overloaded,
     PeerFault,
     ProtocolFault,
@@ -27,6 +28,7 @@ _CODES: tuple[tuple[type[SwarmError], FaultCode], ...] = (
     (SessionFault, FaultCode.UNKNOWN_SESSION),
     (Overloaded, FaultCode.OVERLOADED),
     (Draining, FaultCode.DRAINING),
+    (NotAllowed, FaultCode.NOT_ALLOWED),
 )
 
 _SAID = {
@@ -37,6 +39,7 @@ _SAID = {
     FaultCode.OVERLOADED: "is overloaded",
     FaultCode.DRAINING: "is shutting down",
     FaultCode.INTERNAL: "failed on its side",
+    FaultCode.NOT_ALLOWED: "does not serve us",
 }
 
 
@@ -54,6 +57,8 @@ def error_of(fault: Fault, peer: PeerId) -> SwarmError:
         return Overloaded(text, 1.0 if fault.retry_after is None else min(fault.retry_after, MAX_RETRY_SECONDS))
     if fault.code is FaultCode.DRAINING:
         return Draining(text)
+    if fault.code is FaultCode.NOT_ALLOWED:
+        return NotAllowed(text)
     if fault.code is FaultCode.GAP:
         return Gap(text)
     if fault.code is FaultCode.UNKNOWN_SESSION:

@@ -35,6 +35,7 @@ class FaultCode(IntEnum):
     OVERLOADED = 5  # cache budget or queue used up; see retry_after
     DRAINING = 6  # takes no new sessions
     INTERNAL = 7  # a bug or broken state at the worker
+    NOT_ALLOWED = 8  # it serves named peers only, and the sender is none of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ PEER = PeerId(bytes(32))
     [
         (e.Overloaded("full", 2.5), FaultCode.OVERLOADED, e.Overloaded),
         (e.Draining("bye"), FaultCode.DRAINING, e.Draining),
+        (e.NotAllowed("not you"), FaultCode.NOT_ALLOWED, e.NotAllowed),
         (e.SessionFault("lapsed"), FaultCode.UNKNOWN_SESSION, e.SessionFault),
         (e.WrongModel("other"), FaultCode.WRONG_MODEL, e.PeerFault),
         (e.UsageFault("shape"), FaultCode.BAD_REQUEST, e.PeerFault),
