@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from swarm.span import LayerSpan
 from swarm.wire.tensors import Tensor
 
-PROTOCOL_VERSION = 1
+if TYPE_CHECKING:
+    from swarm.wire.receipts import Receipt  # which knows how rows are computed, from here
+
+PROTOCOL_VERSION = 2  # 1 knows no receipts: its Result and Closed have a field less, so neither version reads the other
 SESSION_ID_BYTES = 16
 MAX_DETAIL_BYTES = 1024
 MAX_PAGE_RECORDS = 256
@@ -105,6 +109,7 @@ class Result:
     rows: Rows
     tensor: Tensor  # [rows, hidden]
     load: Load
+    receipt: Receipt | None = None  # for all rows without one, once due: after a chunk or RECEIPT_ROWS decode rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,7 @@ class Close:
 @dataclass(frozen=True, slots=True)
 class Closed:
     session_id: bytes
+    receipt: Receipt | None = None  # for the rows without one, if there are any
 
 
 @dataclass(frozen=True, slots=True)

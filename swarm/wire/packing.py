@@ -40,6 +40,7 @@ from swarm.wire.messages import (
     Rows,
     Working,
 )
+from swarm.wire.receipts import MAX_RECEIPT_BYTES, Receipt
 from swarm.wire.tensors import MAX_DIMENSIONS, MAX_TENSOR_BYTES, RAW, Buffer, Tensor, TensorHeader, pack, unpack
 
 MAX_WHOLE = (1 << 62) - 1  # counts and positions
@@ -152,6 +153,12 @@ def _read_lengths(value: Any) -> list[int]:
     return lengths
 
 
+def _read_receipt(value: Any) -> Receipt:
+    if type(value) is not bytes:
+        raise _Bad("is no receipt")
+    return Receipt.parse(value)
+
+
 def _read_flag(value: Any) -> bool:
     if type(value) is not bool:
         raise _Bad("is neither true nor false")
@@ -167,6 +174,7 @@ _LOAD = _Field(_write_load, _read_load)
 _ROWS = _Field(int, _read_enum(Rows))
 _CODE = _Field(int, _read_enum(FaultCode))
 _CODECS = _Field(list, lambda value: tuple(_SHORT.read(codec) for codec in _array(value, 0, MAX_CODECS)))
+_RECEIPT = _optional(_Field(Receipt.pack, _read_receipt))
 _FLAG = _Field(_same, _read_flag)
 _TENSOR = _Field(lambda header: [header.dtype, list(header.shape), header.codec, header.byte_length], _read_header)
 _RECORDS = _Field(lambda records: [len(record) for record in records], _read_lengths)
@@ -179,11 +187,11 @@ _ROWS_OF_KINDS: tuple[tuple[int, type[Message], tuple[_Field, ...]], ...] = (
     (4, Open, (_SESSION, _exactly(DIGEST_BYTES), _SPAN, _SHORT, _WHOLE)),
     (5, Opened, (_SESSION, _SECONDS, _SHORT, _LOAD)),
     (6, Forward, (_SESSION, _WHOLE, _WHOLE, _ROWS, _TENSOR)),
-    (7, Result, (_SESSION, _WHOLE, _WHOLE, _ROWS, _TENSOR, _LOAD)),
+    (7, Result, (_SESSION, _WHOLE, _WHOLE, _ROWS, _TENSOR, _LOAD, _RECEIPT)),
     (8, Working, (_SESSION, _WHOLE, _WHOLE)),
     (9, Renew, (_SESSION,)),
     (10, Close, (_SESSION,)),
-    (11, Closed, (_SESSION,)),
+    (11, Closed, (_SESSION, _RECEIPT)),
     (12, Fault, (_optional(_SESSION), _CODE, _text(MAX_DETAIL_BYTES), _optional(_SECONDS))),
     (13, FetchRecords, (_exactly(KEY_BYTES), _WHOLE)),
     (14, RecordsPage, (_RECORDS, _FLAG)),
@@ -291,7 +299,7 @@ def _unpack_array(name: str, metadata: Buffer) -> list[Any]:
         values = msgpack.unpackb(
             metadata,
             max_str_len=MAX_DETAIL_BYTES,
-            max_bin_len=max(DIGEST_BYTES, KEY_BYTES),
+            max_bin_len=MAX_RECEIPT_BYTES,
             max_array_len=_MAX_ARRAY,
             max_map_len=0,
             max_ext_len=0,

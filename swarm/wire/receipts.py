@@ -22,6 +22,7 @@ from swarm.wire.tensors import Tensor
 RECEIPT_ROWS = 32  # decode rows that wait for one signature at most
 MAX_RECEIPT_BYTES = 640  # signature and body
 MAX_NUMERICS_BYTES = 256
+INLINE_BYTES = 1 << 20  # rows of more bytes, inputs and outputs together, take over 1 ms to hash: not on an event loop
 MAX_POSITION = (1 << 62) - 1
 _DOMAIN = b"swarm-receipt-1\0"
 _HASH_BYTES = 32  # of SHA-256
@@ -110,6 +111,11 @@ def row_digests(tensor: Tensor) -> bytes:
     return b"".join(hashlib.sha256(data[start : start + size]).digest() for start in range(0, len(data), size))
 
 
+def hash_rows(inputs: Tensor, outputs: Tensor) -> tuple[bytes, bytes]:
+    """`row_digests` of both."""
+    return row_digests(inputs), row_digests(outputs)
+
+
 class Tally:
     """The rows of one session since its last receipt."""
 
@@ -137,7 +143,7 @@ class Tally:
 
     def add(self, position: int, inputs: Tensor, outputs: Tensor) -> None:
         """Rows from `position` on; a smaller one than `stop` rolls back to it. Raises LocalFault for a gap."""
-        self.add_digests(position, row_digests(inputs), row_digests(outputs))
+        self.add_digests(position, *hash_rows(inputs, outputs))
 
     def add_digests(self, position: int, inputs: bytes, outputs: bytes) -> None:
         """As `add`, of what `row_digests` gave."""

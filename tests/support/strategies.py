@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from hypothesis import strategies as st
+from support.receipts import receipts
 
 from swarm.span import LayerSpan
 from swarm.wire import messages as m
@@ -31,7 +32,7 @@ def tensors(draw, max_items: int = 300):
 
 rows = st.sampled_from(m.Rows)
 forwards = st.builds(m.Forward, sessions, wholes, wholes, rows, tensors())
-results = st.builds(m.Result, sessions, wholes, wholes, rows, tensors(), loads)
+results = st.builds(m.Result, sessions, wholes, wholes, rows, tensors(), loads, st.none() | receipts)
 faults = st.builds(m.Fault, st.none() | sessions, st.sampled_from(m.FaultCode), texts, st.none() | seconds)
 opens = st.builds(m.Open, sessions, st.binary(min_size=32, max_size=32), spans, texts, wholes)
 openeds = st.builds(m.Opened, sessions, seconds, texts, loads)
@@ -48,7 +49,7 @@ messages = st.one_of(
     st.builds(m.Working, sessions, wholes, wholes),
     st.builds(m.Renew, sessions),
     st.builds(m.Close, sessions),
-    st.builds(m.Closed, sessions),
+    st.builds(m.Closed, sessions, st.none() | receipts),
     faults,
     fetches,
     pages,

@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from support.strategies import messages
 
 from swarm.errors import LocalFault, ProtocolFault
-from swarm.identity import PeerId
+from swarm.identity import Identity, PeerId
 from swarm.span import LayerSpan
 from swarm.wire import messages as m
 from swarm.wire import packing
+from swarm.wire.frames import MAX_METADATA_BYTES
+from swarm.wire.receipts import sign_receipt
 from swarm.wire.tensors import PLANES, RAW
 
 
@@ -87,3 +89,25 @@ def test_ids_travel_as_plain_bytes():
     key = PeerId(bytes(range(32)))
     _, metadata, _ = packing.pack_message(m.Open(bytes(16), key, LayerSpan(0, 1), "bf16", 1))
     assert msgpack.unpackb(metadata)[1] == bytes(key)
+
+
+RECEIPT = sign_receipt(
+    Identity.from_seed(b"w" * 32), bytes(16), LayerSpan(0, 4), 0, 128, bytes(32), bytes(32), bytes(32), "n" * 256
+)
+
+
+def test_the_largest_metadata_with_a_receipt_fits_its_frame_many_times():
+    tensor = m.Tensor("fp32", (1, 1), memoryview(bytes(4)))
+    load = m.Load(packing.MAX_WHOLE, packing.MAX_WHOLE, packing.MAX_WHOLE, 1e300)
+    result = m.Result(bytes(16), packing.MAX_WHOLE, packing.MAX_WHOLE, m.Rows.DECODE, tensor, load, RECEIPT)
+    _, metadata, _ = packing.pack_message(result)
+    assert len(metadata) < MAX_METADATA_BYTES // 4
+    assert packing.parse_metadata(7, metadata).finish(bytes(4)).receipt == RECEIPT
+
+
+@pytest.mark.parametrize("wrong", [b"", RECEIPT.pack()[:-1], RECEIPT.pack() + b"\0", bytes(600), "text", 7, [b"x"]])
+def test_a_malformed_receipt_is_a_protocol_fault(wrong):
+    for kind, fields in ((7, [bytes(16), 0, 0, 1, ["fp32", [1, 2], "raw", 8], [0, 0, 0, 0.0]]), (11, [bytes(16)])):
+        packing.parse_metadata(kind, msgpack.packb([*fields, None]))
+        with pytest.raises(ProtocolFault, match="receipt"):
+            packing.parse_metadata(kind, msgpack.packb([*fields, wrong]))
