@@ -58,6 +58,7 @@ class Request:
     raw: bool = False
     as_json: bool = False
     key: Path | None = None
+    swarm_key: bytes | None = field(default=None, repr=False)
     verbose: bool = False
     drawn_seed: int = field(default_factory=lambda: secrets.randbits(SEED_BITS))
 
@@ -138,7 +139,7 @@ async def open_client(request: Request, output: Output) -> AsyncIterator[Client]
         identity = stack.enter_context(held_identity("client", request.key))
         ask = await _ask(request, identity, trace)
         _hint(request, ask, output)
-        config = NodeConfig(port=0, bootstrap=request.bootstrap)
+        config = NodeConfig(port=0, bootstrap=request.bootstrap, swarm_key=request.swarm_key)
         async with Node(config, identity, ask=ask, client_config=request.client_config(), trace=trace) as node:
             yield node.client
 
@@ -148,7 +149,7 @@ async def _ask(request: Request, identity: Identity, trace: Trace) -> AskConfig:
     model = request.model
     peers: tuple[PeerId, ...] = ()
     if model is None or any(len(peer) < 64 for peer in request.chain):
-        records = await survey(identity, request.bootstrap, trace)
+        records = await survey(identity, request.bootstrap, request.swarm_key, trace)
         model = model or served_model((record.model for record in records), request.models_dir)
         peers = named_peers(request.chain, records)
     elif request.chain:

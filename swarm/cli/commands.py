@@ -12,6 +12,7 @@ import click
 
 from swarm import __version__
 from swarm.cli import options as types
+from swarm.cli import private
 from swarm.config import DEFAULT_PORT, NodeConfig
 from swarm.errors import SwarmError
 from swarm.span import LayerSpan
@@ -102,6 +103,8 @@ node_options = options(
         "--key", type=click.Path(dir_okay=False, path_type=Path), help="Identity key file, created if absent."
     ),
     bootstrap_option,
+    private.swarm_key_option,
+    private.allow_option,
     verbose_option,
     click.option("--exit-with-stdin", is_flag=True, hidden=True),
 )
@@ -139,6 +142,8 @@ def bootstrap(
     public_port: int | None,
     key: Path | None,
     bootstrap: tuple[tuple[str, int], ...],
+    swarm_key: bytes | None,
+    allow: tuple[frozenset[Any], ...],
     verbose: bool,
     exit_with_stdin: bool,
 ) -> None:
@@ -148,7 +153,8 @@ def bootstrap(
     """
     from swarm.cli.serve import run_node
 
-    config = NodeConfig(host, port, probe_port, public_host, bootstrap, public_port)
+    allowed = private.everybody_allowed(allow)
+    config = NodeConfig(host, port, probe_port, public_host, bootstrap, public_port, swarm_key, allowed)
     run_node("bootstrap", config, key, verbose=verbose, exit_with_stdin=exit_with_stdin)
 
 
@@ -176,6 +182,8 @@ def worker(
     public_port: int | None,
     key: Path | None,
     bootstrap: tuple[tuple[str, int], ...],
+    swarm_key: bytes | None,
+    allow: tuple[frozenset[Any], ...],
     verbose: bool,
     exit_with_stdin: bool,
 ) -> None:
@@ -188,7 +196,8 @@ def worker(
     from swarm.config import SpanConfig
 
     serve = SpanConfig(model_directory(model, models_dir), layers, precision, device, max_memory)
-    config = NodeConfig(host, port, probe_port, public_host, bootstrap, public_port)
+    allowed = private.everybody_allowed(allow)
+    config = NodeConfig(host, port, probe_port, public_host, bootstrap, public_port, swarm_key, allowed)
     run_node("worker", config, key, serve=serve, threads=threads, verbose=verbose, exit_with_stdin=exit_with_stdin)
 
 
@@ -198,6 +207,7 @@ def worker(
 @click.option("--model", metavar="DIR-OR-NAME", help="`demo` comes along.  [default: what the swarm serves]")
 @models_dir_option
 @bootstrap_option
+@private.swarm_key_option
 @click.option("--local", is_flag=True, help="Compute every layer in this process; no swarm.")
 @click.option("--precision", type=precision_type, help="[default: the workers'; bf16 with --local]")
 @click.option("--device", default="cpu", show_default=True, help="Of the head, and of every layer with --local.")
@@ -223,13 +233,14 @@ def client(**given: Any) -> None:
 
 @swarm.command()
 @bootstrap_option
+@private.swarm_key_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @verbose_option
-def status(bootstrap: tuple[tuple[str, int], ...], as_json: bool, verbose: bool) -> None:
+def status(bootstrap: tuple[tuple[str, int], ...], swarm_key: bytes | None, as_json: bool, verbose: bool) -> None:
     """Show peers, their layers and load, and the layers that nobody holds."""
     from swarm.cli.status import run_status
 
-    run_status(bootstrap, as_json=as_json, verbose=verbose)
+    run_status(bootstrap, swarm_key, as_json=as_json, verbose=verbose)
 
 
 @swarm.command()
@@ -261,3 +272,6 @@ def bench(shape: str, precision: str, threads: int | None, quick: bool) -> None:
 
     figures = asyncio.run(measure(shape, precision=precision, threads=threads, quick=quick, progress=progress))
     show(figures, Console(highlight=False))
+
+
+swarm.add_command(private.key)

@@ -91,9 +91,11 @@ def _worker(record: PeerRecord, health: Health, now: float) -> dict[str, Any]:
     }
 
 
-def run_status(bootstrap: Sequence[tuple[str, int]], *, as_json: bool, verbose: bool) -> None:
+def run_status(
+    bootstrap: Sequence[tuple[str, int]], swarm_key: bytes | None = None, *, as_json: bool, verbose: bool
+) -> None:
     """Raises SwarmError."""
-    models, health = asyncio.run(_look(bootstrap, verbose))
+    models, health = asyncio.run(_look(bootstrap, swarm_key, verbose))
     if as_json:
         click.echo(json.dumps(as_data(models, health, time.time())))
         return
@@ -103,9 +105,11 @@ def run_status(bootstrap: Sequence[tuple[str, int]], *, as_json: bool, verbose: 
     show(models, health, console)
 
 
-async def _look(bootstrap: Sequence[tuple[str, int]], verbose: bool) -> tuple[list[Served], dict[PeerId, Health]]:
+async def _look(
+    bootstrap: Sequence[tuple[str, int]], swarm_key: bytes | None, verbose: bool
+) -> tuple[list[Served], dict[PeerId, Health]]:
     identity = Identity.generate()  # who looks is nobody's business
     trace = make_trace(verbose)
-    records = await survey(identity, bootstrap, trace)
-    health = await examine(identity, records, trace)
+    records = await survey(identity, bootstrap, swarm_key, trace)
+    health = await examine(identity, records, swarm_key, trace)
     return served_models(records, health), health

@@ -15,6 +15,7 @@ from swarm.identity import Identity, PeerId
 from swarm.records import PeerRecord
 from swarm.trace import Trace
 from swarm.transport.channel import dial
+from swarm.transport.knock import telling_why
 from swarm.transport.tls import TlsNetwork
 from swarm.wire.messages import FetchRecords, Load
 
@@ -42,26 +43,34 @@ def need_bootstrap(bootstrap: Sequence[tuple[str, int]]) -> None:
 
 
 @asynccontextmanager
-async def joined(identity: Identity, bootstrap: Sequence[tuple[str, int]], trace: Trace) -> AsyncIterator[Directory]:
+async def joined(
+    identity: Identity, bootstrap: Sequence[tuple[str, int]], swarm_key: bytes | None, trace: Trace
+) -> AsyncIterator[Directory]:
     """A directory that only asks. Raises NoSwarm."""
-    async with Directory(identity, host="::", port=0, bootstrap=bootstrap, passive=True, trace=trace) as directory:
-        await directory.join()
+    async with Directory(
+        identity, host="::", port=0, bootstrap=bootstrap, swarm_key=swarm_key, passive=True, trace=trace
+    ) as directory:
+        await telling_why(directory.join(), TlsNetwork(identity, swarm_key=swarm_key), bootstrap)
         yield directory
 
 
-async def survey(identity: Identity, bootstrap: Sequence[tuple[str, int]], trace: Trace) -> list[PeerRecord]:
+async def survey(
+    identity: Identity, bootstrap: Sequence[tuple[str, int]], swarm_key: bytes | None, trace: Trace
+) -> list[PeerRecord]:
     """Every worker's record. Raises NoSwarm, UsageFault."""
     need_bootstrap(bootstrap)
-    async with joined(identity, bootstrap, trace) as directory:
+    async with joined(identity, bootstrap, swarm_key, trace) as directory:
         now = time.time()
         records = [signed.record for signed in await directory.lookup_all()]
     return [record for record in records if not record.expired(now)]
 
 
-async def examine(identity: Identity, records: Iterable[PeerRecord], trace: Trace) -> dict[PeerId, Health]:
+async def examine(
+    identity: Identity, records: Iterable[PeerRecord], swarm_key: bytes | None, trace: Trace
+) -> dict[PeerId, Health]:
     """Ask every worker how busy it is."""
     records = tuple(records)
-    network = TlsNetwork(identity)
+    network = TlsNetwork(identity, swarm_key=swarm_key)
     gate = asyncio.Semaphore(MAX_ASKED_AT_ONCE)
 
     async def ask(record: PeerRecord) -> Health:

@@ -22,6 +22,7 @@ from swarm.identity import PeerId
 
 START_SECONDS = 120.0  # until a child says that it serves
 SHOWN_LOG_BYTES = 2000  # of a child that failed
+FOREIGN = ("SWARM_BOOTSTRAP", "SWARM_KEY")  # what the environment says of the user's own swarm
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Processes:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
-                env={name: value for name, value in os.environ.items() if name != "SWARM_BOOTSTRAP"},
+                env={name: value for name, value in os.environ.items() if name not in FOREIGN},
                 process_group=0,  # Ctrl-C at the terminal is for this process alone
             )
         self._started.append(process)

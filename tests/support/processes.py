@@ -27,7 +27,7 @@ class SwarmProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=os.environ | {"SWARM_BOOTSTRAP": "", "OMP_NUM_THREADS": "1"} | (env or {}),
+            env=os.environ | {"SWARM_BOOTSTRAP": "", "SWARM_KEY": "", "OMP_NUM_THREADS": "1"} | (env or {}),
             process_group=0,
         )
         self.address = ""
