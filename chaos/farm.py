@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
 from string import ascii_lowercase
+from typing import Any
 
 import psutil
 
+from chaos.process import write_faults
 from chaos.proxy import HOST, Link, Proxy
 from swarm.errors import LocalFault
 from swarm.identity import PeerId
@@ -38,12 +40,15 @@ class Layout:
     spans: int = 3  # parts that the layers are cut into
     replicas: int = 2  # workers of each part
     bootstraps: int = 1
+    inside: bool = False  # processes can have faults inside (chaos.process)
 
 
 class Member:
     """A process of the farm and its link."""
 
-    def __init__(self, name: str, mode: str, arguments: tuple[str, ...], link: Link, folder: Path) -> None:
+    def __init__(
+        self, name: str, mode: str, arguments: tuple[str, ...], link: Link, folder: Path, *, inside: bool = False
+    ) -> None:
         self.name = name
         self.mode = mode  # "bootstrap" or "worker"
         self.span = 0  # number of the part that a worker holds
@@ -56,6 +61,8 @@ class Member:
         self.log = folder / f"{name}.log"
         self._arguments = arguments
         self._key = folder / f"{name}.key"
+        self._faults = folder / f"{name}.json"  # inside
+        self._inside = inside
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -75,17 +82,21 @@ class Member:
     def short(self) -> str:
         return self.peer.short if self.peer else ""
 
+    @property
+    def _command(self) -> tuple[str, ...]:
+        return ("-m", "chaos.process", "--faults", str(self._faults)) if self._inside else ("-m", "swarm")
+
     async def start(self) -> None:
         """Returns once it serves. Raises LocalFault."""
         with self.log.open("ab") as errors:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "swarm", self.mode, "--host", HOST, "--port", str(self.link.real)),
+                *(sys.executable, *self._command, self.mode, "--host", HOST, "--port", str(self.link.real)),
                 *("--public-port", str(self.link.public), "--key", str(self._key), "--exit-with-stdin"),
                 *self._arguments,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
-                env=os.environ | {"SWARM_BOOTSTRAP": "", "OMP_NUM_THREADS": "1"},
+                env=os.environ | {"SWARM_BOOTSTRAP": "", "SWARM_KEY": "", "OMP_NUM_THREADS": "1"},
                 process_group=0,
             )
         assert self._process.stdout is not None
@@ -109,6 +120,11 @@ class Member:
             self.paused = number == signal.SIGSTOP
         if number == signal.SIGKILL:
             self.ready_at = None
+
+    def tell(self, **changes: Any) -> None:
+        """Change the faults inside (fields of `chaos.process.Inside`); they outlive the process."""
+        assert self._inside, f"{self.name} has no faults inside: the scenario's layout says whether it may"
+        write_faults(self._faults, **changes)
 
     async def ended(self, seconds: float = STOP_SECONDS) -> None:
         """Once it has left. One that takes longer is killed: TimeoutError."""
@@ -210,7 +226,8 @@ class Farm:
     async def _add(self, name: str, mode: str, folder: Path, *arguments: str) -> Member:
         """A process that knows the bootstraps before it."""
         known = [word for host, port in self.places for word in ("--bootstrap", f"{host}:{port}")]
-        member = Member(name, mode, (*arguments, *known), await self.proxy.link(name), folder)
+        link = await self.proxy.link(name)
+        member = Member(name, mode, (*arguments, *known), link, folder, inside=self.layout.inside)
         self.members.append(member)
         return member
 
