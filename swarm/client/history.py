@@ -6,7 +6,7 @@ may be sent together because each is computed by itself. Pure: bytes in, bytes o
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -45,10 +45,13 @@ class History:
         self.length += entry.count
         self.bytes += len(entry.tensor.data)
 
-    def segments(self, replay_rows: int) -> Iterator[Entry]:
-        """The rows in replay order: chunks as they were, decode rows joined up to `replay_rows`."""
+    def segments(self, replay_rows: int, start: int = 0) -> Iterator[Entry]:
+        """The rows in replay order: chunks as they were, decode rows joined up to `replay_rows`.
+
+        From the entry that begins at `start` on. Rows that are appended meanwhile are not among them.
+        """
         pending: list[Entry] = []
-        for entry in self._entries:
+        for entry in self._entries[bisect_left(self._positions, start) :]:
             if pending and (entry.rows is Rows.CHUNK or sum(e.count for e in pending) + entry.count > replay_rows):
                 yield _joined(pending)
                 pending = []

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from swarm.client.peers import Peers
 from swarm.errors import NoChain, WrongModel
 from swarm.identity import PeerId
 from swarm.records import ModelRef, PeerRecord, SignedRecord
-from swarm.routing.chain import Chain
+from swarm.routing.chain import Chain, Hop
+from swarm.routing.cost import UNMEASURED, Measurement, predicted_seconds
 from swarm.routing.finder import find_chain, fixed_chain
 from swarm.span import LayerSpan
 from swarm.trace import Trace
@@ -126,6 +128,30 @@ class Resolver:
                 hole = error
         assert hole is not None
         raise hole
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether somebody has said which peers are to be asked."""
+        return bool(self._by_hand)
+
+    def forecast(self, hops: Iterable[Hop], round_trip: float | None, *, idle: bool = False) -> float | None:
+        """Predicted seconds of one decode row through these hops; None if one of them is not known.
+
+        `round_trip` stands in for one that was not measured. With `idle` it is that to the hop, and how busy the worker was
+        said to be does not count.
+        """
+        total = 0.0
+        for hop in hops:
+            record = self._records.get(hop.peer_id)
+            if record is None:
+                return None
+            known = self._peers.measurements.get(hop.peer_id, UNMEASURED)
+            if idle:
+                known = Measurement(known.round_trip if round_trip is None else round_trip)
+            elif known.round_trip is None:
+                known = replace(known, round_trip=round_trip)
+            total += predicted_seconds(record, hop.span, known)
+        return total
 
     def precision_of(self, chain: Chain) -> str:
         """What the workers of a chain found here compute in."""
