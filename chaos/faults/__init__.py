@@ -8,10 +8,13 @@ from chaos.faults.delay import Delay as Delay
 from chaos.faults.flip import Flip as Flip
 from chaos.faults.half_open import HalfOpen as HalfOpen
 from chaos.faults.kill import Kill as Kill
+from chaos.faults.lies import Lies as Lies
 from chaos.faults.lose_reply import LoseReply as LoseReply
 from chaos.faults.loss import Loss as Loss
+from chaos.faults.no_memory import NoMemory as NoMemory
 from chaos.faults.pause import Pause as Pause
 from chaos.faults.reset import Reset as Reset
+from chaos.faults.skew import Skew as Skew
 from chaos.faults.slice import Slice as Slice
 from chaos.faults.slow import Slow as Slow
 from chaos.faults.stop import Stop as Stop

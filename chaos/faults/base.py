@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from chaos.farm import Member
 
-Kind = Literal["crash", "stall", "link"]
+Kind = Literal["crash", "stall", "link", "lie"]
 
 
 class Fault(Protocol):
@@ -19,7 +19,7 @@ class Fault(Protocol):
 
     @property
     def kind(self) -> Kind:
-        """Which promise the recovery is held to: a dead process, a silent one, or neither."""
+        """Which promise it is held to: of a dead process, of a silent one, of one that lies, or none."""
         ...
 
     def apply(self, member: Member) -> None:
