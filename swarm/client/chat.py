@@ -1,84 +1,120 @@
-"""Chat templates: a model's own Jinja program that turns messages into its prompt, run in a sandbox.
-
-The environment is the one for which such templates are written (that of transformers' `apply_chat_template`).
-"""
+"""Chat templates: a model's own Jinja program that turns messages into its prompt, or that of the convention it follows."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from jinja2 import Template, TemplateError, nodes
+from jinja2 import Template, TemplateError, meta
 from jinja2.exceptions import SecurityError
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from swarm.client.conventions import Has, convention_of
 from swarm.client.files import read_json, read_text
+from swarm.client.sandbox import TooLong, environment, render
 from swarm.errors import ModelFault, UsageFault
 
 MAX_TEMPLATE_BYTES = 1 << 20
+TOOL_USE = "tool_use"  # what a template for conversations with tools is called among named ones
 
 Message = Mapping[str, Any]
 
 
 class ChatTemplate:
-    """One model's template, compiled. `origin` names the file it came from."""
+    """One model's templates, compiled: for conversations, and perhaps another one for those with tools."""
 
-    def __init__(self, template: Template, variables: Mapping[str, Any], origin: Path) -> None:
+    def __init__(
+        self,
+        template: Template,
+        with_tools: Template | None,
+        variables: Mapping[str, Any],
+        origin: str,
+        convention: str | None,
+    ) -> None:
         self._template = template
+        self._with_tools = with_tools  # None: it does not say how tools are shown to this model
         self._variables = variables
-        self._origin = origin
+        self._origin = origin  # named in errors
+        self.convention = convention  # whose template it is; None: the model's own
 
     @classmethod
-    def load(cls, directory: Path, now: Callable[[], datetime]) -> ChatTemplate | None:
-        """chat_template.jinja, else the one in tokenizer_config.json, else None. Raises ModelFault."""
+    def load(cls, directory: Path, now: Callable[[], datetime], has: Has) -> ChatTemplate:
+        """chat_template.jinja, else the one in tokenizer_config.json, else that of the convention that the vocabulary
+        (`has` a token?) speaks for. Raises ModelFault."""
         config = read_json(directory / "tokenizer_config.json")
-        origin = directory / "chat_template.jinja"
-        source = read_text(origin, MAX_TEMPLATE_BYTES)
-        if source is None:
-            origin = directory / "tokenizer_config.json"
-            source = _named_default(config.get("chat_template"), origin)
-        if source is None:
-            return None
-        if len(source) > MAX_TEMPLATE_BYTES:
-            raise ModelFault(f"the chat template in {origin} is longer than {MAX_TEMPLATE_BYTES} characters")
-        try:
-            template = _environment(now).from_string(source)
-        except (TemplateError, RecursionError) as error:
-            raise ModelFault(f"the chat template in {origin} is no Jinja template: {error}") from error
-        return cls(template, _special_tokens(config | _without_nulls(config, directory)), origin)
+        variables = _special_tokens(config | _without_nulls(config, directory))
+        place = directory / "chat_template.jinja"
+        own = read_text(place, MAX_TEMPLATE_BYTES)
+        if own is None:
+            place = directory / "tokenizer_config.json"
+            sources = _named_ones(config.get("chat_template"), place)
+        else:
+            sources = {"default": own}
+        if sources:
+            origin = f"in {place}"
+            template, takes_tools = _compiled(sources["default"], now, origin)
+            with_tools = template if takes_tools else None
+            if TOOL_USE in sources:
+                with_tools, _ = _compiled(sources[TOOL_USE], now, origin)
+            return cls(template, with_tools, variables, origin, None)
+        convention = convention_of(has)
+        origin = f"of {convention.name}, for want of one of its own in {directory},"
+        template, _ = _compiled(convention.template, now, origin)
+        return cls(template, None, variables, origin, convention.name)
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
-        """The prompt's text. Raises UsageFault where the template refuses the messages."""
+    @property
+    def takes_tools(self) -> bool:
+        """Whether it knows how tools are shown to this model."""
+        return self._with_tools is not None
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The prompt's text; `variables` are more that this template may look at. Raises UsageFault where it refuses."""
+        template = self._with_tools if tools and self._with_tools is not None else self._template
+        given = {
+            **self._variables,
+            **(variables or {}),
+            "messages": [dict(message) for message in messages],
+            "add_generation_prompt": add_generation_prompt,
+            "tools": [dict(tool) for tool in tools] if tools else None,
+            "documents": None,
+        }
         try:
-            return self._template.render(
-                **self._variables,
-                messages=[dict(message) for message in messages],
-                add_generation_prompt=add_generation_prompt,
-                tools=None,
-                documents=None,
-            )
-        except SecurityError as error:
-            raise ModelFault(f"the chat template in {self._origin} does what no template may: {error}") from error
+            return render(template, given)
+        except (SecurityError, TooLong) as error:
+            raise ModelFault(f"the chat template {self._origin} does what no template may: {error}") from error
         except Exception as error:  # a template is a program of strangers and may raise anything, also deliberately
             raise UsageFault(f"this model's chat template does not take these messages: {error}") from error
 
 
-def _named_default(value: Any, origin: Path) -> str | None:
+def _compiled(source: str, now: Callable[[], datetime], origin: str) -> tuple[Template, bool]:
+    """The template, and whether it looks at tools. Raises ModelFault."""
+    if len(source) > MAX_TEMPLATE_BYTES:
+        raise ModelFault(f"the chat template {origin} is longer than {MAX_TEMPLATE_BYTES} characters")
+    made = environment(now)
+    try:
+        return made.from_string(source), "tools" in meta.find_undeclared_variables(made.parse(source))
+    except (TemplateError, RecursionError) as error:
+        raise ModelFault(f"the chat template {origin} is no Jinja template: {error}") from error
+
+
+def _named_ones(value: Any, origin: Path) -> dict[str, str]:
     """A template is given as text, or as a list of named ones of which `default` is the one for conversations."""
     if value is None or isinstance(value, str):
-        return value
+        return {} if value is None else {"default": value}
     try:
         named = {entry["name"]: entry["template"] for entry in value}
     except (TypeError, KeyError) as error:
         raise ModelFault(f"chat_template in {origin} is neither text nor a list of named templates") from error
     if not isinstance(named.get("default"), str):
         raise ModelFault(f"chat_template in {origin} names no default; there are: {', '.join(map(str, named))}")
-    return str(named["default"])
+    return {name: template for name, template in named.items() if isinstance(template, str)}
 
 
 def _without_nulls(config: Mapping[str, Any], directory: Path) -> dict[str, Any]:
@@ -95,32 +131,3 @@ def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
         if name.endswith("_token") and isinstance(content, str):
             found[name] = content
     return found
-
-
-def _environment(now: Callable[[], datetime]) -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda form: now().strftime(form)
-    return environment
-
-
-def _refuse(message: str) -> NoReturn:
-    raise TemplateError(message)
-
-
-def _to_json(value: Any, indent: int | None = None, **options: Any) -> str:
-    """Jinja's own filter escapes for HTML and for ASCII, which no model has been trained on."""
-    return json.dumps(value, ensure_ascii=options.pop("ensure_ascii", False), indent=indent, **options)
-
-
-class _Generation(Extension):
-    """`{% generation %}…{% endgeneration %}` marks the model's words for training; here it is just its content."""
-
-    tags = {"generation"}  # noqa: RUF012 - jinja's own declaration
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)

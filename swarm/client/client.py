@@ -171,7 +171,7 @@ class Client:
     def encode(self, prompt: Prompt, *, raw: bool = False) -> list[int]:
         """Ids of a prompt: text goes through the chat template as the user's message unless `raw`; ids stay as they are."""
         if isinstance(prompt, str):
-            if raw or not self.text.has_chat_template:
+            if raw or not self.text.chats:
                 return self.text.encode(prompt, add_special=True)
             prompt = [{"role": "user", "content": prompt}]
         if all(isinstance(part, int) for part in prompt):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from swarm.client.chat import ChatTemplate, Message
+from swarm.client.conventions import BASE
 from swarm.client.detokenize import Detokenizer, detokenizer
 from swarm.client.files import read_bytes, read_json
 from swarm.client.stops import Gate
@@ -21,9 +22,7 @@ MAX_TOKENIZER_BYTES = 256 << 20  # the largest known has 35 MB
 class Text:
     """The text half of the model in a directory. `Text.load(directory)`."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, eos_ids: frozenset[int], template: ChatTemplate | None, directory: Path
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, eos_ids: frozenset[int], template: ChatTemplate, directory: Path) -> None:
         self.tokenizer = tokenizer
         self.eos_ids = eos_ids  # tokens with which the model ends its answer
         self.directory = directory
@@ -43,11 +42,17 @@ class Text:
         # Both may be left over from training, and would alter prompts.
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return cls(tokenizer, _eos_ids(directory, tokenizer), ChatTemplate.load(directory, now), directory)
+        template = ChatTemplate.load(directory, now, lambda token: tokenizer.token_to_id(token) is not None)
+        return cls(tokenizer, _eos_ids(directory, tokenizer), template, directory)
 
     @property
-    def has_chat_template(self) -> bool:
-        return self._template is not None
+    def chats(self) -> bool:
+        """Whether the model knows conversations: it has a chat template, or its tokens are those of a convention."""
+        return self._template.convention != BASE.name
+
+    @property
+    def template_takes_tools(self) -> bool:
+        return self._template.takes_tools
 
     def encode(self, text: str, add_special: bool) -> list[int]:
         """Token ids; with `add_special` those that the tokenizer puts around a text. Names of special tokens in the
@@ -64,15 +69,16 @@ class Text:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
-    def render_chat(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+    def render_chat(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
         """The prompt for chat messages; to be encoded with `add_special=False`, as templates write special tokens
-        themselves. Raises UsageFault where the template refuses the messages, ModelFault where there is no template."""
-        if self._template is None:
-            raise ModelFault(
-                f"the model in {self.directory} has no chat template, neither in chat_template.jinja nor in "
-                "tokenizer_config.json: give the prompt as plain text"
-            )
-        return self._template.render(messages, add_generation_prompt)
+        themselves. Raises UsageFault where the template refuses the messages, ModelFault where it misbehaves."""
+        return self._template.render(messages, add_generation_prompt, tools, variables)
 
     def __repr__(self) -> str:
         return f"Text({self.directory}, {self.tokenizer.get_vocab_size()} tokens, eos {sorted(self.eos_ids)})"

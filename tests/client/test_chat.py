@@ -10,6 +10,7 @@ import pytest
 from support.tokenizers import write_text_files
 from transformers import PreTrainedTokenizerFast
 
+from swarm.client.chat import ChatTemplate
 from swarm.client.text import Text
 from swarm.errors import ModelFault, UsageFault
 
@@ -71,10 +72,12 @@ def test_templates_render_as_in_transformers(tmp_path: Path, template: str, gene
 
 
 def test_where_templates_stand(tmp_path: Path) -> None:
-    assert not Text.load(write_text_files(tmp_path)).has_chat_template
+    assert not Text.load(write_text_files(tmp_path)).chats
     assert load(tmp_path, "from the config").render_chat([]) == "from the config"
-    named = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "the default"}]
+    named = [{"name": "tool_use", "template": "with tools"}, {"name": "default", "template": "the default"}]
     assert load(tmp_path, named).render_chat([]) == "the default"
+    assert load(tmp_path, named).render_chat([], tools=[{"type": "function"}]) == "with tools"
+    assert load(tmp_path, named).template_takes_tools
     (tmp_path / "chat_template.jinja").write_text("from its own file", encoding="utf-8")
     assert load(tmp_path, "from the config").render_chat([]) == "from its own file"
 
@@ -90,9 +93,64 @@ def test_the_clock_is_the_callers(tmp_path: Path) -> None:
     assert Text.load(tmp_path, now=lambda: datetime(2024, 7, 26, tzinfo=UTC)).render_chat([]) == "26 Jul 2024"
 
 
-def test_a_model_without_template_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelFault, match=f"{tmp_path} has no chat template"):
-        Text.load(write_text_files(tmp_path)).render_chat(TALK)
+def test_a_template_says_whether_it_takes_tools_and_sees_what_else_it_is_given(tmp_path: Path) -> None:
+    text = load(tmp_path, "{{ tools | tojson }} {{ reasoning_effort }}")
+    assert text.template_takes_tools
+    assert text.render_chat([], tools=[{"a": "ü"}], variables={"reasoning_effort": "low"}) == '[{"a": "ü"}] low'
+    assert not load(tmp_path, "{{ messages }}").template_takes_tools
+
+
+ASKED = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello"},
+    {"role": "user", "content": "More"},
+]
+CONVENTIONS = {
+    "ChatML": (
+        ["<|im_start|>", "<|im_end|>"],
+        (
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
+            "<|im_start|>user\nMore<|im_end|>\n<|im_start|>assistant\n"
+        ),
+    ),
+    "Llama 3": (
+        ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
+        (
+            "<s><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
+            "Hi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nHello<|eot_id|><|start_header_id|>user"
+            "<|end_header_id|>\n\nMore<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+        ),
+    ),
+    "Gemma": (
+        ["<start_of_turn>", "<end_of_turn>"],
+        (
+            "<s><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\nHello<end_of_turn>\n"
+            "<start_of_turn>user\nMore<end_of_turn>\n<start_of_turn>model\n"
+        ),
+    ),
+    "Mistral": (["[INST]", "[/INST]"], "<s>[INST] Be brief.\n\nHi [/INST] Hello</s>[INST] More [/INST]"),
+    "Alpaca": (
+        ["<s>", "</s>", "[PAD]"],
+        "<s>Be brief.\n\n### Instruction:\nHi\n\n### Response:\nHello</s>\n\n### Instruction:\nMore\n\n### Response:\n",
+    ),
+    "Llama 2": (
+        ["<s>", "</s>", "<unk>", "<0x0A>"],
+        "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Hello </s><s>[INST] More [/INST]",
+    ),
+    "plain": ([], "<s>Be brief.\nHi\nHello\nMore"),
+}
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_without_a_template_the_tokens_say_which_convention_it_is(tmp_path: Path, name: str) -> None:
+    tokens, expected = CONVENTIONS[name]
+    (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "<s>", "eos_token": "</s>"}')
+    template = ChatTemplate.load(tmp_path, datetime.now, lambda token: token in tokens)
+    assert template.convention == name
+    assert template.render(ASKED, True) == expected
+    assert not template.takes_tools
+    template.render(ASKED[1:], True)  # without a system's words
 
 
 @pytest.mark.parametrize(
@@ -148,3 +206,32 @@ def test_templates_are_kept_in_their_sandbox(tmp_path: Path, template: str) -> N
     with pytest.raises((ModelFault, UsageFault)):
         text.render_chat(messages)
     assert messages == [{"role": "user", "content": "x"}]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for a in range(99999) %}{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}",
+        "{{ 'x' * 10 ** 9 }}",
+        "{{ 10 ** 9 * 'x' }}",
+        "{{ 2 ** (2 ** 40) }}",
+        "{{ 'x'.center(10 ** 9) }}",
+        "{{ '%999999999d' % 1 }}",
+        "{{ '{:>999999999}'.format(1) }}",
+        "{% set ns = namespace(t='x' * 1000) %}{% for a in range(60) %}{% set ns.t = ns.t ~ ns.t %}{{ ns.t }}{% endfor %}",
+    ],
+)
+def test_a_template_has_bounds(tmp_path: Path, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarm.client.sandbox.RENDER_SECONDS", 0.2)
+    with pytest.raises(ModelFault, match="does what no template may"):
+        load(tmp_path, template).render_chat([])
+
+
+def test_a_template_may_pad_and_repeat_as_templates_do(tmp_path: Path) -> None:
+    template = (
+        "{{ '-' * 10 }}{{ '%03d' % 7 }}{{ 'x'.center(5) }}{{ '{:>4}'.format(1) }}{{ 'a' | center(3) }}{{ 2 ** 10 }}"
+    )
+    assert load(tmp_path, template).render_chat([]) == "----------007  x     1 a 1024"
+    words = {"role": "user", "content": " Note: **1234567** 100%*2 {x:1000000} "}
+    assert load(tmp_path, "{{ messages[0].content.strip() }}").render_chat([words]) == words["content"].strip()
