@@ -1,12 +1,16 @@
 """A failover is an audit: who computed other rows than the session rests on, and when that is settled.
 
-Pure: links in, a verdict out. What to do with it is decided in `session`.
+Links in, a verdict out: whether the session goes on is decided in `session`, who is banned in `auditor`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
+from swarm.client.auditor import Auditor
+from swarm.client.evidence import Account, account_of
+from swarm.client.history import History
 from swarm.client.link import Link
 from swarm.errors import AuditFault
 from swarm.identity import PeerId
@@ -15,11 +19,17 @@ SETTLE_SECONDS = 5.0  # a third peer that failed a moment ago is waited for this
 
 
 class Audit:
-    """Of the replacements for one link that was lost; None while a session opens, when there is nothing to compare."""
+    """Of the replacements for one link that was lost; None while a session opens, when there is nothing to compare.
 
-    def __init__(self, lost: Link | None) -> None:
+    `after` is what the session holds of the lost link's outputs.
+    """
+
+    def __init__(self, lost: Link | None, after: History, auditor: Auditor | None = None) -> None:
         self._lost = lost
+        self._after = after
+        self._auditor = auditor
         self._doubted: dict[PeerId, str] = {}  # who contradicted the session -> digest of what it computed instead
+        self._contradictions: list[Account] = []  # theirs
         self._mute: set[PeerId] = set()  # of another numerics class: their bits neither confirm nor contradict
         self._alone_since: float | None = None
 
@@ -39,6 +49,7 @@ class Audit:
         """
         self._alone_since = None
         if digest is None:
+            self._tell_who_lied(links)
             return True
         if not self._comparable(links):
             if not self._doubted:
@@ -46,7 +57,8 @@ class Audit:
             self._mute.update(link.hop.peer_id for link in links)
             return False
         if digest in self._doubted.values():
-            raise AuditFault(self._disagreement())
+            self._give_up()
+        self._contradictions.append(account_of(links, History()))  # their outputs are gone, their receipts tell
         self._doubted.update((link.hop.peer_id, digest) for link in links)
         return False
 
@@ -57,7 +69,20 @@ class Audit:
         if self._alone_since is None:
             self._alone_since = now
         if now - self._alone_since >= SETTLE_SECONDS:
-            raise AuditFault(self._disagreement())
+            self._give_up()
+
+    def _tell_who_lied(self, links: Sequence[Link]) -> None:
+        """The lost link's rows are confirmed: whoever contradicted them stands against two."""
+        if self._auditor is not None and self._lost is not None:
+            agreeing = account_of([self._lost], self._after), account_of(links, self._after)
+            for liar in self._contradictions:
+                self._auditor.settled(liar, agreeing)
+
+    def _give_up(self) -> NoReturn:
+        """Raises AuditFault. Who is right is for an audit to find when the session has ended."""
+        if self._auditor is not None and self._lost is not None:
+            self._auditor.doubt(self._lost.hop.peer_id)
+        raise AuditFault(self._disagreement())
 
     def _comparable(self, links: Sequence[Link]) -> bool:
         return self._lost is None or all(link.numerics == self._lost.numerics for link in links)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from swarm.client.auditor import Auditor
 from swarm.client.heads import Heads
 from swarm.client.peers import Peers
 from swarm.client.resolver import Resolver
@@ -25,6 +26,7 @@ async def open_chain(
     trace: Trace,
     max_rows: int,
     heads_for: Callable[[str], Awaitable[Heads]],
+    auditor: Auditor | None = None,
 ) -> AsyncIterator[tuple[ChainSession, Heads]]:
     """A session with room for `max_rows` and the head that belongs to it.
 
@@ -33,7 +35,7 @@ async def open_chain(
     chain = await _wait_for_chain(resolver, config, trace)
     precision = resolver.precision_of(chain)
     heads = await heads_for(precision)
-    async with ChainSession(resolver, peers, config, trace, chain, precision, max_rows) as session:
+    async with ChainSession(resolver, peers, config, trace, chain, precision, max_rows, auditor) as session:
         yield session, heads
 
 

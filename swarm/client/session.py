@@ -11,7 +11,9 @@ import hashlib
 from dataclasses import dataclass
 
 from swarm.client.audit import Audit
+from swarm.client.auditor import Auditor
 from swarm.client.deadline import Deadline
+from swarm.client.evidence import account_of
 from swarm.client.history import Entry, History
 from swarm.client.link import HopFault, Link, close_links, open_links
 from swarm.client.peers import Peers
@@ -53,6 +55,7 @@ class ChainSession:
         chain: Chain | None,
         precision: str,
         max_rows: int,
+        auditor: Auditor | None = None,
     ) -> None:
         self._resolver = resolver
         self._peers = peers
@@ -62,6 +65,7 @@ class ChainSession:
         self._last: Chain | None = None  # as it was when the session ended
         self.precision = precision  # of every hop
         self._max_rows = max_rows
+        self._auditor = auditor
         self._links: list[Link] = []
         self._outputs = History()  # of the last hop
         self._renewer: asyncio.Task[None] | None = None
@@ -83,11 +87,13 @@ class ChainSession:
         if self._links:
             self._last = self.chain
         links, self._links = self._links, []
-        self._outputs = History()  # whoever keeps the session keeps no rows
+        outputs, self._outputs = self._outputs, History()  # whoever keeps the session keeps no rows
         renewer = self._renewer
         assert renewer is not None
         renewer.cancel()
         await asyncio.gather(close_links(links), *self._closing)
+        if self._auditor is not None and links:
+            self._auditor.session_ended(account_of(links, outputs).parts)
         await asyncio.wait({renewer})
         if not renewer.cancelled():
             renewer.result()  # it never ends by itself: a bug of ours
@@ -168,7 +174,7 @@ class ChainSession:
         self, span: LayerSpan, inputs: History, after: History, lost: Link | None, chain: Chain | None
     ) -> list[Link]:
         """Open links over `span` and bring them level with `inputs`; tries until the deadline around it ends."""
-        audit = Audit(lost)
+        audit = Audit(lost, after, self._auditor)
         deadline = self._deadline
         deadline.asking = None
         while True:
