@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -25,6 +26,10 @@ class Clocked:
     suspected: list[tuple[str, float]] = field(default_factory=list)  # member, for how many seconds
     returns: list[float] = field(default_factory=list)  # monotonic times at which a member came back in mid-case
     signs: list[float] = field(default_factory=list)  # monotonic times at which a client said what it waits for
+    audits: Counter[str] = field(default_factory=Counter)  # by verdict
+    auditing: int = 0  # under way
+    banned: list[str] = field(default_factory=list)  # members
+    liars: set[str] = field(default_factory=set)  # members that lied
 
 
 @dataclass(slots=True)
@@ -114,8 +119,19 @@ class Conductor:
             case "session.wait", "failed":
                 self.clocked.signs.append(now)
             case "peers.suspect", "complete":
-                member = self._farm.find(peer)
-                self.clocked.suspected.append((member.name if member else peer, event.details["seconds"]))
+                self.clocked.suspected.append((self._name(peer), event.details["seconds"]))
+            case "peers.ban", "complete":
+                self.clocked.banned.append(self._name(peer))
+                self._say(f"banned: {self._name(peer)}")
+            case "audit", "started":
+                self.clocked.auditing += 1
+            case "audit", "complete" | "failed":
+                self.clocked.auditing -= 1
+                self.clocked.audits[event.details.get("verdict", "failed")] += 1
+
+    def _name(self, peer: str) -> str:
+        member = self._farm.find(peer)
+        return member.name if member else peer
 
     def _forward(self, peer: str, position: int) -> None:
         member = self._farm.find(peer)
@@ -173,7 +189,9 @@ class Conductor:
     def _apply(self, strike: Strike, member: Member) -> None:
         strike.fault.apply(member)
         self.clocked.strikes += 1
-        if strike.fault.kind != "link":  # which nobody has to notice, and which may be in force for long
+        if strike.fault.kind == "lie":
+            self.clocked.liars.add(member.name)
+        elif strike.fault.kind != "link":  # which nobody has to notice, and which may be in force for long
             self._struck[member.short] = (time.monotonic(), strike.fault.kind)
         self._in_force.append((strike, member))
         member.faults.append(strike.fault.name)

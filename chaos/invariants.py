@@ -47,7 +47,7 @@ def breaches(outcome: Outcome, layers_of: dict[int, str]) -> list[Breach]:
 def _of_case(result: CaseResult, layers_of: dict[int, str]) -> Iterator[tuple[str, str]]:
     for number, request in enumerate(result.requests):
         who = f"request {number}"
-        if request.wrong_tokens:
+        if request.wrong_tokens and not result.case.lying:
             at = next(
                 i for i, pair in enumerate(zip(request.ids, request.expected, strict=False)) if pair[0] != pair[1]
             )
@@ -74,15 +74,19 @@ def _of_case(result: CaseResult, layers_of: dict[int, str]) -> Iterator[tuple[st
     if result.leftover_tasks:
         yield "I4", f"the client left tasks: {', '.join(result.leftover_tasks)}"
     for member, seconds in result.clocked.suspected:
-        if seconds > LONGEST_SUSPICION:
+        if seconds > LONGEST_SUSPICION and member not in result.clocked.liars:
             yield "I6", f"{member} is suspected for {seconds:.0f} s"
+    for member in result.clocked.banned:
+        if member not in result.clocked.liars:
+            yield "I6", f"{member} is banned and never lied"
     if not result.fired:
         yield "schedule", "a fault of the case was never applied"
 
 
 def _of_limits(outcome: Outcome) -> Iterator[tuple[str, str]]:
     limits = outcome.scenario.limits
-    asked = [request for result in outcome.cases if result.case.failing is None for request in result.requests]
+    right_ones = [result for result in outcome.cases if result.case.failing is None and not result.case.lying]
+    asked = [request for result in right_ones for request in result.requests]
     right = sum(request.right for request in asked)
     if asked and right / len(asked) < limits.success:
         errors = sorted({request.error or "wrong or missing tokens" for request in asked if not request.right})
@@ -100,6 +104,9 @@ def _of_limits(outcome: Outcome) -> Iterator[tuple[str, str]]:
         yield "limit", f"{recovered} failovers where none is needed"
     if limits.recoveries is not None and recovered < limits.recoveries:
         yield "limit", f"{recovered} failovers, at least {limits.recoveries} were to be forced"
+    caught = sum(len(result.clocked.liars & {*result.clocked.banned}) for result in outcome.cases)
+    if limits.caught is not None and caught < limits.caught:
+        yield "limit", f"{caught} liars were banned, at least {limits.caught} were to be"
     for seconds in resumed(outcome):
         if limits.resumed is not None and seconds > limits.resumed:
             yield "limit", f"went on {seconds:.1f} s after the return, {limits.resumed:g} s are promised"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,8 @@ MIB = 1 << 20
 def figures(outcome: Outcome, found: Sequence[Breach]) -> dict[str, Any]:
     """Everything measured, in seconds, bytes and counts."""
     requests = [request for result in outcome.cases for request in result.requests]
-    counted = [r for result in outcome.cases if result.case.failing is None for r in result.requests]
+    honest = [result for result in outcome.cases if result.case.failing is None and not result.case.lying]
+    counted = [r for result in honest for r in result.requests]
     first = [request.times[0] - request.began for request in requests if request.times]
     gaps = [gap for request in requests for gap in request.gaps]
     calm = outcome.undisturbed.tokens_per_second if outcome.undisturbed else 0.0
@@ -52,6 +54,9 @@ def figures(outcome: Outcome, found: Sequence[Breach]) -> dict[str, Any]:
         "first_token": _percentiles(first, (0.5, 0.99)),
         "gap": _percentiles(gaps, (0.5, 0.99)),
         "settled_seconds": max((result.settled or 0.0 for result in outcome.cases), default=0.0),
+        "audits": dict(sum((result.clocked.audits for result in outcome.cases), Counter[str]())),
+        "liars": sum(len(result.clocked.liars) for result in outcome.cases),
+        "banned": sorted({name for result in outcome.cases for name in result.clocked.banned}),
         "suspected": sorted({name for result in outcome.cases for name, _ in result.clocked.suspected}),
         "resources": {
             name: {"rss_before": before[0], "files_before": before[1]}
@@ -69,6 +74,9 @@ def _case(result: CaseResult) -> dict[str, Any]:
         "right": sum(request.right for request in result.requests),
         "errors": sorted({request.error for request in result.requests if request.error}),
         "failovers": result.clocked.failovers,
+        "audits": dict(result.clocked.audits),
+        "liars": sorted(result.clocked.liars),
+        "banned": result.clocked.banned,
         "noticed": {kind: [round(s, 3) for s in values] for kind, values in result.clocked.noticed.items() if values},
         "recovered": {kind: [round(s, 3) for s in v] for kind, v in result.clocked.recovered.items() if v},
         "seconds": round(result.seconds, 2),

@@ -150,6 +150,7 @@ class Run:
 
             await self.load.run(case, node.client, more)
             result.seconds = time.monotonic() - began
+            await _until(lambda: not result.clocked.auditing, case.lingers)
             result.fired = conductor.fired
         result.leftover_tasks = _own_tasks()
         await self._settle(result)
@@ -169,7 +170,7 @@ class Run:
             NodeConfig(HOST, bootstrap=self.farm.places),
             Identity.generate(),
             ask=AskConfig(self.setup.model, precision=self.setup.precision),
-            client_config=ClientConfig(deadline_seconds=case.deadline),
+            client_config=ClientConfig(deadline_seconds=case.deadline, **dict(case.client)),
             trace=Trace(conductor),
         )
         async with node:
@@ -225,6 +226,14 @@ class Run:
 
     def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.outcome.complaints.append(f"client: {context.get('message')}: {context.get('exception')!r}")
+
+
+async def _until(done: Callable[[], bool], seconds: float) -> None:
+    """At most so long."""
+    for _ in range(int(seconds / POLL_SECONDS)):
+        if done():
+            return
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _own_tasks() -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from chaos.farm import Layout as Layout
 from chaos.faults import Fault
@@ -68,6 +68,13 @@ class Case:
         int, ...
     ] = ()  # before the requests: clients of so many sessions each, killed in mid-stream at once
     first_token: float | None = None  # seconds from the start of the client to its first token, at most
+    client: tuple[tuple[str, Any], ...] = ()  # fields of the client's ClientConfig: how it audits, and whom
+    lingers: float = 0.0  # seconds, at most, for which the client stays after the load until its audits are over
+
+    @property
+    def lying(self) -> bool:
+        """Whether wrong tokens may come out: who lies is to be detected instead."""
+        return any(strike.fault.kind == "lie" for strike in self.strikes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,7 @@ class Limits:
     suspects: bool = True  # whether anyone may be suspected at all
     recoveries: int | None = None  # sessions that have to find a replacement: at least so many; 0: none may
     resumed: float | None = None  # seconds from a return to the next token
+    caught: int | None = None  # liars that have to be banned: at least so many
 
 
 LAYOUT, LIMITS = Layout(), Limits()

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from chaos.conductor import Clocked
+from chaos.faults import Lies
 from chaos.invariants import breaches, percentile
 from chaos.load import Request
 from chaos.report import COLUMNS, as_json, figures, markdown, row
 from chaos.run import CaseResult, Outcome, Setup
-from chaos.scenarios import Case, Limits, Scenario
+from chaos.scenarios import Case, Limits, Moment, Scenario, Strike, Target
 
 EXPECTED = (5, 6, 7)
 LAYERS = {0: "0-7", 1: "8-15"}
@@ -104,6 +105,18 @@ def test_errors_lower_success_and_missing_faults_are_told() -> None:
         "limit, all: 1 of 2 requests succeeded; NoChain: nobody",
         "limit, all: 0 failovers, at least 3 were to be forced",
     ]
+
+
+def test_liars_may_be_banned_and_honest_members_not() -> None:
+    case = Case("a liar", (Strike(Lies("identity"), Target("hop", 1), Moment("before")),))
+    made = outcome(answered(ids=[5, 9, 7]), case=case, limits=Limits(caught=1))
+    made.cases[0].clocked.liars = {"worker-1a"}
+    assert found(made) == ["limit, all: 0 liars were banned, at least 1 were to be"]
+    made.cases[0].clocked.banned = ["worker-1a"]
+    made.cases[0].clocked.suspected = [("worker-1a", 90.0)]
+    assert found(made) == []
+    made.cases[0].clocked.banned.append("worker-2b")
+    assert found(made) == ["I6, a liar: worker-2b is banned and never lied"]
 
 
 def test_a_request_that_is_to_fail_names_the_layers() -> None:

@@ -121,4 +121,4 @@ asyncio.run(main())
 def test_a_fault_says_what_it_is(name: str) -> None:
     fault: Fault = getattr(faults, name)()
     assert fault.name
-    assert fault.kind in ("crash", "stall", "link")
+    assert fault.kind in ("crash", "stall", "link", "lie")
