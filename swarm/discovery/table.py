@@ -5,9 +5,10 @@ A contact that does not answer is suspected: not handed out, asked again by the 
 
 from __future__ import annotations
 
-import heapq
+from bisect import bisect_left
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 
 from kademlia.node import Node
 from kademlia.routing import RoutingTable
@@ -22,6 +23,7 @@ MAX_LOST = 32  # addresses of dropped contacts, asked again when nobody is left
 MAX_SILENT = 256  # nodes remembered as silent
 SILENT_SECONDS = 15.0
 ID_BITS = 8 * KEY_BYTES
+_LONG_ID = attrgetter("long_id")
 
 
 class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
@@ -32,6 +34,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         self._check_head = check_head
         self._strikes: Counter[bytes] = Counter()
         self._silent: OrderedDict[tuple[bytes, Endpoint], float] = OrderedDict()  # until when
+        self._ordered: list[Node] | None = None  # contacts by id, where asked for since they last changed
         self.lost: deque[Endpoint] = deque(maxlen=MAX_LOST)
 
     def add_contact(self, node: Node) -> None:
@@ -41,6 +44,8 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
             return
         self._strikes.pop(node.id, None)
         self._silent.pop((node.id, (node.ip, node.port)), None)
+        if known is None or not known.same_home_as(node):
+            self._ordered = None
         bucket = self.buckets[self.get_bucket_for(node)]
         while not bucket.add_node(node):
             if not bucket.has_in_range(self.node) and bucket.depth() % 5 == 0:
@@ -48,6 +53,10 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
                 return
             self.split_bucket(self.buckets.index(bucket))
             bucket = self.buckets[self.get_bucket_for(node)]
+
+    def remove_contact(self, node: Node) -> None:
+        self._ordered = None
+        super().remove_contact(node)
 
     def strike(self, node: Node, now: float) -> None:
         """A node did not answer, at `now`. What others claim about a contact's address cannot hurt it."""
@@ -92,7 +101,21 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
 
     def closest(self, key: bytes, count: int, exclude: bytes = b"") -> list[Node]:
         """The contacts nearest to a key that are not suspected; if all are, then those."""
-        known = [node for node in self.contacts() if node.id != exclude]
-        steady = [node for node in known if not self._strikes[node.id]] if self._strikes else known
-        place = int.from_bytes(key, "big")
-        return heapq.nsmallest(count, steady or known, key=lambda node: node.long_id ^ place)
+        if self._ordered is None:
+            self._ordered = sorted(self.contacts(), key=_LONG_ID)
+        known = self._ordered
+        if self._strikes:
+            known = [node for node in known if not self._strikes[node.id] and node.id != exclude] or known
+        nearest = _nearest(known, int.from_bytes(key, "big"), count + 1, 0, len(known), ID_BITS - 1)
+        return [node for node in nearest if node.id != exclude][:count]
+
+
+def _nearest(known: list[Node], place: int, count: int, start: int, stop: int, bit: int) -> list[Node]:
+    """Of `known[start:stop]`, which is in the order of ids that differ in the lowest `bit + 1` bits: nearest first."""
+    if stop - start <= count or bit < 0:
+        return sorted(known[start:stop], key=lambda node: node.long_id ^ place)[:count]
+    upper = place >> bit & 1  # all in the half that has this bit in common with the place are nearer than the others
+    middle = bisect_left(known, (known[start].long_id >> bit | 1) << bit, start, stop, key=_LONG_ID)
+    halves = [(middle, stop), (start, middle)] if upper else [(start, middle), (middle, stop)]
+    found = _nearest(known, place, count, *halves[0], bit - 1)
+    return found if len(found) == count else found + _nearest(known, place, count - len(found), *halves[1], bit - 1)

@@ -1,3 +1,5 @@
+from random import Random
+
 from kademlia.node import Node
 from support.announcements import identity
 
@@ -24,6 +26,21 @@ def test_closest_are_the_nearest_of_all_buckets():
     known = sorted(table.contacts(), key=lambda one: distance(one.id, key))
     assert table.closest(key, K) == known[:K]
     assert table.closest(key, K, exclude=known[0].id) == known[1 : K + 1]
+
+
+def test_closest_are_the_nearest_whatever_the_key_and_whoever_came_and_went():
+    table, random = make_table(), Random(1)
+    for number in range(1, 300):
+        table.add_contact(node(number))
+        if number % 3 == 0:
+            for _ in range(random.randint(1, MAX_STRIKES)):
+                table.strike(node(random.randint(1, number)), NOW)
+        key, count = node(random.randrange(400)).id, random.choice((1, K, 3 * K))
+        for exclude in (b"", node(random.randint(1, number)).id):
+            known = [one for one in table.contacts() if one.id != exclude]
+            usable = [one for one in known if one not in table.suspects()] or known
+            nearest = sorted(usable, key=lambda one: distance(one.id, key))
+            assert table.closest(key, count, exclude) == nearest[:count]
 
 
 def test_we_are_not_our_own_contact():
