@@ -44,9 +44,17 @@ class ChannelConfig:
     piece_bytes: int = 64 * KIB  # large bodies travel in pieces, so that a small message never waits for a large one
     max_outbox_bytes: int = 256 * MIB  # queued to one peer; beyond it the sender waits
     max_streams: int = 4096  # requests under way on one channel
-    max_channels_per_address: int = 64
-    max_channels: int = 1024
+    max_channels: int = 1024  # that a server takes; about 40 KiB each
+    max_channels_per_peer: int = 16
+    block_share: float = 0.875  # part of a server's channels that one address block may hold while nobody else wants any
     max_held_bytes: int = 512 * MIB  # for all peers of a server: their requests, and replies that they have not read
+    max_unfinished_bytes: int = 48 * MIB  # of those, in messages that have not arrived whole
+    handshake_seconds: float = 4.0  # from TCP's handshake to the end of TLS's
+    max_handshakes: int = 512  # begun and unfinished, silent ones too
+    early_bytes_per_second: int = 64 * KIB  # that one address block may send before it has proved a key
+    early_burst_bytes: int = MIB  # that it may have saved up: a crowd behind one router that comes all at once
+    frame_seconds: float = 10.0  # header, body or message that has begun: grace, and from then on the least rate counts
+    min_frame_rate: int = 4 * KIB  # bytes per second
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,9 @@ class WorkerConfig:
     lease_seconds: float = 60.0  # an idle session is dropped after this long
     orphan_seconds: float = 3.0  # a session whose owner's last connection ended is dropped after this long
     max_sessions: int = 1024
-    max_queue_rows: int = 8192  # rows waiting for the compute thread
+    max_queue_rows: int = 32768  # rows waiting for the compute thread
+    peer_share: float = 0.75  # part of sessions, cache and queue that one peer may hold while nobody else wants any
+    block_share: float = 0.875  # and all peers of one address block together
     working_seconds: float = 0.5  # between two Working replies to a request that is still queued or computed
     drain_seconds: float = 30.0  # SIGTERM: how long running sessions may still use the worker
     cache_bytes: int | None = None  # budget of all caches; None: what --max-memory leaves

@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
-    ("errors", "span", "identity", "membership", "records", "config", "trace"),
+    ("errors", "span", "identity", "membership", "records", "shares", "config", "trace"),
     ("wire", "routing"),
     ("engine",),
     ("transport", "discovery"),

@@ -20,6 +20,7 @@ from swarm.trace import Trace
 from swarm.transport.base import Network, Stream
 from swarm.transport.sender import Sender
 from swarm.transport.serving import Exchange, Handler, Serving
+from swarm.transport.transit import Progress
 from swarm.transport.watch import TICK_SECONDS, Sight, Verdict, Watch
 from swarm.wire.connection import CONTROL, Connection, Role
 from swarm.wire.events import Answered, Asked, Event, Greeted, Pinged, Ponged, Violated
@@ -92,6 +93,17 @@ class Channel:
     def rate(self) -> float | None:
         """Bytes per second that this machine could send, as observed; None while nothing had to wait."""
         return self._sender.pace.rate
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """Of the peer's messages that have not arrived whole."""
+        return self._connection.held_bytes
+
+    @property
+    def progress(self) -> Progress:
+        """Of what the peer sends."""
+        wire = self._connection
+        return Progress(self.bytes_received, wire.in_frame, wire.frames, wire.in_message, wire.messages)
 
     def start(self) -> None:
         """Say Hello and listen. The peer's Hello is awaited for `connect_seconds` at most."""

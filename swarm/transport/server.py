@@ -1,6 +1,6 @@
-"""Takes channels from other peers: caps in all and per address, and a bound on the memory that they make us hold.
+"""Takes channels from other peers: how many, how much memory they make us hold, and how long something may be under way.
 
-Knows nothing of what the requests mean; a handler does.
+What is too much is judged by address block first, since keys are free. Knows nothing of what the requests mean; a handler does.
 """
 
 from __future__ import annotations
@@ -10,18 +10,31 @@ import ctypes
 import os
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 
 from swarm.config import ChannelConfig
+from swarm.records import address_block
+from swarm.shares import Holder, Shares
 from swarm.trace import Trace
 from swarm.transport.base import Listening, Network, Stream
 from swarm.transport.channel import AGENT, Channel, Terms
 from swarm.transport.serving import Handler
+from swarm.transport.transit import TICK_SECONDS, Transit
 from swarm.wire.connection import Role
 from swarm.wire.messages import Load
 
 EBB_BYTES = 32 << 20  # held and then not any more: the system gets them back
 EBB_SECONDS = 2.0  # later
+
+
+@dataclass(slots=True)
+class _Seat:
+    """One channel's, with what is counted for it."""
+
+    holder: Holder
+    transit: Transit
+    unfinished: int = 0  # bytes of messages that have not arrived whole
 
 
 class ChannelServer:
@@ -48,10 +61,13 @@ class ChannelServer:
         self._on_close = on_close
         self._terms = Terms(config, trace, handler, load, self._held, self._closed, agent)
         self._listening: Listening | None = None
-        self._per_host: Counter[str] = Counter()
+        self._shares = Shares(config.max_channels, 1.0, config.block_share)
+        self._seats: dict[Channel, _Seat] = {}
         self._held_bytes = 0  # for all channels
+        self._unfinished_bytes = 0  # of those, in messages that have not arrived whole
         self._high_bytes = 0  # the most of them since memory was last given back
         self._ebb: asyncio.TimerHandle | None = None
+        self._tick: asyncio.TimerHandle | None = None
         self.channels: set[Channel] = set()
 
     @property
@@ -69,8 +85,9 @@ class ChannelServer:
         await self.stop_listening()
         if self.channels:
             await asyncio.gather(*(channel.aclose() for channel in tuple(self.channels)))
-        if self._ebb is not None:
-            self._ebb.cancel()
+        for timer in (self._ebb, self._tick):
+            if timer is not None:
+                timer.cancel()
 
     async def stop_listening(self) -> None:
         """Take no new channels; those there are go on."""
@@ -81,28 +98,30 @@ class ChannelServer:
 
     def _take(self, stream: Stream) -> None:
         """A peer has proved its key: room for one more?"""
-        refused = None
-        if len(self.channels) >= self._config.max_channels:
-            refused = f"{self._config.max_channels} channels are open"
-        elif self._per_host[stream.host] >= self._config.max_channels_per_address:
-            refused = f"{self._config.max_channels_per_address} channels of {stream.host} are open"
+        holder = Holder(stream.peer_id, address_block(stream.host))
+        refused = self._shares.refusal(holder, 1)
+        if self._shares.of_peer(holder) >= self._config.max_channels_per_peer:
+            refused = f"{self._config.max_channels_per_peer} channels of it are open"
         if refused is not None:
             self._trace.failed("channel.accept", peer=stream.peer_id.short, remote=stream.remote, reason=refused)
             stream.abort()
             return
         channel = Channel(stream, Role.LISTENER, self._terms)
         self.channels.add(channel)
-        self._per_host[channel.host] += 1
+        self._seats[channel] = _Seat(holder, Transit(self._config.frame_seconds, self._config.min_frame_rate))
+        self._shares.take(holder, 1)
         self._trace.complete("channel.accept", peer=channel.peer_id.short, remote=channel.remote)
         channel.start()
+        if self._tick is None:
+            self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._look_at_transits)
 
     def _closed(self, channel: Channel) -> None:
         self.channels.discard(channel)
+        seat = self._seats.pop(channel)
         self._held_bytes -= channel.held_bytes  # what it still serves is no other channel's burden
+        self._unfinished_bytes -= seat.unfinished
         self._look_at_ebb()
-        self._per_host[channel.host] -= 1
-        if not self._per_host[channel.host]:
-            del self._per_host[channel.host]
+        self._shares.give(seat.holder, 1)
         if self._on_close is not None:
             self._on_close(channel)
 
@@ -111,11 +130,36 @@ class ChannelServer:
         if channel.closed:
             return
         self._held_bytes += change
+        if (seat := self._seats.get(channel)) is not None:
+            self._unfinished_bytes += channel.unfinished_bytes - seat.unfinished
+            seat.unfinished = channel.unfinished_bytes
         self._look_at_ebb()
-        if self._held_bytes > self._config.max_held_bytes and change > 0:
-            most = max(self.channels, key=lambda one: one.held_bytes, default=channel)
-            self._trace.failed("channel.memory", peer=most.peer_id.short, held=most.held_bytes)
-            most.abort(f"it made us hold {most.held_bytes} of the {self._config.max_held_bytes} bytes allowed here")
+        if change > 0 and self._held_bytes > self._config.max_held_bytes:
+            self._cut_off(channel, lambda one: one.held_bytes, self._config.max_held_bytes)
+        elif change > 0 and self._unfinished_bytes > self._config.max_unfinished_bytes:
+            self._cut_off(channel, lambda one: one.unfinished_bytes, self._config.max_unfinished_bytes)
+
+    def _cut_off(self, last: Channel, measure: Callable[[Channel], int], allowed: int) -> None:
+        """Of the block that makes us hold most, the channel that does."""
+        blocks: Counter[bytes] = Counter()
+        for channel, seat in self._seats.items():
+            blocks[seat.holder.block] += measure(channel)
+        ((block, _),) = blocks.most_common(1)
+        inside = (channel for channel, seat in self._seats.items() if seat.holder.block == block)
+        most = max(inside, key=measure, default=last)
+        self._trace.failed("channel.memory", peer=most.peer_id.short, held=measure(most))
+        most.abort(f"it made us hold {measure(most)} of the {allowed} bytes allowed here")
+
+    def _look_at_transits(self) -> None:
+        """Who drips is cut off."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for channel, seat in tuple(self._seats.items()):
+            reason = seat.transit.tick(now, channel.progress)
+            if reason is not None and not channel.closed:
+                self._trace.failed("channel.transit", peer=channel.peer_id.short, reason=reason)
+                channel.abort(reason)
+        self._tick = loop.call_later(TICK_SECONDS, self._look_at_transits) if self._seats else None
 
     def _look_at_ebb(self) -> None:
         """After much was held, the C library keeps what it was held in unless it is told."""

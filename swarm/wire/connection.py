@@ -117,6 +117,8 @@ class Connection:
         self._partials: dict[int, _Partial] = {}  # stream: message that goes on in another frame
         self._declared_bytes = 0  # by all of those
         self.held_bytes = 0  # of bodies that have not arrived whole
+        self.frames = 0  # that the peer sent whole
+        self.messages = 0  # of several frames, that it sent whole
 
     def __repr__(self) -> str:
         return (
@@ -128,6 +130,16 @@ class Connection:
     def unanswered(self) -> int:
         """Our requests that have no reply yet, Pings aside."""
         return len(self._our_requests)
+
+    @property
+    def in_frame(self) -> bool:
+        """Whether the peer has begun a frame and not ended it."""
+        return bool(self._head) or self._header is not None
+
+    @property
+    def in_message(self) -> bool:
+        """Whether it owes further frames of a message."""
+        return bool(self._partials)
 
     def hello(self) -> list[Frame]:
         """The frames of our Hello, the first thing to send."""
@@ -273,9 +285,11 @@ class Connection:
         assert header is not None
         assert partial is not None
         self._header = self._partial = None
+        self.frames += 1
         if header.more:
             return
         if self._partials.pop(header.stream, None) is not None:
+            self.messages += 1
             self._declared_bytes -= partial.draft.body_bytes
         self.held_bytes -= len(partial.body)
         events.append(self._event(header.stream, partial.draft.finish(partial.body)))

@@ -184,27 +184,108 @@ def test_a_peer_that_does_not_read_its_replies_is_cut_off():
     run_virtual(main())
 
 
-def test_caps_on_channels_in_all_and_per_address():
+async def no_room(network, address, config):
+    with pytest.raises(e.PeerLost):
+        await dial(network, address, WORKER.peer_id, config)
+
+
+def test_caps_on_channels_in_all_and_per_peer():
     async def main():
         hub = MemoryNetwork()
         worker, client = hub.node(WORKER.peer_id), hub.node(CLIENT.peer_id)
-        config = ChannelConfig(max_channels_per_address=2, max_channels=3)
+        config = ChannelConfig(max_channels_per_peer=2, max_channels=3, block_share=1.0)
         closed = []
         async with ChannelServer(worker, "", 0, echo, config, Trace(), on_close=closed.append) as server:
             address = [worker.address(server.port)]
             first, _ = [await dial(client, address, WORKER.peer_id, config) for _ in range(2)]
-            with pytest.raises(e.PeerLost, match="reset"):
-                await dial(client, address, WORKER.peer_id, config)
+            await no_room(client, address, config)
             others = [hub.node(type(CLIENT).from_seed(bytes([n]) * 32).peer_id) for n in range(2)]
             await dial(others[0], address, WORKER.peer_id, config)
-            with pytest.raises(e.PeerLost):
-                await dial(others[1], address, WORKER.peer_id, config)
+            await no_room(others[1], address, config)
             await first.aclose()
             await asyncio.sleep(0.1)
             assert len(closed) == 1
             await dial(client, address, WORKER.peer_id, config)
             assert repr(server) == f"ChannelServer(port={server.port}, channels=3, held=0)"
         assert len(closed) == 4
+
+    run_virtual(main())
+
+
+def stranger(hub, number: int, host: str):
+    """A network of a peer of its own, at this address."""
+    node = hub.node(type(CLIENT).from_seed(bytes([number]) * 32).peer_id)
+    node.host = host
+    return node
+
+
+def test_a_crowd_of_keys_from_one_address_block_leaves_room_for_others():
+    async def main():
+        hub = MemoryNetwork()
+        worker, config = hub.node(WORKER.peer_id), ChannelConfig(max_channels=16)
+        async with ChannelServer(worker, "", 0, echo, config, Trace()) as server:
+            address = [worker.address(server.port)]
+            for number in range(14):
+                await dial(stranger(hub, number, f"192.0.2.{number}"), address, WORKER.peer_id, config)
+            await no_room(stranger(hub, 20, "192.0.2.20"), address, config)
+            channel = await dial(stranger(hub, 21, "198.51.100.1"), address, WORKER.peer_id, config)
+            assert (await channel.request(forward())).load == LOAD
+
+    run_virtual(main())
+
+
+def test_who_drips_is_cut_off_and_who_is_slow_is_not():
+    async def main():
+        async with memory_link() as link:
+            stream, raw = await raw_stream(link)
+            connection = wire.Connection(wire.Role.DIALLER, "raw", 1 << 16)
+            connection.hello()
+            slow = b"".join(b"".join(frame) for frame in connection.send(connection.new_stream(), forward(1 << 17)))
+            for start in range(0, len(slow), 5000):
+                stream.write([slow[start : start + 5000]])
+                await asyncio.sleep(1)
+            assert raw.lost is None
+            assert raw.heard
+            for _ in range(30):
+                stream.write([b"\x10"])
+                await asyncio.sleep(1)
+            assert raw.lost is not None
+            assert any("bytes of a frame came within 11 s" in str(event.details.get("reason")) for event in link.events)
+            assert len(link.server.channels) == 1
+
+    run_virtual(main())
+
+
+def test_unfinished_messages_are_bounded_and_the_block_that_has_most_pays():
+    async def main():
+        config = ChannelConfig(max_unfinished_bytes=1 << 20)
+        async with memory_link(config=config) as link:
+            honest, heard = await raw_stream(link)
+            await asyncio.sleep(0.1)
+
+            def begun(size: int) -> list[bytes]:
+                connection = wire.Connection(wire.Role.DIALLER, "raw", 1 << 16)
+                connection.hello()
+                whole = b"".join(b"".join(frame) for frame in connection.send(1, forward(size)))
+                return [whole[:-1]]
+
+            honest.write(begun(300 << 10))
+            hogs = []
+            for number in range(8):
+                node = stranger(link.hub, 100 + number, f"192.0.2.{number}")
+                stream = await node.connect(link.hub.node(WORKER.peer_id).address(link.server.port), WORKER.peer_id)
+                raw = Raw()
+                stream.start(raw)
+                connection = wire.Connection(wire.Role.DIALLER, "raw", 1024)
+                stream.write([part for frame in connection.hello() for part in frame])
+                await asyncio.sleep(0.1)
+                stream.write(begun(200 << 10))
+                await asyncio.sleep(0.1)
+                hogs.append(raw)
+            assert sum(raw.lost is not None for raw in hogs) == 5
+            assert link.server._unfinished_bytes <= 1 << 20
+            assert heard.lost is None
+            assert len(link.server.channels) == 5
 
     run_virtual(main())
 
