@@ -7,11 +7,12 @@ passed by, not waited for: the next one is asked in its place, and its answer st
 from __future__ import annotations
 
 import asyncio
-import heapq
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 
 from kademlia.node import Node
 
@@ -57,6 +58,7 @@ class Frontier:
         self._place = int.from_bytes(key, "big")
         self._patient = patient  # wait for late nodes among the nearest k, so that everybody finds the same k
         self._candidates: dict[tuple[bytes, Endpoint], Candidate] = {}
+        self._ordered: list[tuple[int, int, Candidate]] = []  # by distance, then as they were named
         self._answered: set[bytes] = set()  # ids
         self._blame: Counter[bytes] = Counter()
         self._strict = True  # until nobody else is left, nodes named only by the discredited are not asked
@@ -71,6 +73,7 @@ class Frontier:
             if len(self._candidates) >= MAX_CANDIDATES:
                 return
             candidate = self._candidates[name] = Candidate(node, referrers={referrer} if referrer else set())
+            insort(self._ordered, (node.long_id ^ self._place, len(self._ordered), candidate))
         elif referrer is None:
             candidate.referrers.clear()
         elif candidate.referrers:
@@ -100,8 +103,7 @@ class Frontier:
         return all(one.state is not State.LATE for one in self._candidates.values())
 
     def _nearest(self, late: bool = False) -> list[Candidate]:
-        usable = (one for one in self._candidates.values() if self._usable(one, late))
-        return heapq.nsmallest(self.k, usable, key=lambda one: one.node.long_id ^ self._place)
+        return list(islice((one for _, _, one in self._ordered if self._usable(one, late)), self.k))
 
     def _usable(self, one: Candidate, late: bool) -> bool:
         if one.state is State.ANSWERED:
