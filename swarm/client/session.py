@@ -19,7 +19,7 @@ from swarm.client.link import HopFault, Link, close_links, open_links
 from swarm.client.peers import Peers
 from swarm.client.resolver import Resolver
 from swarm.config import ClientConfig
-from swarm.errors import NoChain, Overloaded, PeerFault, SwarmError, UsageFault, WrongModel
+from swarm.errors import NoChain, NotAllowed, Overloaded, PeerFault, SwarmError, UsageFault, WrongModel
 from swarm.identity import PeerId
 from swarm.routing.chain import Chain, Hop
 from swarm.span import LayerSpan, name_layers
@@ -29,6 +29,7 @@ from swarm.wire.tensors import Tensor
 
 PATIENCE = 2  # times that a running session waits for a worker whose queue is full
 PATIENCE_SECONDS = 2.0  # each time, however long the worker asks it to
+REFUSED_SECONDS = 3.0  # a new session that some peer refuses has found all others by then, also those that failed lately
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,7 @@ class ChainSession:
         audit = Audit(lost, after, self._auditor)
         deadline = self._deadline
         deadline.asking = None
+        began = asyncio.get_running_loop().time()
         while True:
             try:
                 if chain is None:
@@ -195,7 +197,11 @@ class ChainSession:
                 self._endure(fault)
             except NoChain as hole:
                 audit.alone(asyncio.get_running_loop().time())
-                if not isinstance(deadline.waiting_for, Overloaded):  # else it is only avoided for a moment
+                reason = deadline.waiting_for
+                if isinstance(reason, NotAllowed):
+                    if lost is None and asyncio.get_running_loop().time() - began > REFUSED_SECONDS:
+                        raise reason from None  # waiting changes no operator's mind
+                elif not isinstance(reason, Overloaded):  # else it is only avoided for a moment
                     deadline.waiting_for = hole
                 self._trace.failed("session.wait", missing=name_layers(hole.missing), reason=str(deadline.waiting_for))
                 await asyncio.sleep(self._config.retry_seconds)
