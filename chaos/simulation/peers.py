@@ -166,7 +166,7 @@ class Worker(Peer):
         world = self.world
         stage = world.prepared.stage(self.span, self.precision)
         self.service = service = await stack.enter_async_context(
-            WorkerService(stage, world.prepared.model, self.compute, world.worker_config, world.trace)
+            WorkerService(stage, world.prepared.model, self.compute, self.identity, world.worker_config, world.trace)
         )
         network = world.hub.node(self.peer_id)
         server = await stack.enter_async_context(

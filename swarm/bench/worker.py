@@ -38,7 +38,7 @@ async def serve(name: str, span: LayerSpan, precision: str) -> None:
     async with ComputeThread() as compute:
         stage = await compute.run(lambda: Stage.random(spec, span, precision=precision, cache_bytes=CACHE_BYTES))
         async with (
-            WorkerService(stage, shape_model(name, spec.layer_count), compute) as service,
+            WorkerService(stage, shape_model(name, spec.layer_count), compute, identity) as service,
             ChannelServer(
                 TlsNetwork(identity),
                 HOST,

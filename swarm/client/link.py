@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from swarm.client.history import Entry, History
 from swarm.client.peers import Peers
+from swarm.client.wait import Wait
 from swarm.config import ClientConfig
-from swarm.errors import Overloaded, PeerFault, PeerLost, ProtocolFault, SwarmError
+from swarm.errors import Overloaded, PeerFault, PeerLost, PeerStalled, ProtocolFault, SwarmError
 from swarm.records import ModelRef
 from swarm.routing.chain import Hop
 from swarm.transport.channel import Channel
 from swarm.wire.messages import (
     SESSION_ID_BYTES,
     Close,
+    Closed,
     Forward,
+    Load,
     Message,
     Open,
     Opened,
     Renew,
     Result,
+    Working,
 )
-from swarm.wire.receipts import Receipt
+from swarm.wire.receipts import INLINE_BYTES, Receipt, Tally, hash_rows
 from swarm.wire.tensors import Tensor, is_finite
 
 REDIAL_SECONDS = 1.0  # a lost connection to a live worker is made again within this, or the worker is given up
@@ -37,14 +41,19 @@ RENEW_SECONDS = 5.0  # for renewing a lease; others' are not to wait for a worke
 class Link:
     """`Link.open(...)`, then `forward` for each entry, `close` at the end."""
 
-    def __init__(self, hop: Hop, channel: Channel, peers: Peers, session_id: bytes, inputs: History) -> None:
+    def __init__(
+        self, hop: Hop, channel: Channel, peers: Peers, session_id: bytes, model_digest: bytes, inputs: History
+    ) -> None:
         self.hop = hop
         self.inputs = inputs
         self.numerics = hop.numerics
+        self.load = Load(0, 0, 0, 0.0)  # of the worker, as its last reply said
         self.receipts: list[Receipt] = []  # the worker's, of rows in order, none twice: never more than rows
         self._channel = channel
         self._peers = peers
         self._session_id = session_id
+        self._tally = Tally(session_id, hop.span, model_digest, hop.numerics)
+        self._unread = False  # rows were sent, and what the worker answered, if it did, is not in the tally
         self._step = 0
         self._used_at = 0.0
 
@@ -54,7 +63,7 @@ class Link:
     ) -> Link:
         """A new session at the hop's worker. Raises PeerFault, Overloaded or WrongModel."""
         session_id = secrets.token_bytes(SESSION_ID_BYTES)
-        link = cls(hop, await peers.channel(hop), peers, session_id, inputs)
+        link = cls(hop, await peers.channel(hop), peers, session_id, model.digest, inputs)
         try:
             reply = await link._ask(Open(session_id, model.digest, hop.span, precision, max_rows))
         except asyncio.CancelledError:
@@ -63,29 +72,33 @@ class Link:
         if not isinstance(reply, Opened) or reply.session_id != session_id:
             await link.close()
             raise ProtocolFault(f"peer {hop.peer_id.short} answered Open with {type(reply).__name__}")
-        link.numerics = reply.numerics
-        peers.noticed(hop.peer_id, reply.load)
+        link.numerics = link._tally.numerics = reply.numerics
+        link._noticed(reply.load)
         return link
 
     async def forward(self, entry: Entry) -> Tensor:
         """The hop's outputs for these rows. A connection that broke is made again once: the worker may be well.
 
+        Its receipt, when one is due, must fit what was sent and what came.
+
         Raises PeerFault or Overloaded.
         """
         message = Forward(self._session_id, self._step, entry.position, entry.rows, entry.tensor)
+        self._unread = True
         self._step += 1  # whatever becomes of it: another question never goes by this one's number
         self._peers.trace.started("hop.forward", peer=self.hop.peer_id.short, position=entry.position, rows=entry.count)
         try:
-            reply = await self._ask(message)
+            reply = await self._ask(message, self._wait())
         except PeerLost as lost:
             try:
                 self._channel = await self._peers.channel(self.hop, REDIAL_SECONDS)
             except PeerFault:
                 raise lost from None  # why the connection ended says more than why it cannot be made again
-            reply = await self._ask(message)
+            reply = await self._ask(message, self._wait())
         self._check(reply, message)
         assert isinstance(reply, Result)
-        self._peers.noticed(self.hop.peer_id, reply.load)
+        await self._count(entry, reply)
+        self._noticed(reply.load)
         self._peers.trace.complete(
             "hop.forward", peer=self.hop.peer_id.short, position=entry.position, rows=entry.count
         )
@@ -102,19 +115,62 @@ class Link:
             self._used_at = asyncio.get_running_loop().time()
 
     async def close(self) -> None:
-        """Free the worker's cache. A peer that does not answer frees it by itself."""
+        """Free the worker's cache, and take the last receipt. A peer that does not answer frees it by itself."""
         channel = self._peers.open_channel(self.hop.peer_id)  # perhaps another session made a new one
         if channel is None:
             return
         self._channel = channel
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._ask(Close(self._session_id))
+                reply = await self._ask(Close(self._session_id))
         except (PeerFault, Overloaded, TimeoutError):
             return
+        if isinstance(reply, Closed) and self._tally.pending and not self._unread:
+            try:
+                self.receipts.append(self._tally.check(reply.receipt, self.hop.peer_id))
+            except ProtocolFault as fault:  # the rows were used; whoever audits them sees that this receipt is missing
+                self._peers.trace.failed("hop.receipt", peer=self.hop.peer_id.short, error=str(fault))
 
-    async def _ask(self, message: Message) -> Message:
-        reply = await self._channel.request(message)
+    async def _count(self, entry: Entry, reply: Result) -> None:
+        """Keep the receipt that came with rows, or the rows until one comes. Raises ProtocolFault."""
+        if entry.tensor.data.nbytes + reply.tensor.data.nbytes > INLINE_BYTES:
+            digests = await asyncio.to_thread(hash_rows, entry.tensor, reply.tensor)
+        else:
+            digests = hash_rows(entry.tensor, reply.tensor)
+        self._tally.add_digests(entry.position, *digests)
+        while self.receipts and self.receipts[-1].stop > entry.position:
+            self.receipts.pop()  # its last rows are computed anew
+        if self._tally.due(entry.rows):
+            self.receipts.append(self._tally.check(reply.receipt, self.hop.peer_id))
+        elif reply.receipt is not None:
+            raise ProtocolFault(f"peer {self.hop.peer_id.short} gave a receipt that is not due")
+        self._unread = False
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds to the worker and back, as the channel measured; None if not yet."""
+        return self._channel.round_trip
+
+    def _noticed(self, load: Load) -> None:
+        self.load = load
+        self._peers.noticed(self.hop.peer_id, load)
+
+    def _wait(self) -> Callable[[Working], None]:
+        """For one request. Raises PeerStalled, into the request, when it is no longer worth waiting."""
+        wait = Wait(self.load.step_seconds, len(self.hop.span))
+        loop = asyncio.get_running_loop()
+
+        def working(said: Working) -> None:
+            if not wait.working(loop.time(), said.queue_rows):
+                raise PeerStalled(
+                    f"peer {self.hop.peer_id.short} has said that it works for {wait.seconds:.0f} s, and nothing moved: "
+                    f"{wait.limit:.0f} s can be explained"
+                )
+
+        return working
+
+    async def _ask(self, message: Message, on_working: Callable[[Working], None] | None = None) -> Message:
+        reply = await self._channel.request(message, on_working)
         self._used_at = asyncio.get_running_loop().time()
         return reply
 

@@ -107,7 +107,7 @@ class Layers:
         )
         speed = await compute.run(lambda: _tokens_per_second(stage))
         self._service = await self._stack.enter_async_context(
-            WorkerService(stage, model, compute, self._config, self._trace)
+            WorkerService(stage, model, compute, self._identity, self._config, self._trace)
         )
 
         def describe(state: PeerState) -> PeerRecord:

@@ -15,7 +15,7 @@ from swarm.engine import CHUNK_ROWS, Stage
 from swarm.engine.rows import Rows as EngineRows
 from swarm.engine.rows import join_rows
 from swarm.errors import Draining, LocalFault, SessionFault, UsageFault, WrongModel
-from swarm.identity import PeerId
+from swarm.identity import Identity, PeerId
 from swarm.records import ModelRef
 from swarm.trace import Trace
 from swarm.wire.messages import (
@@ -33,6 +33,7 @@ from swarm.wire.messages import (
     Working,
 )
 from swarm.worker.batcher import Batcher, Compute
+from swarm.worker.receipts import Signer
 from swarm.worker.sessions import SessionSlot, SessionTable, check_position
 
 
@@ -56,6 +57,7 @@ class WorkerService:
         stage: Stage,
         model: ModelRef,
         compute: Compute,
+        identity: Identity,
         config: WorkerConfig | None = None,
         trace: Trace | None = None,
     ) -> None:
@@ -66,6 +68,7 @@ class WorkerService:
         self._stopped = False
         self._trace = trace or Trace()
         self._sessions = SessionTable(self.config.max_sessions, self.config.lease_seconds)
+        self._signer = Signer(identity, model.digest)
         self._batcher = Batcher(stage, compute, join_rows, self.config.max_queue_rows)
         self._steps: dict[bytes, asyncio.Task[Result]] = {}  # by session: the step being computed
         self._emptied = asyncio.Event()
@@ -118,8 +121,7 @@ class WorkerService:
                 self._sessions.use(exchange.peer_id, message.session_id, self._now())
                 return self._opened(message.session_id)
             case Close():
-                self._close(message, exchange.peer_id)
-                return Closed(message.session_id)
+                return self._close(message, exchange.peer_id)
         raise UsageFault(f"a worker answers no {type(message).__name__}")
 
     def connection_lost(self, peer_id: PeerId) -> None:
@@ -150,18 +152,20 @@ class WorkerService:
         self._sessions.admit(owner, message.session_id)
         cache = self.stage.open(message.max_rows, message.span)
         slot = self._sessions.add(owner, message.session_id, cache, message.max_rows, self._now())
+        self._signer.begin(slot, message.span, self.stage.numerics)
         self._trace.complete("worker.open", session=slot.session_id.hex()[:8], owner=owner.short, layers=message.span)
         return self._opened(message.session_id)
 
     def _opened(self, session_id: bytes) -> Opened:
         return Opened(session_id, self.config.lease_seconds, self.stage.numerics, self.load())
 
-    def _close(self, message: Close, owner: PeerId) -> None:
+    def _close(self, message: Close, owner: PeerId) -> Closed:
         try:
             slot = self._sessions.use(owner, message.session_id, self._now())
         except SessionFault:
-            return  # closing twice is no fault
+            return Closed(message.session_id)  # closing twice is no fault
         self._end(slot)
+        return Closed(message.session_id, self._signer.rest(slot))
 
     def _end(self, slot: SessionSlot) -> None:
         self._sessions.close(slot)
@@ -211,9 +215,9 @@ class WorkerService:
             raise SessionFault("the session was closed while its step was computed")
         if computed.shape != rows.shape:
             raise LocalFault(f"the stage turned rows {tuple(rows.shape)} into {tuple(computed.shape)}")
-        return Result(
-            slot.session_id, message.step, message.position, message.rows, self.stage.tensor(computed), self.load()
-        )
+        outputs = self.stage.tensor(computed)
+        receipt = await self._signer.take(slot, message, outputs)
+        return Result(slot.session_id, message.step, message.position, message.rows, outputs, self.load(), receipt)
 
     async def _reap(self) -> None:
         """Lapsed leases, looked at four times within the shortest of them."""

@@ -13,6 +13,7 @@ from typing import Protocol
 from swarm.errors import Gap, Overloaded, SessionFault
 from swarm.identity import PeerId
 from swarm.wire.messages import Forward, Result
+from swarm.wire.receipts import Tally
 
 PEER_SHARE = 0.5  # of all sessions is the most that one peer may hold
 
@@ -39,6 +40,7 @@ class SessionSlot:
     max_rows: int  # what the cache was reserved for
     step: int = -1  # the last step begun
     previous: int = -1  # the one before it
+    tally: Tally | None = None  # of the rows that have no receipt yet
     result: Result | None = None  # of that step, once it is computed
     busy: bool = False  # the compute thread holds the cache
     closed: bool = False

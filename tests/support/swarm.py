@@ -56,7 +56,7 @@ class LocalWorker:
             self.swarm.directory, self.span, precision=self.precision, device="cpu", cache_bytes=self.swarm.cache_bytes
         )
         self.service = await self._stack.enter_async_context(
-            WorkerService(stage, self.swarm.model, self.swarm.compute, self.swarm.worker_config, Trace())
+            WorkerService(stage, self.swarm.model, self.swarm.compute, self.identity, self.swarm.worker_config, Trace())
         )
         network = self.swarm.hub.node(self.peer_id)
         server = await self._stack.enter_async_context(
