@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 import sys
+
+from swarm.records import normalise_host
 
 if sys.platform == "win32":
     fcntl = None
 else:
     import fcntl
+    import resource
     import termios
 
 NOT_SENT_BYTES = 64 << 10  # the kernel takes no more than this beyond what the congestion window lets it send
@@ -41,3 +45,20 @@ def unacknowledged(raw: socket.socket) -> int:
     except (OSError, ValueError):
         return 0  # closed meanwhile
     return int(count)
+
+
+def names(raw: asyncio.Transport) -> tuple[str, str]:
+    """The far end's host, normalised, and host with port. Of one that has left already, the host is unspecified."""
+    place = raw.get_extra_info("peername") or ("0.0.0.0", 0)
+    host = normalise_host(place[0].partition("%")[0])
+    return host, f"[{host}]:{place[1]}" if ":" in host else f"{host}:{place[1]}"
+
+
+def raise_file_limit(wanted: int) -> None:
+    """Let this process have so many files open, or as many as the system lets it; many allow 1024 until they are asked."""
+    if fcntl is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))

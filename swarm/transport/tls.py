@@ -1,46 +1,53 @@
 """The network of real machines: TCP with TLS 1.3, both ends proving their key (see `certificates`).
 
-One scratch buffer receives for all streams, since its bytes are consumed before the next are read. The kernel and the
+Two scratch buffers receive for all streams, since their bytes are consumed before the next are read. The kernel and the
 transports below keep little that is not sent, so that an urgent frame waits behind little. Knows nothing of frames.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Callable, Sequence
 
+from swarm.config import ChannelConfig
 from swarm.errors import PeerLost, PortInUse, UsageFault
 from swarm.identity import Identity, PeerId
-from swarm.records import Address, normalise_host
+from swarm.records import Address
 from swarm.trace import Trace
 from swarm.transport.base import Buffer, Receiver, Stream
 from swarm.transport.certificates import NoIdentity, OtherSwarm, contexts, proved_peer
-from swarm.transport.sockets import tune, unacknowledged
+from swarm.transport.layer import TlsLayer
+from swarm.transport.listening import TlsListening
+from swarm.transport.sockets import names, raise_file_limit, tune, unacknowledged
 
 SCRATCH_BYTES = 256 << 10
 RAW_BUFFER_BYTES = 32 << 10  # ciphertext waiting on this machine beside the kernel's own
-HANDSHAKE_SECONDS = 4.0
-SHUTDOWN_SECONDS = 1.0
-MAX_HANDSHAKES = 128  # unfinished, in all
-MAX_HANDSHAKES_PER_HOST = 32
 MAX_EARLY_BYTES = 64 << 10  # taken before a stream has a receiver; reading stops then
 BACKLOG = 256
+SPARE_FILES = 256  # that a listening process may need beside its connections
 
 
 class TlsNetwork:
     """The streams of one identity: with a swarm key, to and from members of that private swarm alone."""
 
-    def __init__(self, identity: Identity, trace: Trace | None = None, *, swarm_key: bytes | None = None) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        trace: Trace | None = None,
+        *,
+        swarm_key: bytes | None = None,
+        config: ChannelConfig | None = None,
+    ) -> None:
         self.peer_id = identity.peer_id
         self._trace = trace or Trace()
+        self._config = config or ChannelConfig()
         self._server_context, self._client_context = contexts(identity, swarm_key)
         self._swarm_key = swarm_key
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self._ciphertext = memoryview(bytearray(SCRATCH_BYTES))
 
     async def connect(self, address: Address, expect: PeerId) -> Stream:
         """See `base.Network`."""
@@ -59,7 +66,7 @@ class TlsNetwork:
         except OSError as error:
             raise PeerLost(f"{place} cannot be connected to: {_reason(error)}") from error
         try:
-            return await self._secure(raw, server_side=False)
+            return await self._secure(raw)
         except OtherSwarm as error:
             raise PeerLost(f"{place} is of another swarm: {error}") from error
         except NoIdentity as error:
@@ -68,25 +75,32 @@ class TlsNetwork:
     async def listen(self, host: str, port: int, on_stream: Callable[[Stream], None]) -> TlsListening:
         """See `base.Network`. An empty host, and `::`, mean every address of v4 and v6."""
         bound = _bind(host, port)
-        listening = TlsListening(self, bound.getsockname()[1], on_stream, self._trace)
+        raise_file_limit(self._config.max_channels + self._config.max_handshakes + SPARE_FILES)
+        listening = TlsListening(
+            lambda raw, first, early: self._secure(raw, first, early),
+            bound.getsockname()[1],
+            on_stream,
+            self._config,
+            self._trace,
+        )
         loop = asyncio.get_running_loop()
-        listening.server = await loop.create_server(lambda: _Unread(listening.arrived), sock=bound, backlog=BACKLOG)
+        listening.server = await loop.create_server(listening.arrival, sock=bound, backlog=BACKLOG)
         return listening
 
-    async def _secure(self, raw: asyncio.Transport, server_side: bool) -> TlsStream:
-        """Shake hands over a new TCP connection. Raises NoIdentity."""
+    async def _secure(
+        self, raw: asyncio.Transport, first: bytes = b"", early: Callable[[int], None] | None = None
+    ) -> TlsStream:
+        """Shake hands over a TCP connection, as its server if there is somebody to tell of early bytes. Raises NoIdentity."""
         tune(raw.get_extra_info("socket"))
         raw.set_write_buffer_limits(high=RAW_BUFFER_BYTES)
         stream = TlsStream(raw, self._scratch)
+        serves = early is not None
+        context = self._server_context if serves else self._client_context
+        layer = TlsLayer(
+            stream, context, self._ciphertext, self._config.handshake_seconds, server_side=serves, early=early
+        )
         try:
-            secure = await asyncio.get_running_loop().start_tls(
-                raw,
-                stream,
-                self._server_context if server_side else self._client_context,
-                server_side=server_side,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
-            )
+            secure = await layer.handshake(raw, first)
         except OSError as error:  # SSLError is one
             raise NoIdentity(f"the TLS handshake failed: {_reason(error)}") from error
         if secure is None:
@@ -103,64 +117,13 @@ class TlsNetwork:
         return f"TlsNetwork({self.peer_id.short})"
 
 
-class TlsListening:
-    """An open port, and the handshakes that have begun on it."""
-
-    server: asyncio.Server
-
-    def __init__(self, network: TlsNetwork, port: int, on_stream: Callable[[Stream], None], trace: Trace) -> None:
-        self.port = port
-        self._network = network
-        self._on_stream = on_stream
-        self._trace = trace
-        self._handshakes: dict[asyncio.Task[None], str] = {}  # with the host of each
-        self._per_host: Counter[str] = Counter()
-
-    def arrived(self, raw: asyncio.Transport) -> None:
-        """A TCP connection; nothing of it has been read."""
-        host, remote = _names(raw)
-        if len(self._handshakes) >= MAX_HANDSHAKES or self._per_host[host] >= MAX_HANDSHAKES_PER_HOST:
-            self._trace.failed("transport.handshake", remote=remote, reason="too many unfinished handshakes")
-            raw.abort()
-            return
-        task = asyncio.get_running_loop().create_task(self._shake_hands(raw, remote))
-        self._handshakes[task] = host
-        self._per_host[host] += 1
-        task.add_done_callback(self._shaken)
-
-    async def _shake_hands(self, raw: asyncio.Transport, remote: str) -> None:
-        try:
-            stream = await self._network._secure(raw, server_side=True)
-        except NoIdentity as error:
-            self._trace.failed("transport.handshake", remote=remote, reason=str(error))
-            return
-        self._on_stream(stream)
-
-    def _shaken(self, task: asyncio.Task[None]) -> None:
-        host = self._handshakes.pop(task)
-        self._per_host[host] -= 1
-        if not self._per_host[host]:
-            del self._per_host[host]
-
-    async def aclose(self) -> None:
-        """See `base.Listening`."""
-        self.server.close()
-        for task in tuple(self._handshakes):
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*self._handshakes, return_exceptions=True)
-
-    def __repr__(self) -> str:
-        return f"TlsListening(port={self.port}, handshakes={len(self._handshakes)})"
-
-
 class TlsStream(asyncio.BufferedProtocol):
     """One connection, encrypted."""
 
     peer_id: PeerId
 
     def __init__(self, raw: asyncio.Transport, scratch: memoryview) -> None:
-        self.host, self.remote = _names(raw)
+        self.host, self.remote = names(raw)
         self.full = False
         self._raw = raw
         self._socket = raw.get_extra_info("socket")
@@ -252,23 +215,9 @@ class TlsStream(asyncio.BufferedProtocol):
 class _Unread(asyncio.Protocol):
     """A TCP connection before TLS: nothing is read from it, so that no byte of the handshake is lost."""
 
-    def __init__(self, arrived: Callable[[asyncio.Transport], None] | None = None) -> None:
-        self._arrived = arrived
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         transport.pause_reading()
-        if self._arrived is not None:
-            self._arrived(transport)
-
-
-def _names(raw: asyncio.Transport) -> tuple[str, str]:
-    """The far end's host, normalised, and host with port."""
-    place = raw.get_extra_info("peername")
-    if not place:
-        return "unknown", "unknown"
-    host = normalise_host(place[0].partition("%")[0])
-    return host, f"[{host}]:{place[1]}" if ":" in host else f"{host}:{place[1]}"
 
 
 def _reason(error: Exception) -> str:

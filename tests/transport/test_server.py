@@ -16,6 +16,7 @@ from swarm.transport.channel import dial
 from swarm.transport.memory import MemoryNetwork
 from swarm.transport.server import ChannelServer
 from swarm.wire import connection as wire
+from swarm.wire.messages import PROTOCOL_VERSION
 
 
 async def never(message, exchange):
@@ -31,7 +32,7 @@ def test_another_version_is_named_to_whoever_dials():
         hub = MemoryNetwork()
         node = hub.node(WORKER.peer_id)
         listening = await node.listen("0.0.0.0", 0, lambda stream: stream.write([hello_of(9)]))
-        with pytest.raises(e.VersionMismatch, match="speaks version 9 of the protocol, we speak 1"):
+        with pytest.raises(e.VersionMismatch, match=f"speaks version 9 of the protocol, we speak {PROTOCOL_VERSION}"):
             await dial(hub.node(CLIENT.peer_id), [node.address(listening.port)], WORKER.peer_id, ChannelConfig())
 
     run_virtual(main())
@@ -43,7 +44,7 @@ def test_a_peer_of_another_version_is_told_ours_and_let_go():
             stream, raw = await raw_stream(link, greet=False)
             stream.write([hello_of(9)])
             await asyncio.sleep(1)
-            assert b"\x93\x01\xa5swarm" in raw.heard
+            assert bytes((0x93, PROTOCOL_VERSION)) + b"\xa5swarm" in raw.heard
             assert raw.lost == "it closed the connection"
             assert any("speaks version 9" in event.details.get("reason", "") for event in link.events)
             assert not link.channel.closed

@@ -20,10 +20,11 @@ from swarm import errors as e
 from swarm.config import ChannelConfig
 from swarm.identity import Identity
 from swarm.trace import Trace
-from swarm.transport import certificates, tls
+from swarm.transport import certificates
 from swarm.transport.channel import dial
 from swarm.transport.server import ChannelServer
 from swarm.transport.tls import TlsNetwork
+from swarm.wire.messages import PROTOCOL_VERSION
 
 CONFIG = ChannelConfig()
 NAME = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stranger")])
@@ -31,10 +32,11 @@ TESTS = Path(__file__).parents[1]
 
 
 @contextlib.asynccontextmanager
-async def serving(events=None):
+async def serving(events=None, config=CONFIG):
     """A worker's server; its trace goes to `events`."""
     trace = Trace() if events is None else Trace(events.append)
-    async with ChannelServer(TlsNetwork(WORKER, trace), "127.0.0.1", 0, echo, CONFIG, trace) as server:
+    network = TlsNetwork(WORKER, trace, config=config)
+    async with ChannelServer(network, "127.0.0.1", 0, echo, config, trace) as server:
         yield server
 
 
@@ -201,7 +203,7 @@ def test_random_bytes_after_tls_disturb_nobody(tmp_path, junk):
         async with serving(events) as server:
             channel = await dial(TlsNetwork(CLIENT), [local(server.port)], WORKER.peer_id, CONFIG)
             said = await knock(server.port, stranger(tmp_path, certificate(CLIENT.key, NAME)), junk)
-            assert said[16:].startswith(b"\x93\x01\xa5swarm")
+            assert said[16:].startswith(bytes((0x93, PROTOCOL_VERSION)) + b"\xa5swarm")
             assert (await channel.request(forward())).load == LOAD
             assert len(server.channels) == 1
             await channel.aclose()
@@ -222,22 +224,66 @@ def test_junk_leaves_nothing_behind(tmp_path):
             async with asyncio.timeout(10):
                 while server.channels or len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
-            assert server._listening._handshakes == {}
+            assert len(server._listening._handshakes) == 0
             assert server._held_bytes == 0
 
     asyncio.run(main())
 
 
-def test_a_handshake_has_a_deadline_and_a_cap(monkeypatch):
-    monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 0.3)
-    monkeypatch.setattr(tls, "MAX_HANDSHAKES_PER_HOST", 2)
+def test_a_handshake_has_a_deadline_and_a_cap():
+    config = ChannelConfig(handshake_seconds=0.3, max_handshakes=2)
 
     async def main():
         events = []
-        async with serving(events) as server:
+        async with serving(events, config) as server:
             assert await asyncio.gather(*(knock(server.port, None) for _ in range(4))) == [b""] * 4
-            assert failures(events).count("too many unfinished handshakes") == 2
-            assert failures(events).count("taking longer than") == 2
+            assert failures(events).count("2 handshakes are unfinished") == 2
+            assert failures(events).count("took longer than 0.3 s") == 2
+            channel = await dial(TlsNetwork(CLIENT), [local(server.port)], WORKER.peer_id, CONFIG)
+            await channel.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_crowd_of_half_open_connections_shuts_nobody_out():
+    config = ChannelConfig(max_handshakes=20)
+
+    async def main():
+        events = []
+        async with serving(events, config) as server:
+            crowd = [
+                await asyncio.open_connection("127.0.0.1", server.port, local_addr=("127.0.2.9", 0)) for _ in range(60)
+            ]
+            channel = await dial(TlsNetwork(CLIENT), [local(server.port)], WORKER.peer_id, CONFIG)
+            assert (await channel.request(forward())).load == LOAD
+            assert failures(events).count("20 handshakes are unfinished") == 40
+            assert failures(events).count("it made room for others") == 1
+            await channel.aclose()
+            for _, writer in crowd:
+                writer.close()
+
+    asyncio.run(main())
+
+
+def test_what_a_block_may_send_before_it_proves_a_key_is_bounded():
+    config = ChannelConfig(early_bytes_per_second=1, early_burst_bytes=8 << 10)
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"  # of a ClientHello that never ends
+
+    async def main():
+        events = []
+        async with serving(events, config) as server:
+
+            async def begin(size: int) -> bytes:
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port, local_addr=("127.0.2.9", 0))
+                writer.write(hello.ljust(size, b"\0"))
+                with contextlib.suppress(ConnectionError):
+                    await asyncio.wait_for(reader.read(), 0.2)
+                writer.close()
+
+            await begin(20 << 10)
+            assert "20480 bytes came and no key was proved" in failures(events)
+            await begin(1)
+            assert "1 bytes a second of its block before proving a key" in failures(events)
             channel = await dial(TlsNetwork(CLIENT), [local(server.port)], WORKER.peer_id, CONFIG)
             await channel.aclose()
 
