@@ -76,7 +76,7 @@ class Node:
         self._directory_config = directory_config or DirectoryConfig()
         self._now = now
         self._progress = progress
-        self._network = TlsNetwork(identity, swarm_key=config.swarm_key)
+        self._network = TlsNetwork(identity, swarm_key=config.swarm_key, config=self._channel_config)
         self._stack = AsyncExitStack()
         self._layers: Layers | None = None
         self._directory: Directory | None = None
