@@ -13,6 +13,7 @@ from jinja2.exceptions import SecurityError
 from swarm.client.conventions import Has, convention_of
 from swarm.client.files import read_json, read_text
 from swarm.client.sandbox import TooLong, environment, render
+from swarm.client.tools import HERMES, ToolFormat, format_of
 from swarm.errors import ModelFault, UsageFault
 
 MAX_TEMPLATE_BYTES = 1 << 20
@@ -31,12 +32,14 @@ class ChatTemplate:
         variables: Mapping[str, Any],
         origin: str,
         convention: str | None,
+        tool_format: ToolFormat = HERMES,
     ) -> None:
         self._template = template
         self._with_tools = with_tools  # None: it does not say how tools are shown to this model
         self._variables = variables
         self._origin = origin  # named in errors
         self.convention = convention  # whose template it is; None: the model's own
+        self.tool_format = tool_format  # how such a model writes calls of tools
 
     @classmethod
     def load(cls, directory: Path, now: Callable[[], datetime], has: Has) -> ChatTemplate:
@@ -57,7 +60,7 @@ class ChatTemplate:
             with_tools = template if takes_tools else None
             if TOOL_USE in sources:
                 with_tools, _ = _compiled(sources[TOOL_USE], now, origin)
-            return cls(template, with_tools, variables, origin, None)
+            return cls(template, with_tools, variables, origin, None, format_of("\n".join(sources.values())))
         convention = convention_of(has)
         origin = f"of {convention.name}, for want of one of its own in {directory},"
         template, _ = _compiled(convention.template, now, origin)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from tokenizers import Tokenizer
@@ -33,18 +33,25 @@ class Detokenizer(Protocol):
         """The rest."""
 
 
-def detokenizer(tokenizer: Tokenizer, context: Sequence[int] = ()) -> Detokenizer:
-    """For a text that goes on after the tokens of `context`, or that begins here if there are none."""
-    skipped = frozenset(number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special)
+def detokenizer(tokenizer: Tokenizer, context: Sequence[int] = (), shown: Collection[str] = ()) -> Detokenizer:
+    """For a text that goes on after the tokens of `context`, or that begins here if there are none.
+
+    Special tokens are left out, but for those in `shown`.
+    """
+    added = tokenizer.get_added_tokens_decoder()
+    skipped = frozenset(number for number, token in added.items() if token.special and token.content not in shown)
+    kept = {number: token.content for number, token in added.items() if token.special and token.content in shown}
     before = [number for number in context[-CONTEXT_TOKENS:] if number not in skipped]
     # The decoder's own description, as in tokenizer.json; taken from there it would cost parsing the whole vocabulary.
     description = json.loads(tokenizer.decoder.__getstate__()) if tokenizer.decoder is not None else {}
     found = _piece_rule(description)
     if found is None:
-        return _Window(tokenizer, skipped, before)
+        return _Window(tokenizer, skipped, before, bool(kept))
     rule, strips = found
 
     def piece(token_id: int) -> bytes:
+        if token_id in kept:
+            return kept[token_id].encode()
         token = None if token_id in skipped else tokenizer.id_to_token(token_id)
         return b"" if token is None else rule(token)
 
@@ -73,30 +80,31 @@ class _Pieces:
 class _Window:
     """Any other decoder: the text of the last tokens with and without the new one."""
 
-    def __init__(self, tokenizer: Tokenizer, skipped: frozenset[int], before: list[int]) -> None:
+    def __init__(self, tokenizer: Tokenizer, skipped: frozenset[int], before: list[int], shows: bool = False) -> None:
         self._tokenizer = tokenizer
+        self._options = {"skip_special_tokens": False} if shows else {}  # some are part of the text
         self._skipped = skipped
         self._ids = before
         self._out = len(before)  # of these ids, how many have their text out
-        self._before = tokenizer.decode(before)
+        self._before = tokenizer.decode(before, **self._options)
 
     def push(self, token_id: int) -> str:
         if token_id in self._skipped or self._tokenizer.id_to_token(token_id) is None:
             return ""  # not even looked back at: it must not push what has text out of the window
         self._ids.append(token_id)
-        text: str = self._tokenizer.decode(self._ids)
+        text: str = self._tokenizer.decode(self._ids, **self._options)
         if text.endswith(REPLACEMENT) and len(self._ids) - self._out <= MAX_PENDING_TOKENS:
             return ""
         return self._take(text)
 
     def finish(self) -> str:
-        return self._take(self._tokenizer.decode(self._ids))
+        return self._take(self._tokenizer.decode(self._ids, **self._options))
 
     def _take(self, text: str) -> str:
         ready = text[len(self._before) :]
         self._ids = self._ids[-CONTEXT_TOKENS:]
         self._out = len(self._ids)
-        self._before = self._tokenizer.decode(self._ids)
+        self._before = self._tokenizer.decode(self._ids, **self._options)
         return ready
 
 

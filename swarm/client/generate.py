@@ -35,6 +35,7 @@ class Options:
     ignore_eos: bool = False
     choice: int = 0  # counts the answers to one prompt, so that each has its own draws from one seed
     top_logprobs: int | None = None  # so many of the likeliest tokens are told with each; None: no probabilities at all
+    shown: tuple[str, ...] = ()  # special tokens that are part of the text, such as the marks of a call
     constrain: Callable[[], Constraint] | None = None  # makes what the answer is held to, anew for each answer
 
     def __post_init__(self) -> None:
@@ -148,7 +149,7 @@ class Answer:
     async def _run(self) -> AsyncGenerator[Token, None]:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        stream = TextStream(self._text, self.options.stop, self.options.stop_ids, context=self.prompt_ids)
+        stream = TextStream(self._text, self.options.stop, self.options.stop_ids, self.prompt_ids, self.options.shown)
         async with self._open_session(self._max_rows) as (session, heads):
             self.session = session
             opened = loop.time()

@@ -14,6 +14,7 @@ from swarm.client.conventions import BASE
 from swarm.client.detokenize import Detokenizer, detokenizer
 from swarm.client.files import read_bytes, read_json
 from swarm.client.stops import Gate
+from swarm.client.tools import ToolFormat
 from swarm.errors import ModelFault, UsageFault
 
 MAX_TOKENIZER_BYTES = 256 << 20  # the largest known has 35 MB
@@ -54,6 +55,11 @@ class Text:
     def template_takes_tools(self) -> bool:
         return self._template.takes_tools
 
+    @property
+    def tool_format(self) -> ToolFormat:
+        """How this model writes calls of tools."""
+        return self._template.tool_format
+
     def encode(self, text: str, add_special: bool) -> list[int]:
         """Token ids; with `add_special` those that the tokenizer puts around a text. Names of special tokens in the
         text become these tokens. Raises UsageFault for text that is no Unicode (half a surrogate pair)."""
@@ -90,16 +96,21 @@ class TextStream:
     `stop` holds texts and `stop_ids` sequences of token ids that end the answer without being part of it; both may
     span tokens. Of several the one that is complete first counts. `context` holds the ids before the answer when its
     text goes on from theirs (a plain completion): the space that some tokenizers leave out of a text's beginning is
-    then kept. The cost of a token does not grow with the text.
+    then kept. Special tokens in `shown` are kept as text. The cost of a token does not grow with the text.
     """
 
     def __init__(
-        self, text: Text, stop: Sequence[str] = (), stop_ids: Sequence[Sequence[int]] = (), context: Sequence[int] = ()
+        self,
+        text: Text,
+        stop: Sequence[str] = (),
+        stop_ids: Sequence[Sequence[int]] = (),
+        context: Sequence[int] = (),
+        shown: Sequence[str] = (),
     ) -> None:
         self.stopped: str | None = None  # "stop" once a stop was met; what is pushed from then on is ignored
         self._ids: Gate[int] = Gate(stop_ids)
         self._characters: Gate[str] = Gate(stop)
-        self._detokenizer: Detokenizer = detokenizer(text.tokenizer, context)
+        self._detokenizer: Detokenizer = detokenizer(text.tokenizer, context, shown)
 
     def push(self, token_id: int) -> str:
         """The text that became ready with this token."""

@@ -256,3 +256,11 @@ class TestFiles:
     def test_text_that_is_no_unicode_is_refused(self) -> None:
         with pytest.raises(UsageFault, match="lone surrogate at character 2"):
             text_of(byte_level()).encode("ab\ud800", add_special=False)
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "metaspace"])
+def test_special_tokens_that_are_part_of_a_format_stay_in_the_text(kind: str) -> None:
+    text = text_of(KINDS[kind]())
+    ids = text.encode("<|user|>the fox<|eos|><|user|>", add_special=False)
+    assert streamed(text, ids, shown=["<|user|>"]).replace(" ", "") == "<|user|>thefox<|user|>"
+    assert "<|" not in streamed(text, ids)
