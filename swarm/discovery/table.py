@@ -103,11 +103,11 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         """The contacts nearest to a key that are not suspected; if all are, then those."""
         if self._ordered is None:
             self._ordered = sorted(self.contacts(), key=_LONG_ID)
-        known = self._ordered
-        if self._strikes:
-            known = [node for node in known if not self._strikes[node.id] and node.id != exclude] or known
-        nearest = _nearest(known, int.from_bytes(key, "big"), count + 1, 0, len(known), ID_BITS - 1)
-        return [node for node in nearest if node.id != exclude][:count]
+        most = count + 1 + len(self._strikes)  # so many of the nearest have enough who are not suspected, if any are
+        nearest = _nearest(self._ordered, int.from_bytes(key, "big"), most, 0, len(self._ordered), ID_BITS - 1)
+        known = [node for node in nearest if node.id != exclude]
+        steady = [node for node in known if not self._strikes[node.id]] if self._strikes else known
+        return (steady or known)[:count]
 
 
 def _nearest(known: list[Node], place: int, count: int, start: int, stop: int, bit: int) -> list[Node]:
