@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from swarm.client.auditor import Auditor
 from swarm.client.history import History
 from swarm.client.link import HopFault, Link, close_links, open_links
 from swarm.client.peers import Peers
@@ -48,12 +49,21 @@ class Moved:
 class Mover:
     """Owned by one session: `observe` what each step took, take what is `ready` before the next."""
 
-    def __init__(self, resolver: Resolver, peers: Peers, config: ClientConfig, precision: str, max_rows: int) -> None:
+    def __init__(
+        self,
+        resolver: Resolver,
+        peers: Peers,
+        config: ClientConfig,
+        precision: str,
+        max_rows: int,
+        auditor: Auditor | None,
+    ) -> None:
         self._resolver = resolver
         self._peers = peers
         self._config = config
         self._precision = precision
         self._max_rows = max_rows
+        self._auditor = auditor
         self._tempos: dict[Link, Tempo] = {}
         self._tries = Tries()
         self._old: Link | None = None  # that is being replaced
@@ -90,6 +100,8 @@ class Mover:
             except TimeoutError:
                 raise Staying("its replacement does not keep up") from None
             if replay.digest is not None:
+                if self._auditor is not None:
+                    self._auditor.doubt(old.hop.peer_id)
                 raise Staying("its replacement computes other rows")
         except BaseException as error:  # whatever it is, the replacement's caches are freed
             if replay is not None:

@@ -1,13 +1,13 @@
 """A generation's state along a chain: takes rows through it, and puts a replacement in the place of a worker that fails.
 
 Failover is in docs/DESIGN.md, "Sessions and failover". The replacement is given the very inputs that the lost worker had; its
-outputs must equal what the next hop was given, so a failover is also an audit.
+outputs must equal what the next hop was given, so a failover is also an audit. A worker that only became slow is left in the
+same way (`moving`), while it still works.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from dataclasses import dataclass
 
 from swarm.client.audit import Audit
@@ -16,8 +16,11 @@ from swarm.client.deadline import Deadline
 from swarm.client.evidence import account_of
 from swarm.client.history import Entry, History
 from swarm.client.link import HopFault, Link, close_links, open_links
+from swarm.client.moving import Moved, Mover, Timed
 from swarm.client.peers import Peers
+from swarm.client.replay import Replay
 from swarm.client.resolver import Resolver
+from swarm.client.tempo import Step
 from swarm.config import ClientConfig
 from swarm.errors import NoChain, NotAllowed, Overloaded, PeerFault, SwarmError, UsageFault, WrongModel
 from swarm.identity import PeerId
@@ -29,7 +32,7 @@ from swarm.wire.tensors import Tensor
 
 PATIENCE = 2  # times that a running session waits for a worker whose queue is full
 PATIENCE_SECONDS = 2.0  # each time, however long the worker asks it to
-REFUSED_SECONDS = 3.0  # a new session that some peer refuses has found all others by then, also those that failed lately
+REFUSED_SECONDS = 3.0  # a new session that some peer refuses has found all others by then, also those that failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Recovery:
     position: int  # rows that were replayed
     replacements: tuple[PeerId, ...]
     seconds: float  # from the error to the replacement being level
+    moved: bool = False  # it had not failed: it was slow, and went on until the replacement was level
 
 
 class ChainSession:
@@ -71,6 +75,7 @@ class ChainSession:
         self._outputs = History()  # of the last hop
         self._renewer: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()  # links that were left
+        self._mover = Mover(resolver, peers, config, precision, max_rows, auditor)
         self._deadline = Deadline(config.deadline_seconds, "")  # of what is under way
         self.position = 0
         self.exact = True  # False once rows of another numerics class were let in
@@ -92,6 +97,7 @@ class ChainSession:
         renewer = self._renewer
         assert renewer is not None
         renewer.cancel()
+        await self._mover.abandon()
         await asyncio.gather(close_links(links), *self._closing)
         if self._auditor is not None and links:
             self._auditor.session_ended(account_of(links, outputs).parts)
@@ -118,15 +124,20 @@ class ChainSession:
             raise UsageFault(f"rows up to {self.position + entry.count} of a session opened for {self._max_rows}")
         recoveries = len(self.recoveries)
         given: list[Entry] = []  # to the hops that have answered
+        timed: list[Timed] = []
         async with self._within(f"rows at position {self.position}"):
+            if moved := await self._mover.ready():
+                self._move(moved)
             while len(given) < len(self._links):
                 link = self._links[len(given)]
                 self._deadline.asking = link.hop.peer_id
                 try:
-                    output = await _patiently(link, entry)
+                    output, step = await _patiently(link, entry)
                 except (PeerFault, Overloaded) as error:
                     await self._recover(len(given), error)
                     continue
+                if step is not None:
+                    timed.append(Timed(link, step))
                 given.append(entry)
                 entry = Entry(rows, entry.position, output)
         for link, each in zip(self._links, given, strict=True):
@@ -137,6 +148,8 @@ class ChainSession:
             for peer_id in recovery.replacements:
                 self._peers.trust(peer_id)
         self._check_size()
+        if [each.link for each in timed] == self._links:  # else something disturbed it, and its times prove nothing
+            self._mover.observe(timed, self._outputs, self.position)
         return entry.tensor
 
     async def _recover(self, index: int, error: SwarmError) -> None:
@@ -146,29 +159,44 @@ class ChainSession:
         lost = self._links[index]
         self._trace.started("session.failover", peer=lost.hop.peer_id.short, layers=lost.hop.span, error=str(error))
         self._blame(lost.hop, error)
-        closing = asyncio.create_task(lost.close(), name="closing")
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+        await self._mover.abandon(lost)
+        self._leave(lost)
         after = self._links[index + 1].inputs if index + 1 < len(self._links) else self._outputs
         links = await self._replace(lost.hop.span, lost.inputs, after, lost, None)
-        self._links[index : index + 1] = links
+        self._splice(lost, links)
         self._note_numerics(lost, links)
-        recovery = Recovery(
-            lost.hop.peer_id,
-            lost.hop.span,
-            str(error),
-            lost.inputs.length,
-            tuple(link.hop.peer_id for link in links),
-            loop.time() - began,
+        self._recovered("session.failover", lost, links, str(error), loop.time() - began)
+
+    def _move(self, moved: Moved) -> None:
+        """Put replacements, already level, in the place of a link that is slow."""
+        self._peers.suspect(moved.old.hop.peer_id)
+        self._leave(moved.old)
+        self._splice(moved.old, moved.links)
+        self._recovered("session.move", moved.old, moved.links, moved.cause, moved.seconds)
+
+    def _leave(self, link: Link) -> None:
+        closing = asyncio.create_task(link.close(), name="closing")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    def _splice(self, old: Link, links: list[Link]) -> None:
+        index = self._links.index(old)
+        self._links[index : index + 1] = links
+
+    def _recovered(self, event: str, old: Link, links: list[Link], cause: str, seconds: float) -> None:
+        to = tuple(link.hop.peer_id for link in links)
+        self.recoveries.append(
+            Recovery(
+                old.hop.peer_id, old.hop.span, cause, old.inputs.length, to, seconds, moved=event == "session.move"
+            )
         )
-        self.recoveries.append(recovery)
         self._trace.complete(
-            "session.failover",
-            peer=lost.hop.peer_id.short,
-            layers=lost.hop.span,
-            to=", ".join(link.hop.peer_id.short for link in links),
-            rows=recovery.position,
-            seconds=round(recovery.seconds, 3),
+            event,
+            peer=old.hop.peer_id.short,
+            layers=old.hop.span,
+            to=", ".join(peer_id.short for peer_id in to),
+            rows=old.inputs.length,
+            seconds=round(seconds, 3),
         )
 
     async def _replace(
@@ -228,34 +256,13 @@ class ChainSession:
         """Whether the links are of use, brought level with `inputs`; if not they are closed. Raises HopFault, AuditFault."""
         accepted = False
         try:
-            digest = await self._replay(links, inputs, after)
-            accepted = audit.accepts(links, digest)
+            replay = Replay(links, inputs, after, self._config.replay_rows, self._deadline.progress)
+            await replay.run()
+            accepted = audit.accepts(links, replay.digest)
         finally:
             if not accepted:
                 await close_links(links)
         return accepted
-
-    async def _replay(self, links: list[Link], inputs: History, after: History) -> str | None:
-        """Bring new links level. None when their outputs equal what came `after`, else a digest of the outputs.
-
-        Raises HopFault.
-        """
-        outputs = hashlib.sha256()
-        equal = True
-        for segment in inputs.segments(self._config.replay_rows):
-            entry = segment
-            for index, link in enumerate(links):
-                try:
-                    output = await link.forward(entry)
-                except SwarmError as error:
-                    raise HopFault([(link.hop, error)]) from error
-                if index:
-                    link.inputs.append(entry)
-                entry = Entry(segment.rows, segment.position, output)
-            self._deadline.progress(entry.position + entry.count)
-            outputs.update(entry.tensor.data)
-            equal = equal and after.bytes_at(entry.position, entry.count) == entry.tensor.data
-        return None if equal else outputs.hexdigest()
 
     def _note_numerics(self, lost: Link, links: list[Link]) -> None:
         """Rows of another numerics class have other bits, be it only the rows that are still to come."""
@@ -285,14 +292,24 @@ class ChainSession:
             await asyncio.gather(*(link.renew(self._config.renew_seconds) for link in self._links))
 
 
-async def _patiently(link: Link, entry: Entry) -> Tensor:
-    """`link.forward`; a worker whose queue is full is given a little time, which costs less than a replay elsewhere."""
-    for _ in range(PATIENCE):
+async def _patiently(link: Link, entry: Entry) -> tuple[Tensor, Step | None]:
+    """`link.forward` and what it took; a worker whose queue is full is given a little time: that costs less than a replay.
+
+    No Step if it was full: how long it then takes says nothing of how fast it is.
+    """
+    loop = asyncio.get_running_loop()
+    for again in range(PATIENCE + 1):
+        began, queue = loop.time(), link.load.queue_rows
         try:
-            return await link.forward(entry)
+            tensor = await link.forward(entry)
         except Overloaded as error:
+            if again == PATIENCE:
+                raise
             await asyncio.sleep(min(error.retry_after, PATIENCE_SECONDS))
-    return await link.forward(entry)
+            continue
+        queue, shared = max(queue, link.load.queue_rows), link.load.sessions > 1
+        return tensor, None if again else Step(entry.rows, entry.count, loop.time() - began, queue, shared)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _avoid_seconds(error: BaseException) -> float | None:

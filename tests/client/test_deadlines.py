@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.clock import run_virtual
 from support.models import make_model
-from support.swarm import LocalSwarm
+from support.swarm import LocalSwarm, LocalWorker
 
 from swarm.client import Client
 from swarm.client.generate import Answer, Options
@@ -58,24 +58,47 @@ class Clock:
         return asyncio.get_running_loop().time() - self.began
 
 
+def stuck(worker: LocalWorker) -> Any:
+    """A handler whose work never ends from position 128 on, though it says Working."""
+
+    async def handle(message: Any, exchange: Any) -> Any:
+        while isinstance(message, Forward) and message.position:
+            exchange.progress(Working(message.session_id, message.step, 1))
+            await asyncio.sleep(0.5)
+        return await worker.service.handle(message, exchange)
+
+    return handle
+
+
 def test_a_computation_that_never_ends_is_given_up_at_the_deadline(model: Path) -> None:
+    """The only worker is left and asked again; the replay's rows start time anew, once."""
+
     async def main() -> None:
         async with LocalSwarm(model, [(0, 4)], client_config=CONFIG) as swarm:
             worker = swarm.workers[0]
-
-            async def stuck(message: Any, exchange: Any) -> Any:
-                while isinstance(message, Forward) and message.position:
-                    exchange.progress(Working(message.session_id, message.step, 1))
-                    await asyncio.sleep(0.5)
-                return await worker.service.handle(message, exchange)
-
-            worker.handler = stuck
+            worker.handler = stuck(worker)
             async with swarm.client() as client:
                 clock = Clock()
                 with pytest.raises(DeadlineExceeded, match=rf"position 128: peer {worker.peer_id.short} has not"):
                     await ask(client)
-                assert 30 <= clock.seconds <= 32
+                assert 45 <= clock.seconds <= 47
                 await swarm.freed(1)
+
+    run_virtual(main())
+
+
+def test_a_computation_that_never_ends_is_left_when_nothing_explains_it(model: Path, expected: list[int]) -> None:
+    async def main() -> None:
+        async with LocalSwarm(model, [(0, 4)] * 2) as swarm, swarm.client() as client:
+            worker = min(swarm.workers, key=lambda worker: worker.peer_id)
+            worker.handler = stuck(worker)
+            clock = Clock()
+            answer = await ask(client)
+            assert answer.token_ids == expected
+            (recovery,) = answer.session.recoveries  # type: ignore[union-attr]
+            assert recovery.peer_id == worker.peer_id
+            assert "has said that it works for 15 s, and nothing moved" in recovery.cause
+            assert 15 <= clock.seconds <= 17
 
     run_virtual(main())
 
