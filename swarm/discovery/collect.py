@@ -21,7 +21,7 @@ from swarm.discovery.crawl import crawl
 from swarm.discovery.keys import HIGHEST, KEY_BYTES, LOWEST, fingerprint, node_id
 from swarm.discovery.packets import BadDatagram, Found, Method, parse_page
 from swarm.discovery.protocol import Answer, RecordProtocol
-from swarm.discovery.store import MAX_PAGE_RECORDS
+from swarm.discovery.store import MAX_PAGE_RECORDS, is_live
 from swarm.errors import Overloaded, PeerFault
 from swarm.identity import PeerId
 from swarm.records import Address, SignedRecord
@@ -68,9 +68,9 @@ class Merge:
         return len(self._records)
 
     def believed(self) -> list[SignedRecord]:
-        """What still holds now."""
-        now, verifier = self._protocol.now(), self._protocol.store.verifier
-        return [signed for signed in self._records.values() if verifier.current(signed, now)]
+        """What is live now. Superseded since it came is no reason to leave a peer out, unless by what came here too."""
+        now = self._protocol.now()
+        return [signed for signed in self._records.values() if is_live(signed.record, now)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,12 @@ from types import TracebackType
 from typing import Self
 
 from swarm.config import DirectoryConfig
+from swarm.discovery.clock import SwarmClock
 from swarm.discovery.collect import FetchPage
 from swarm.discovery.endpoint import OpenSocket, open_udp, resolve
 from swarm.discovery.keys import Keyspace
 from swarm.discovery.server import RecordServer
+from swarm.discovery.store import is_live
 from swarm.errors import NoSwarm
 from swarm.identity import Identity, PeerId
 from swarm.records import ModelRef, SignedRecord
@@ -56,7 +58,7 @@ class Directory:
         self.trace = trace or Trace()
         self.host, self.port = host, port
         self._bootstrap = tuple(bootstrap)
-        self._now, self._random = now, random or SystemRandom()
+        self._random = random or SystemRandom()
         self._open_socket, self._fetch_page = open_socket, fetch_page
         self._keyspace = Keyspace(swarm_key)
         self._server = RecordServer(
@@ -64,7 +66,7 @@ class Directory:
             self.config,
             passive=passive,
             data_port=data_port,
-            now=now,
+            clock=SwarmClock(now, lambda: asyncio.get_running_loop().time()),
             random=self._random,
             trace=self.trace,
             keyspace=self._keyspace,
@@ -118,7 +120,7 @@ class Directory:
         details = {"peer": record.peer_id.short, "span": str(record.span), "sequence": record.sequence}
         self.trace.started("directory.announce", **details)
         await self._resolve()
-        if self._server.storage.verifier.check(signed.raw, self._now()) is None:
+        if self._server.storage.verifier.check(signed.raw, self.time()) is None:
             self.trace.failed("directory.announce", error="expired, or older than one announced before", **details)
             return 0
         last, self._last = self._last, signed
@@ -168,15 +170,19 @@ class Directory:
                 held = newest.get(signed.record.peer_id)
                 if held is None or held.record.sequence < signed.record.sequence:
                     newest[signed.record.peer_id] = signed
-        now, verifier = self._now(), self._server.storage.verifier
-        believed = [newest[peer] for peer in sorted(newest) if verifier.current(newest[peer], now)]
+        now = self.time()
+        believed = [newest[peer] for peer in sorted(newest) if is_live(newest[peer].record, now)]
         seconds = round(asyncio.get_running_loop().time() - began, 4)
         self.trace.complete("directory.lookup", records=len(believed), seconds=seconds)
         return believed
 
     def page(self, key: bytes, offset: int) -> tuple[list[bytes], bool]:
         """Records that this node holds under a key, from the offset on, and whether there are more: what `fetch_page` gets."""
-        return self._server.storage.page(key, offset, self._now())
+        return self._server.storage.page(key, offset, self.time())
+
+    def time(self) -> float:
+        """Swarm time: what expiry is set and judged by."""
+        return self._server.protocol.now()
 
     def observed_host(self) -> str | None:
         """Our address as most responders see it; None before any answered, or while they disagree."""

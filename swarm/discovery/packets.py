@@ -3,12 +3,13 @@
 The framing is rpcudp's, `kind | 20-byte nonce | msgpack`, with a signature before the body of a response:
 
     request   00 | nonce | [version, method, sender, token, arguments, padding] | proof (16) if the swarm has a key
-    response  01 | nonce | key (32) | signature (64) | [token, asker, data port, answer]
+    response  01 | nonce | key (32) | signature (64) | [token, asker, data port, clock, answer]
 
 A request is padded so that its response is at most three times as long: a forged source address gains little. `sender` is
 the node id of a peer that wants to be known, empty from passive ones; it is a hint until that peer has answered with its
 signature. `token` proves that its holder receives at its source address. `asker` is where the request came from, as the
 responder saw it; the signature covers it and the nonce, so no response can be replayed or passed on to another address.
+`clock` is its swarm time.
 """
 
 from __future__ import annotations
@@ -26,18 +27,19 @@ from swarm.identity import KEY_BYTES as PUBLIC_KEY_BYTES
 from swarm.identity import SIGNATURE_BYTES, Identity, PeerId
 from swarm.records import MAX_RECORD_BYTES
 
-DIRECTORY_VERSION = 1
+DIRECTORY_VERSION = 2
 MAX_DATAGRAM = 1232  # what an IPv6 packet of 1280 bytes carries: never fragmented
 MIN_REQUEST = 412  # a third of the largest response, rounded up
 NONCE_BYTES = 20
 TOKEN_BYTES = 8
+MAX_CLOCK = 1 << 53  # milliseconds since the epoch
 MAX_NODES = 16  # in one answer
 MAX_RECORDS = 32  # in one answer
 _REQUEST, _RESPONSE = 0, 1
 _HEAD_BYTES = 1 + NONCE_BYTES
 _SIGNED_HEAD_BYTES = _HEAD_BYTES + PUBLIC_KEY_BYTES + SIGNATURE_BYTES
 _DOMAIN = b"swarm-response-1"
-_BODY_OVERHEAD = 1 + 2 + TOKEN_BYTES + 2 + V6_BYTES + 3  # of a response's body, before its answer
+_BODY_OVERHEAD = 1 + 2 + TOKEN_BYTES + 2 + V6_BYTES + 3 + 9  # of a response's body, before its answer
 _ANSWER_OVERHEAD = 32  # array headers and counts
 ANSWER_ROOM = MAX_DATAGRAM - _SIGNED_HEAD_BYTES - _BODY_OVERHEAD - _ANSWER_OVERHEAD  # bytes of packed nodes and records
 NODE_OVERHEAD, RECORD_OVERHEAD = 2, 3  # bytes that msgpack adds to each
@@ -79,6 +81,7 @@ class Response:
     token: bytes
     asker: Endpoint  # where the request came from
     data_port: int  # TCP port that serves bulk pages, or 0
+    clock: float  # the responder's swarm time
     answer: list[Any]
 
 
@@ -149,10 +152,11 @@ def pack_response(
     token: bytes,
     asker: Endpoint,
     data_port: int,
+    clock: float,
     answer: list[Any],
     keyspace: Keyspace = PUBLIC,
 ) -> bytes:
-    body = msgpack.packb([token, pack_endpoint(asker), data_port, answer])
+    body = msgpack.packb([token, pack_endpoint(asker), data_port, min(max(0, round(clock * 1000)), MAX_CLOCK), answer])
     signature = identity.sign(keyspace.domain(_DOMAIN) + nonce + body)
     packed: bytes = bytes([_RESPONSE]) + nonce + bytes(identity.peer_id) + signature + body
     return packed
@@ -173,15 +177,17 @@ def parse_response(data: bytes, keyspace: Keyspace = PUBLIC) -> Response:
     if not peer_id.verify(signature, keyspace.domain(_DOMAIN) + data[1:_HEAD_BYTES] + body):
         raise BadDatagram("not signed")
     fields = _unpack(body)
-    if type(fields) is not list or len(fields) != 4:
+    if type(fields) is not list or len(fields) != 5:
         raise BadDatagram("no response")
-    token, asker, data_port, answer = fields
+    token, asker, data_port, clock, answer = fields
     if type(token) is not bytes or len(token) != TOKEN_BYTES or type(answer) is not list:
         raise BadDatagram("no response")
     if type(data_port) is not int or not 0 <= data_port < 1 << 16:
         raise BadDatagram("no port")
+    if type(clock) is not int or not 0 <= clock <= MAX_CLOCK:
+        raise BadDatagram("no clock")
     try:
-        return Response(peer_id, token, unpack_endpoint(asker), data_port, answer)
+        return Response(peer_id, token, unpack_endpoint(asker), data_port, clock / 1000, answer)
     except ValueError as error:
         raise BadDatagram(f"{error}") from error
 

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import hmac
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from random import Random
 from typing import Any, NoReturn
@@ -22,6 +22,7 @@ from kademlia.protocol import KademliaProtocol
 
 from swarm.discovery import packets
 from swarm.discovery.addresses import Endpoint, pack_endpoint, reach
+from swarm.discovery.clock import MAX_OFFSET, SwarmClock
 from swarm.discovery.endpoint import Socket
 from swarm.discovery.keys import distance, fingerprint, node_id
 from swarm.discovery.packets import BadDatagram, Method, Request, Response
@@ -72,13 +73,13 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         k: int,
         passive: bool,
         data_port: int,
-        now: Callable[[], float],
+        clock: SwarmClock,
         random: Random,
         trace: Trace,
     ) -> None:
         super().__init__(Node(node_id(identity.peer_id)), store, k)
         self.identity, self.store, self.k, self.passive, self.data_port = identity, store, k, passive, data_port
-        self.now, self.random, self.trace = now, random, trace
+        self.clock, self.random, self.trace = clock, random, trace
         self.router = Table(self.source_node, k, self._check_head)
         self.counters: Counter[str] = Counter()  # what arrived and what was refused; its names are fixed
         self.round_trip, self.deviation = FIRST_ROUND_TRIP, FIRST_DEVIATION  # seconds, smoothed (RFC 6298)
@@ -136,7 +137,7 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         )
         answer = self._serve(request, source, proven)
         out = packets.pack_response(
-            request.nonce, self.identity, token, source, self.data_port, answer, self.store.keyspace
+            request.nonce, self.identity, token, source, self.data_port, self.now(), answer, self.store.keyspace
         )
         if len(out) > min(packets.MAX_DATAGRAM, 3 * size):
             self.counters["too large"] += 1
@@ -240,6 +241,7 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         attempt, response = pending.done.result()
         if attempt < len(sent):
             self._measured(loop.time() - sent[attempt])
+            self._hear_time(to, response.clock, sent[attempt])
         node = Node(node_id(response.peer_id), *to)
         self._welcome(node, proven=bool(token))
         return Answer(node, response.peer_id, response.data_port, response.answer)
@@ -280,6 +282,18 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         self.spawn(work).add_done_callback(lambda _: self._errands.discard(about))
 
     # Time and place
+
+    def now(self) -> float:
+        """Swarm time."""
+        return self.clock.time()
+
+    def _hear_time(self, source: Endpoint, said: float, asked: float) -> None:
+        if self.clock.hear(source, said, asked):
+            self.trace.complete("directory.clock", offset=round(self.clock.offset, 1))
+        elif abs(said - self.now()) > MAX_OFFSET:
+            self.counters["far clocks"] += 1
+            if self.counters["far clocks"] == 1:
+                self.trace.failed("directory.clock", error=f"{source[0]} is {said - self.now():+.0f} s from our time")
 
     def reaches(self, host: str) -> bool:
         return self._socket is not None and self._socket.reaches(host)

@@ -6,7 +6,7 @@ What the package would answer from one unsigned copy, or read from a pickle, is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from random import Random
 from typing import NoReturn
 
@@ -15,6 +15,7 @@ from kademlia.node import Node
 
 from swarm.config import DirectoryConfig
 from swarm.discovery.addresses import Endpoint
+from swarm.discovery.clock import SwarmClock
 from swarm.discovery.collect import Collector, FetchPage
 from swarm.discovery.crawl import crawl
 from swarm.discovery.endpoint import OpenSocket
@@ -45,13 +46,13 @@ class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
         *,
         passive: bool,
         data_port: int,
-        now: Callable[[], float],
+        clock: SwarmClock,
         random: Random,
         trace: Trace,
         keyspace: Keyspace,
     ) -> None:
         store = RecordStore(config, Verifier(), random.randbytes(32), keyspace)
-        protocol = RecordProtocol(identity, store, config.k, passive, data_port, now, random, trace)
+        protocol = RecordProtocol(identity, store, config.k, passive, data_port, clock, random, trace)
         super().__init__(config.k, config.alpha, protocol.source_node.id, store)
         self.config, self.protocol, self.storage, self.random = config, protocol, store, random
         self.seeds: list[Endpoint] = []

@@ -22,12 +22,17 @@ from swarm.config import DirectoryConfig
 from swarm.discovery.keys import HIGHEST, LOWEST, PUBLIC, Keyspace, node_id
 from swarm.discovery.packets import RECORD_OVERHEAD
 from swarm.identity import PeerId
-from swarm.records import MAX_LIFETIME, BadRecord, SignedRecord
+from swarm.records import MAX_LIFETIME, BadRecord, PeerRecord, SignedRecord
 
 MAX_VERIFIED = 2048  # records whose signature need not be checked again
 MAX_SEQUENCES = 8192  # peers whose highest sequence is remembered
 MAX_PAGE_RECORDS = 256  # in a page that travels over TCP
 PURGE_SECONDS = 1.0  # between two searches of the whole store for what has expired
+
+
+def is_live(record: PeerRecord, now: float) -> bool:
+    """Neither expired nor from a time that was taken back."""
+    return now < record.expires_at <= now + MAX_LIFETIME
 
 
 class Verifier:
@@ -55,9 +60,9 @@ class Verifier:
         return signed if self.current(signed, now) else None
 
     def current(self, signed: SignedRecord, now: float) -> bool:
-        """Whether a record checked earlier still holds: neither expired nor superseded."""
+        """Whether a record checked earlier still holds: live, and not superseded."""
         record = signed.record
-        return not record.expired(now) and record.sequence >= self._highest.get(record.peer_id, (0, 0.0))[0]
+        return is_live(record, now) and record.sequence >= self._highest.get(record.peer_id, (0, 0.0))[0]
 
     def _note(self, signed: SignedRecord, now: float) -> None:
         record = signed.record

@@ -326,3 +326,18 @@ def test_a_long_model_is_announced_and_found_under_all_its_keys():
             assert await (await dht.client()).lookup(lying) == []
 
     run_virtual(main())
+
+
+def test_a_peer_that_announces_anew_during_a_lookup_is_found():
+    async def main():
+        async with Dht() as dht:
+            _, worker, _ = await dht.grow(3)
+            low = LayerSpan(0, 8)
+            await worker.announce(signed(worker, dht, span=low))
+            for number in range(2, 60):
+                looking = [asyncio.create_task(node.lookup(MODEL)) for node in dht.nodes]
+                await asyncio.sleep(0.004 * number)
+                await worker.announce(signed(worker, dht, sequence=number, span=low))
+                assert [len(found) for found in await asyncio.gather(*looking)] == [1] * 3
+
+    run_virtual(main())

@@ -30,10 +30,10 @@ def test_requests_come_back_as_they_were_and_are_padded(request_):
 
 
 def test_responses_come_back_as_they_were():
-    data = packets.pack_response(NONCE, identity(1), TOKEN, HERE, 7, [1, [b"x"]])
+    data = packets.pack_response(NONCE, identity(1), TOKEN, HERE, 7, 1234.5, [1, [b"x"]])
     response = packets.parse_response(data)
     assert packets.kind_and_nonce(data) == (False, NONCE)
-    assert response == packets.Response(identity(1).peer_id, TOKEN, HERE, 7, [1, [b"x"]])
+    assert response == packets.Response(identity(1).peer_id, TOKEN, HERE, 7, 1234.5, [1, [b"x"]])
 
 
 def test_the_largest_answer_fits_a_datagram():
@@ -42,13 +42,13 @@ def test_the_largest_answer_fits_a_datagram():
     records = [b"r" * 300] * (room // (300 + packets.RECORD_OVERHEAD))
     answers = [[nodes, 512, b"f" * 8, records], [b"l" * 20, [b"r" * (packets.ANSWER_ROOM - packets.RECORD_OVERHEAD)]]]
     for answer in answers:
-        data = packets.pack_response(NONCE, identity(1), TOKEN, ("2001:db8::1", 65535), 65535, answer)
+        data = packets.pack_response(NONCE, identity(1), TOKEN, ("2001:db8::1", 65535), 65535, 1e30, answer)
         assert len(data) <= MAX_DATAGRAM
     assert packets.ANSWER_ROOM >= 900 + packets.RECORD_OVERHEAD
 
 
 def test_any_change_to_a_response_is_noticed():
-    data = packets.pack_response(NONCE, identity(1), TOKEN, HERE, 7, [])
+    data = packets.pack_response(NONCE, identity(1), TOKEN, HERE, 7, 0.0, [])
     for place in range(1, len(data)):
         with pytest.raises(BadDatagram):
             packets.parse_response(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
@@ -61,22 +61,22 @@ def body(*fields):
 @pytest.mark.parametrize(
     "data",
     [
-        body(2, 1, b"", b"", []),  # another version
-        body(1, 9, b"", b"", []),  # no such method
-        body(1, "ping", b"", b"", []),
-        body(1, True, b"", b"", []),
-        body(1, 1, b"short", b"", []),
-        body(1, 1, None, b"", []),
-        body(1, 1, b"", "token", []),
-        body(1, 1, b"", b"", [1]),
-        body(1, 2, b"", b"", [KEY]),
-        body(1, 2, b"", b"", [KEY, 2]),
-        body(1, 2, b"", b"", [KEY, -1]),
-        body(1, 2, b"", b"", [KEY, True]),
-        body(1, 2, b"", b"", [KEY[:-1], 1]),
-        body(1, 2, b"", b"", ["k" * 20, 1]),
-        body(1, 4, b"", b"", [KEY, b"r" * 901]),
-        body(1, 1, b"", b"", {}),
+        body(1, 1, b"", b"", []),  # another version
+        body(2, 9, b"", b"", []),  # no such method
+        body(2, "ping", b"", b"", []),
+        body(2, True, b"", b"", []),
+        body(2, 1, b"short", b"", []),
+        body(2, 1, None, b"", []),
+        body(2, 1, b"", "token", []),
+        body(2, 1, b"", b"", [1]),
+        body(2, 2, b"", b"", [KEY]),
+        body(2, 2, b"", b"", [KEY, 2]),
+        body(2, 2, b"", b"", [KEY, -1]),
+        body(2, 2, b"", b"", [KEY, True]),
+        body(2, 2, b"", b"", [KEY[:-1], 1]),
+        body(2, 2, b"", b"", ["k" * 20, 1]),
+        body(2, 4, b"", b"", [KEY, b"r" * 901]),
+        body(2, 1, b"", b"", {}),
         packets.pack_request(REQUESTS[0])[:-1],  # not padded enough
     ],
 )
@@ -119,9 +119,9 @@ def test_random_bytes_raise_nothing_else(data):
 
 @given(st.lists(anything, min_size=5, max_size=6))
 def test_random_fields_of_a_request_raise_nothing_else(fields):
-    data = b"\0" + NONCE + msgpack.packb([1, *fields]) + b""
+    data = b"\0" + NONCE + msgpack.packb([2, *fields]) + b""
     only_bad_datagram(packets.parse_request, data)
-    only_bad_datagram(packets.parse_request, b"\0" + NONCE + msgpack.packb([1, *fields[:4], bytes(MIN_REQUEST)]))
+    only_bad_datagram(packets.parse_request, b"\0" + NONCE + msgpack.packb([2, *fields[:4], bytes(MIN_REQUEST)]))
 
 
 @given(anything)

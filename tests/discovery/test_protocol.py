@@ -115,7 +115,7 @@ def test_an_answer_counts_only_from_the_asked_peer_at_the_asked_address():
                 asking = asyncio.ensure_future(protocol(node).call(raw.endpoint, node_wanted, Method.PING, tries=1))
                 await asyncio.sleep(0.05)
                 nonce = packets.kind_and_nonce(raw.got.pop()[0])[1]
-                answer = packets.pack_response(nonce, identity(who), b"t" * 8, (node.host, PORT), 0, [])
+                answer = packets.pack_response(nonce, identity(who), b"t" * 8, (node.host, PORT), 0, 0.0, [])
                 sock.send(change(answer), (node.host, PORT))
                 return await asking
 

@@ -32,7 +32,7 @@ def test_datagrams_of_another_swarm_are_refused(asking, answering):
     request = packets.pack_request(Request(NONCE, Method.STORE, b"", b"", (b"k" * 20, b"r" * 900)), sent)
     assert packets.MIN_REQUEST <= len(request) <= packets.MAX_DATAGRAM
     assert packets.parse_request(request, sent)
-    response = packets.pack_response(NONCE, identity(1), b"t" * 8, ("10.0.0.1", 1), 0, [], sent)
+    response = packets.pack_response(NONCE, identity(1), b"t" * 8, ("10.0.0.1", 1), 0, 0.0, [], sent)
     assert packets.parse_response(response, sent)
     with pytest.raises(BadDatagram):
         packets.parse_request(request, taken)
