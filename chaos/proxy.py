@@ -188,14 +188,16 @@ def carry(data: bytes, lanes: tuple[Lane, ...], sender: Socket, to: Endpoint) ->
     now = loop.time()
     if any(lane.drops(now) for lane in lanes):
         return
-    seconds = 0.0
+    seconds, copies = 0.0, [0.0]
     for lane in lanes:
         data = lane.damaged(data)
         seconds += lane.due(len(data), now) - now
-    if seconds:
-        loop.call_later(seconds, sender.send, data, to)
-    else:
-        sender.send(data, to)
+        copies = [late + more for late in copies for more in lane.copies()]
+    for late in copies:
+        if seconds + late:
+            loop.call_later(seconds + late, sender.send, data, to)
+        else:
+            sender.send(data, to)
 
 
 _KINDS = (socket.SOCK_STREAM, socket.SOCK_DGRAM)

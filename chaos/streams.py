@@ -138,7 +138,7 @@ class _Connection:
                 if from_process and not self._may_pass(data):
                     return
                 due = max(due, lane.due(len(data), loop.time()))
-                full = asyncio.ensure_future(queue.put((due, lane.damaged(data))))
+                full = asyncio.ensure_future(queue.put((due, lane.stretch(data))))
                 await asyncio.wait({full, delivering}, return_when=asyncio.FIRST_COMPLETED)
                 if delivering.done():
                     full.cancel()

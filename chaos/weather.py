@@ -12,6 +12,7 @@ from random import Random
 MAX_BACKLOG_SECONDS = (
     1.0  # a datagram that would wait longer than this for a narrow link is lost, as in a router's queue
 )
+OVERTAKEN_SECONDS = 0.05  # a datagram is late by so much at most, when others overtake it
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class Weather:
     blackhole: bool = False  # nothing arrives
     slice_bytes: int | None = None  # a stream's bytes arrive in pieces of at most so many
     flips: float = 0.0  # wrong bits per byte
+    duplicates: float = 0.0  # the part of datagrams, and of stretches of a stream, that arrive twice
+    reorders: float = 0.0  # the part that arrives after what was sent later
 
 
 FAIR = Weather()
@@ -51,6 +54,23 @@ class Lane:
         weather = self.weather
         late = weather.bandwidth is not None and self._free_at - now > MAX_BACKLOG_SECONDS
         return weather.blackhole or late or self._random.random() < weather.loss
+
+    def copies(self) -> list[float]:
+        """Of a datagram: for each that arrives, by how many seconds it is overtaken."""
+        weather = self.weather
+        count = 2 if weather.duplicates and self._random.random() < weather.duplicates else 1
+        late = bool(weather.reorders) and self._random.random() < weather.reorders
+        return [self._random.uniform(0.0, OVERTAKEN_SECONDS) if late else 0.0 for _ in range(count)]
+
+    def stretch(self, data: bytes) -> bytes:
+        """A stretch of a stream as it arrives: perhaps twice, perhaps with its end first, perhaps with wrong bits."""
+        weather = self.weather
+        if weather.duplicates and self._random.random() < weather.duplicates:
+            data += data
+        if weather.reorders and self._random.random() < weather.reorders:
+            cut = self._random.randrange(len(data))
+            data = data[cut:] + data[:cut]
+        return self.damaged(data)
 
     def damaged(self, data: bytes) -> bytes:
         """The bytes as they arrive."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaos.farm import Layout
-from chaos.faults import Bandwidth, Cut, Delay, Flip, LoseReply, Loss, Reset, Slice
+from chaos.faults import Bandwidth, Cut, Delay, Duplicate, Flip, LoseReply, Loss, Reorder, Reset, Slice
 from chaos.scenarios.model import (
     FIRST,
     MID_PROMPT,
@@ -51,7 +51,7 @@ SCENARIOS = (
     Scenario(
         7,
         "damage",
-        "bit flips, truncation, resets and slices: never a wrong token",
+        "bit flips, truncation, resets, slices, what arrives twice or out of order: never a wrong token",
         (
             link("a wrong bit in 50 kB", Flip(2e-5), requests=6),
             struck("flips at one hop", Flip(1e-3), lasts=1.0),
@@ -59,6 +59,9 @@ SCENARIOS = (
             struck("reset mid-prompt", Reset(), MID_PROMPT),
             *(struck(f"a reply cut after {size} bytes", LoseReply(size), FIRST) for size in (1, 5, 100)),
             link("pieces of 37 bytes", Slice(37), requests=2),
+            link("twice and out of order", Duplicate(0.01), Reorder(0.01), requests=6),
+            struck("everything twice at one hop", Duplicate(1.0), lasts=1.0),
+            struck("nothing in order at one hop", Reorder(1.0), lasts=1.0),
         ),
     ),
     Scenario(

@@ -67,7 +67,7 @@ def test_what_silences_a_process_and_brings_it_back() -> None:
 def test_what_changes_a_link_leaves_nothing_behind() -> None:
     async def check(farm: Farm, member: Member) -> None:
         before = (member.link.to.weather, member.link.pipes.cut_after)
-        for name in ("Bandwidth", "Delay", "Flip", "LoseReply", "Loss", "Slice"):
+        for name in ("Bandwidth", "Delay", "Duplicate", "Flip", "LoseReply", "Loss", "Reorder", "Slice"):
             fault: Fault = getattr(faults, name)()
             fault.apply(member)
             assert (member.link.to.weather, member.link.pipes.cut_after) != before, name

@@ -122,6 +122,43 @@ def test_flipped_bits():
     run(strike)
 
 
+def test_stretches_of_a_stream_arrive_twice_or_out_of_order():
+    async def strike(link, reader, writer):
+        link.change("to", duplicates=1.0)
+        writer.write(b"once")
+        assert await reader.readexactly(8) == b"onceonce"
+        link.calm("duplicates")
+        link.change("to", reorders=1.0)
+        writer.write(bytes(range(100)))
+        turned = await reader.readexactly(100)
+        assert sorted(turned) == [*range(100)]
+        assert turned != bytes(range(100))
+
+    run(strike)
+
+
+def test_datagrams_arrive_twice_and_overtake_each_other():
+    async def main():
+        async with Proxy(seed=2) as proxy:
+            one, two = await proxy.link("one"), await proxy.link("two")
+            first, second = await socket_on(one.real), await socket_on(two.real)
+            two.change("to", duplicates=1.0)
+            first.send(b"x", (HOST, two.public))
+            assert [(await second.got.get())[0] for _ in range(2)] == [b"x", b"x"]
+            two.calm("duplicates")
+            two.change("to", reorders=0.5)
+            sent = [bytes([number]) for number in range(40)]
+            for data in sent:
+                first.send(data, (HOST, two.public))
+            got = [(await second.got.get())[0] for _ in sent]
+            assert got != sent
+            assert sorted(got) == sent
+            for each in (first, second):
+                each.transport.close()
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
 def test_half_open_hides_the_end_of_the_process():
     async def main():
         async def leave(reader, writer):
