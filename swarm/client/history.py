@@ -75,6 +75,15 @@ class History:
             parts.append(entry.tensor.data[(first - entry.position) * row : (last - entry.position) * row])
         return b"".join(parts)
 
+    def rows_at(self, position: int, count: int) -> Tensor:
+        """A copy of rows `position` to `position + count`. Raises ValueError beyond the end."""
+        first = self._entries[0].tensor
+        return Tensor(first.dtype, (count, *first.shape[1:]), memoryview(self.bytes_at(position, count)))
+
+    def entries(self) -> Iterator[Entry]:
+        """The rows as they were appended."""
+        return iter(tuple(self._entries))
+
     def __repr__(self) -> str:
         return f"<history of {self.length} rows, {self.bytes} bytes>"
 
