@@ -110,7 +110,7 @@ class Tempo:
         series = self._series[step.kind]
         usual = self.usual(step.kind, bias)
         if usual is None or not self._is_slow(step, usual, max(1.0, common)):
-            series.past.append(step.seconds)
+            series.past.append(self._ordinary(step.seconds, usual, common))
             series.last.append(None)
             return None
         series.last.append(step.seconds)
@@ -119,6 +119,11 @@ class Tempo:
         decode = self.usual(Rows.DECODE, bias) if step.kind is Rows.CHUNK else usual
         chunk = self.chunk(decode) if decode is not None else usual
         return Slowness(step.kind, median(series.slow), usual, chunk)
+
+    @staticmethod
+    def _ordinary(seconds: float, usual: float | None, common: float) -> float:
+        """What to keep of a step that was not slow: a moment in which everything stood still says nothing of the hop."""
+        return seconds if usual is None or seconds <= SLOWER * usual else seconds / max(1.0, common)
 
     def _is_slow(self, step: Step, usual: float, common: float) -> bool:
         explained = common * usual * (1 + step.queue_rows / TILE_ROWS)
