@@ -30,6 +30,10 @@ class UsageFault(SwarmError):
     exit_code = 2
 
 
+class PromptTooLong(UsageFault):
+    """A prompt that leaves no room for an answer in the model's context; both lengths are named. Shorten it."""
+
+
 class ModelFault(SwarmError):
     """A model on disk that cannot be used; the message names the file and, where there is one, the tensor."""
 

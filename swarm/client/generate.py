@@ -15,7 +15,7 @@ from swarm.client.heads import Constraint, Heads, Picked, Wish
 from swarm.client.text import Text, TextStream
 from swarm.engine import CHUNK_ROWS
 from swarm.engine.sampler import Sampling
-from swarm.errors import UsageFault
+from swarm.errors import PromptTooLong, UsageFault
 from swarm.wire.messages import Rows
 from swarm.wire.tensors import Tensor
 
@@ -97,6 +97,7 @@ class Answer:
         self.text = ""
         self.finish_reason: str | None = None  # "stop" or "length"; None for one that was closed before its end
         self.timings = Timings()
+        self.cached_tokens = 0  # of the prompt, those whose rows were still there and were not computed anew
         self.session: Session | None = None  # the session in use; kept afterwards for its chain and recoveries
         self._text = text
         self._open_session = open_session
@@ -208,5 +209,5 @@ def _rows_needed(prompt: int, max_tokens: int | None, context: int) -> int:
     if not prompt:
         raise UsageFault("the prompt is empty: there is nothing to go on from")
     if prompt >= context:
-        raise UsageFault(f"the prompt has {prompt} tokens; the model's context is {context}, answer included")
+        raise PromptTooLong(f"the prompt has {prompt} tokens; the model's context is {context}, answer included")
     return min(context, prompt + max_tokens) if max_tokens is not None else context

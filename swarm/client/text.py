@@ -75,6 +75,11 @@ class Text:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
+    def piece(self, token_id: int) -> str:
+        """The text of one token by itself, special ones included; U+FFFD where it is a part of a character."""
+        text: str = self.tokenizer.decode([token_id], skip_special_tokens=False)
+        return text
+
     def render_chat(
         self,
         messages: Sequence[Message],
