@@ -76,8 +76,12 @@ class Identity:
             return cls._load(path)
         except OSError as error:
             raise UsageFault(f"the key file {path} cannot be created: {error.strerror}") from error
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(identity.key.private_bytes_raw().hex().encode() + b"\n")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(identity.key.private_bytes_raw().hex().encode() + b"\n")
+        except OSError as error:  # such as a full disk; a file without a key would be refused from then on
+            path.unlink()
+            raise UsageFault(f"the key file {path} cannot be written: {error.strerror}") from error
         return identity
 
     @classmethod

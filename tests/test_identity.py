@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from support.disk import full_disk
 
 from swarm.errors import UsageFault
 from swarm.identity import Identity, PeerId
@@ -33,6 +34,14 @@ def test_a_place_that_cannot_hold_a_key_is_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "file" / "key", tmp_path / "file" / "deep" / "key"):
         with pytest.raises(UsageFault, match=str(path)):
             Identity.load_or_create(path)
+
+
+def test_a_full_disk_is_told_and_leaves_no_file_without_a_key(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    with full_disk(), pytest.raises(UsageFault, match=f"{path} cannot be written: File too large"):
+        Identity.load_or_create(path)
+    assert not path.exists()
+    assert Identity.load_or_create(path)
 
 
 def test_signatures() -> None:

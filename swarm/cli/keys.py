@@ -48,13 +48,19 @@ def held_identity(mode: str, key: Path | None, environment: Mapping[str, str] = 
 
 
 def _lock(path: Path) -> int | None:
-    """An open file that holds the lock beside the key, or None when somebody else holds it. Raises UsageFault."""
+    """An open file that holds the lock beside the key, or None when somebody else holds it. Raises UsageFault.
+
+    The key itself holds it where nothing can be created, as when it was mounted to be read only.
+    """
     beside = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise UsageFault(f"the lock {beside} cannot be created: {error.strerror}") from error
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            raise UsageFault(f"the lock {beside} cannot be created: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -13,11 +13,12 @@ import datetime
 import hashlib
 import os
 import ssl
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 from swarm.identity import Identity, PeerId
@@ -71,27 +72,38 @@ def contexts(identity: Identity, swarm_key: bytes | None = None) -> tuple[ssl.SS
     serial = int.from_bytes(hashlib.sha256(raw).digest()[:16], "big") >> 1
     proof = None if swarm_key is None else proof_of(swarm_key, identity.peer_id)
     leaf = _certificate(name, identity.key.public_key(), serial, False, proof)
-    password = os.urandom(32).hex().encode()  # `ssl` reads keys from files only; this one is useless without it
-    key = identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(key + leaf)
-        file.flush()
-        server = _context(ssl.PROTOCOL_TLS_SERVER, file.name, password)
-        client = _context(ssl.PROTOCOL_TLS_CLIENT, file.name, password)
+    key = identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    server = _context(ssl.PROTOCOL_TLS_SERVER, leaf, key)
+    client = _context(ssl.PROTOCOL_TLS_CLIENT, leaf, key)
     server.num_tickets = 0  # nothing is resumed
     return server, client
 
 
-def _context(protocol: int, chain: str, password: bytes) -> ssl.SSLContext:
+def _context(protocol: int, leaf: bytes, key: bytes) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False  # peers have keys, not names
     context.verify_mode = ssl.CERT_REQUIRED
     authority = _certificate(_NULL_NAME, _NULL_KEY.public_key(), 1, True)
     context.load_verify_locations(cadata=authority.decode("ascii"))
-    context.load_cert_chain(chain, password=password)
+    with _readable(leaf) as leaf_path, _readable(key) as key_path:
+        context.load_cert_chain(leaf_path, key_path)
     context.set_alpn_protocols([ALPN])
     return context
+
+
+@contextmanager
+def _readable(content: bytes) -> Iterator[str]:
+    """A path at which these few bytes can be read once: `ssl` takes keys by path only, and ours shall touch no disk."""
+    source, sink = os.pipe()
+    try:
+        try:
+            os.write(sink, content)
+        finally:
+            os.close(sink)
+        yield f"/dev/fd/{source}"
+    finally:
+        os.close(source)
 
 
 def proved_peer(finished: ssl.SSLObject, swarm_key: bytes | None = None) -> PeerId:

@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 import subprocess
@@ -84,7 +85,25 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         pass
 
 
+def test_a_key_that_lies_where_nothing_can_be_created_is_used_and_held(tmp_path, monkeypatch):
+    key = tmp_path / "my.key"
+    with held_identity("worker", key) as identity:
+        peer = identity.peer_id
+    create = os.open
+
+    def read_only(path, flags, *mode):
+        if str(path).endswith(".lock"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return create(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", read_only)
+    with held_identity("worker", key) as identity:
+        assert identity.peer_id == peer
+        with pytest.raises(UsageFault, match="in use"), held_identity("worker", key):
+            pass
+
+
 def test_a_file_that_is_no_key_is_named(tmp_path):
     (tmp_path / "my.key").write_text("not a key")
-    with pytest.raises(UsageFault, match=r"my\.key is no swarm key"), held_identity("worker", tmp_path / "my.key"):
+    with pytest.raises(UsageFault, match=r"my\.key is no key file of a peer"), held_identity("worker", tmp_path / "my.key"):
         pass

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from support.disk import full_disk
 from support.links import CLIENT, LOAD, WORKER, echo, forward, local, tls_link
 
 from swarm import errors as e
@@ -371,5 +372,20 @@ def test_a_stopped_process_is_stalled_within_five_seconds():
             with pytest.raises(e.PeerStalled):
                 await asked
             assert asyncio.get_running_loop().time() - began < 5
+
+    asyncio.run(main())
+
+
+def test_a_full_disk_is_no_hindrance():
+    """Nor a read-only one: keys are not written anywhere."""
+
+    async def main():
+        with full_disk():
+            network = TlsNetwork(WORKER, Trace(), config=CONFIG)
+        async with ChannelServer(network, "127.0.0.1", 0, echo, CONFIG, Trace()) as server:
+            with full_disk():
+                client = TlsNetwork(CLIENT)
+            channel = await dial(client, (local(server.port),), WORKER.peer_id, CONFIG)
+            await channel.aclose()
 
     asyncio.run(main())
