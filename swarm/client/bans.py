@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ class Ban:
     """What is remembered of one peer."""
 
     peer_id: PeerId
-    until: float  # seconds since the epoch
+    since: float  # seconds since the epoch
+    until: float
     count: int  # how often it was banned
     reason: str  # for a person
 
@@ -102,7 +103,8 @@ class Bans:
         old = self._bans.get(peer_id)
         count = 1 if old is None else old.count + 1
         seconds = min(MOST_SECONDS, FIRST_SECONDS * 2.0 ** min(count - 1, 64))
-        return Ban(peer_id, self._now() + seconds, count, reason[:MAX_REASON])
+        now = self._now()
+        return Ban(peer_id, now, now + seconds, count, reason[:MAX_REASON])
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -172,12 +174,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _as_data(bans: Mapping[PeerId, Ban]) -> dict[str, Any]:
-    return {
-        "bans": [
-            {"peer": str(ban.peer_id), "until": ban.until, "count": ban.count, "reason": ban.reason}
-            for ban in bans.values()
-        ]
-    }
+    return {"bans": [asdict(ban) | {"peer_id": str(ban.peer_id)} for ban in bans.values()]}
 
 
 def _read(path: Path) -> dict[PeerId, Ban]:
@@ -200,9 +197,9 @@ def _read(path: Path) -> dict[PeerId, Ban]:
 
 def _parse(entry: Any) -> Ban:
     """Raises UsageFault, ValueError, TypeError or KeyError."""
-    until, count, reason = entry["until"], entry["count"], entry["reason"]
-    if type(until) not in (int, float) or not isfinite(until):
-        raise ValueError(f"until is {until!r}, no time")
+    since, until, count, reason = (entry[name] for name in ("since", "until", "count", "reason"))
+    if not all(type(moment) in (int, float) and isfinite(moment) for moment in (since, until)):
+        raise ValueError(f"from {since!r} until {until!r} is no time")
     if type(count) is not int or count < 1 or type(reason) is not str:
         raise ValueError(f"count is {count!r}, reason {reason!r}")
-    return Ban(PeerId.parse(entry["peer"]), float(until), count, reason[:MAX_REASON])
+    return Ban(PeerId.parse(entry["peer_id"]), float(since), float(until), count, reason[:MAX_REASON])
