@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from swarm.client.bans import Bans
 from swarm.client.peers import Peers
 from swarm.errors import NoChain, WrongModel
 from swarm.identity import PeerId
@@ -41,12 +42,14 @@ class Resolver:
         trace: Trace,
         precision: str | None = None,
         by_hand: Sequence[PeerId] = (),
+        bans: Bans | None = None,
     ) -> None:
         self._directory = directory
         self._peers = peers
         self.model = model
         self.precision = precision  # of the chains; None: whichever covers the layers
         self._by_hand = tuple(by_hand)
+        self._bans = bans
         self._now = now
         self._trace = trace
         self._records: dict[PeerId, PeerRecord] = {}
@@ -88,7 +91,7 @@ class Resolver:
         """A chain over the whole model. Raises NoChain, or WrongModel when only another model of that name is served."""
         whole = LayerSpan(0, self.model.layer_count)
         if self._by_hand:
-            return fixed_chain(await self.records(), self.model, self._by_hand)
+            return fixed_chain(await self.records(), self.model, self._by_hand, banned=self._banned())
         try:
             return await self.chain(whole)
         except NoChain as hole:
@@ -123,6 +126,7 @@ class Resolver:
                     precision=precision or self.precision,
                     prefer_numerics=numerics,
                     avoid=self._peers.avoided(strictly) | barred,
+                    banned=self._banned(),
                 )
             except NoChain as error:
                 hole = error
@@ -152,6 +156,9 @@ class Resolver:
                 known = replace(known, round_trip=round_trip)
             total += predicted_seconds(record, hop.span, known)
         return total
+
+    def _banned(self) -> frozenset[PeerId]:
+        return frozenset() if self._bans is None else self._bans.banned()
 
     def precision_of(self, chain: Chain) -> str:
         """What the workers of a chain found here compute in."""

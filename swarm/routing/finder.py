@@ -33,16 +33,18 @@ def find_chain(
     *,
     precision: str | None = None,
     avoid: frozenset[PeerId] = frozenset(),
+    banned: frozenset[PeerId] = frozenset(),
     prefer_numerics: str | None = None,
     allowed: Sequence[PeerId] | None = None,
 ) -> Chain:
     """A chain over `span` in one precision, and in one numerics class if any class covers it.
 
     `prefer_numerics` is taken if it covers, else the class whose chain is predicted fastest, else the fastest chain of mixed
-    classes. Ties fall to the lower peer id. Peers in `avoid`, and if `allowed` is given those not in it, are never used.
+    classes. Ties fall to the lower peer id. Peers in `avoid` or `banned`, and if `allowed` is given those not in it, are never
+    used.
     Raises NoChain, naming the layers that are missing and what became of the workers that hold some of them.
     """
-    sieve = _Sieve(model, now, precision, avoid, None if allowed is None else frozenset(allowed))
+    sieve = _Sieve(model, now, precision, avoid, banned, None if allowed is None else frozenset(allowed))
     newest = newest_records(records)
     usable = [record for record in newest if sieve.refusal(record) is None and record.span.intersection(span)]
 
@@ -70,13 +72,17 @@ def newest_records(records: Iterable[PeerRecord]) -> list[PeerRecord]:
 
 
 def fixed_chain(
-    records: Iterable[PeerRecord], model: ModelRef, peers: Sequence[PeerId], now: float | None = None
+    records: Iterable[PeerRecord],
+    model: ModelRef,
+    peers: Sequence[PeerId],
+    now: float | None = None,
+    banned: frozenset[PeerId] = frozenset(),
 ) -> Chain:
     """The chain over the whole model that goes through `peers` in this order: each goes on where the one before it ended.
 
     Expiry is looked at if `now` is given. Raises UsageFault naming the peer that does not fit, and why.
     """
-    sieve = _Sieve(model, float("-inf") if now is None else now, None, frozenset(), None)
+    sieve = _Sieve(model, float("-inf") if now is None else now, None, frozenset(), banned, None)
     known = {record.peer_id: record for record in newest_records(records)}
     hops: list[Hop] = []
     reached = 0
@@ -135,6 +141,7 @@ class _Sieve:
     now: float
     precision: str | None
     avoid: frozenset[PeerId]
+    banned: frozenset[PeerId]
     allowed: frozenset[PeerId] | None
 
     def refusal(self, record: PeerRecord) -> str | None:
@@ -149,6 +156,8 @@ class _Sieve:
             return f"not {self.precision}"
         if self.allowed is not None and record.peer_id not in self.allowed:
             return "not among the peers asked for"
+        if record.peer_id in self.banned:
+            return "banned for having lied (`swarm peers bans`)"
         if record.peer_id in self.avoid:
             return "avoided after a failure"
         return None
