@@ -152,9 +152,13 @@ def _load(place: Path, stamp: dict[str, list[int]], checkpoint: Checkpoint) -> d
 def _save(directory: Path, cached: dict[str, Any]) -> None:
     """Beside the model if that can be written to, else in the user's cache directory, else nowhere."""
     for place in _places(directory):
+        temporary = place.with_name(f"{place.name}.{os.getpid()}")
         with suppress(OSError):
             place.parent.mkdir(parents=True, exist_ok=True)
-            temporary = place.with_name(f"{place.name}.{os.getpid()}")
-            temporary.write_text(json.dumps(cached))
-            temporary.replace(place)  # two workers may do this at once
+            try:
+                temporary.write_text(json.dumps(cached))
+                temporary.replace(place)  # two workers may do this at once
+            except OSError:  # a full disk leaves no piece of it
+                temporary.unlink(missing_ok=True)
+                raise
             return

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from support.disk import full_disk
 from support.models import make_model
 
 from swarm.engine import Head, Stage, read_manifest
@@ -88,6 +89,17 @@ def test_where_the_model_cannot_be_written_beside(tmp_path: Path, monkeypatch: p
     assert read_manifest(model, lambda done, total: hashed.append(done)).digest == first.digest
     assert not hashed
     assert cached.suffix == ".json"
+
+
+def test_a_full_disk_is_no_hindrance_and_nothing_is_left_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model = make_model(tmp_path / "model")
+    before = sorted(model.iterdir())
+    with full_disk():
+        digest = read_manifest(model).digest
+    assert sorted(model.iterdir()) == before
+    assert not [*(tmp_path / "cache").rglob("*.json*")]
+    assert read_manifest(model).digest == digest
 
 
 def test_a_flipped_bit_is_caught_by_who_holds_the_layer_and_by_nobody_else(tmp_path: Path) -> None:
