@@ -17,6 +17,7 @@ from swarm.errors import Overloaded, PeerFault, PeerLost, PeerStalled, ProtocolF
 from swarm.identity import PeerId
 from swarm.records import Address
 from swarm.trace import Trace
+from swarm.transport.asking import Asking
 from swarm.transport.base import Network, Stream
 from swarm.transport.sender import Sender
 from swarm.transport.serving import Exchange, Handler, Serving
@@ -24,8 +25,8 @@ from swarm.transport.transit import Progress
 from swarm.transport.watch import TICK_SECONDS, Sight, Verdict, Watch
 from swarm.wire.connection import CONTROL, Connection, Role
 from swarm.wire.events import Answered, Asked, Event, Greeted, Pinged, Ponged, Violated
-from swarm.wire.faults import error_of
-from swarm.wire.messages import Fault, Forward, Hello, Load, Message, Ping, Pong, Result, Working
+from swarm.wire.frames import Frame
+from swarm.wire.messages import Forward, Hello, Load, Message, Ping, Pong, Result, Working
 from swarm.wire.tensors import RAW
 
 __all__ = ["Channel", "Exchange", "Handler", "Terms", "dial"]
@@ -48,12 +49,6 @@ class Terms:
     agent: str = AGENT
 
 
-@dataclass(slots=True)
-class _Waiter:
-    reply: asyncio.Future[Message]
-    on_working: Callable[[Working], None] | None
-
-
 class Channel:
     """Made by `dial` or a `ChannelServer`; ready once `greeted()` returns."""
 
@@ -70,18 +65,18 @@ class Channel:
         self._config = terms.config
         self._loop = asyncio.get_running_loop()
         self._connection = Connection(role, terms.agent, terms.config.piece_bytes)
-        self._sender = Sender(stream, terms.config, lambda: self._connection.send(CONTROL, Ping()), self.hold)
+        self._sender = Sender(stream, terms.config, self._new_ping, self.hold)
         self._serving = Serving(self, terms.handler, terms.trace)
         self._watch = Watch(terms.config)
         self._ticking = False
-        self._waiters: dict[int, _Waiter] = {}  # stream: who waits for the reply
+        self._asking = Asking(stream.peer_id)
         self._hello: asyncio.Future[Hello] = self._loop.create_future()
         self._ended: asyncio.Future[PeerFault] = self._loop.create_future()
         self._gone = asyncio.Event()  # the stream made its last call
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
-        counts = f"asking={len(self._waiters)}, serving={len(self._serving)}"
+        counts = f"asking={len(self._asking)}, serving={len(self._serving)}"
         return f"Channel({self.peer_id.short} at {self.remote}, {state}, {counts}, {self._sender.pace!r})"
 
     @property
@@ -129,7 +124,7 @@ class Channel:
             raise Overloaded(f"{self._connection.unanswered} requests to peer {self.peer_id.short} are unanswered")
         stream = self._connection.new_stream()
         frames = self._connection.send(stream, message, self._codec(message))
-        waiter = self._waiters[stream] = _Waiter(self._loop.create_future(), on_working)
+        reply = self._asking.begin(stream, on_working)
         if self._loop.time() - self._sender.pinged_at > PING_SECONDS and not self._sender.ping_out:
             self._sender.ping()
         self._sender.push(frames)
@@ -138,9 +133,9 @@ class Channel:
             self._watch.start(self._sight())
             self._loop.call_later(TICK_SECONDS, self._tick)
         try:
-            return await waiter.reply
+            return await reply
         finally:
-            self._waiters.pop(stream, None)
+            self._asking.forget(stream)
 
     async def reply(self, stream: int, message: Message) -> None:
         """Answer a request of the peer. Does nothing once the channel is closed. Raises LocalFault."""
@@ -208,7 +203,7 @@ class Channel:
     def _handle(self, event: Event) -> None:
         match event:
             case Answered(stream, message, ends):
-                self._answered(stream, message, ends)
+                self._asking.answered(stream, message, ends)
             case Asked(stream, message):
                 self._serving.begin(stream, message)
             case Pinged():
@@ -216,6 +211,7 @@ class Channel:
             case Ponged(pong):
                 self.load = pong.load
                 self._sender.ponged()
+                self._asking.ponged(arriving=self._connection.in_message)
             case Greeted(hello):
                 self._hello.set_result(hello)
                 self._sender.ping()
@@ -223,19 +219,9 @@ class Channel:
                 # a peer of another version shall still read our Hello
                 self._end(fault, gently=isinstance(fault, VersionMismatch))
 
-    def _answered(self, stream: int, message: Message, ends: bool) -> None:
-        waiter = self._waiters.get(stream)
-        if waiter is None or waiter.reply.done():
-            return  # its asker was cancelled
-        if isinstance(message, Fault):
-            waiter.reply.set_exception(error_of(message, self.peer_id))
-        elif ends:
-            waiter.reply.set_result(message)
-        elif waiter.on_working is not None and isinstance(message, Working):
-            try:
-                waiter.on_working(message)
-            except Exception as error:  # the asker's own callback failed: its request fails, not the channel
-                waiter.reply.set_exception(error)
+    def _new_ping(self) -> list[Frame]:
+        self._asking.pinged(behind_all=not self._sender.waiting)
+        return self._connection.send(CONTROL, Ping())
 
     def _pong(self) -> None:
         if self._sender.flooded:
@@ -262,16 +248,16 @@ class Channel:
         )
 
     def _tick(self) -> None:
-        if self.closed or not self._waiters:
+        if self.closed or not len(self._asking):
             self._ticking = False
             return
         verdict = self._watch.tick(self._sight())
         if verdict is Verdict.STALLED:
-            what = f"{len(self._waiters)} requests" if len(self._waiters) > 1 else "a request"
+            what = f"{len(self._asking)} requests" if len(self._asking) > 1 else "a request"
             silence = f"sent nothing for {self._watch.silent:.1f} s with {what} under way"
             self._end(PeerStalled(f"peer {self.peer_id.short} at {self.remote} {silence}"))
             return
-        if verdict is Verdict.PING:
+        if verdict is Verdict.PING or (self._asking.wants_ping() and not self._sender.ping_out):
             self._sender.ping()
         self._loop.call_later(TICK_SECONDS, self._tick)
 
@@ -299,9 +285,7 @@ class Channel:
         if not self._hello.done():
             self._hello.set_exception(self._fault())
             self._hello.exception()  # marked as seen: perhaps nobody waits for it
-        for waiter in self._waiters.values():
-            if not waiter.reply.done():
-                waiter.reply.set_exception(self._fault())
+        self._asking.fail(self._fault)
         self._terms.trace.complete("channel.closed", peer=self.peer_id.short, reason=str(fault))
         if self._terms.on_close is not None:
             self._terms.on_close(self)

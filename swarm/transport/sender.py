@@ -65,6 +65,11 @@ class Sender:
         return self._outbox.bytes + self._stream.unsent
 
     @property
+    def waiting(self) -> bool:
+        """Whether frames wait here."""
+        return bool(self._outbox)
+
+    @property
     def ping_out(self) -> bool:
         """Whether a Ping is unanswered."""
         return bool(self._pings)

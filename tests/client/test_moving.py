@@ -16,7 +16,7 @@ from support.swarm import LocalSwarm, LocalWorker
 from swarm.client import Client
 from swarm.client.generate import Answer, Options
 from swarm.trace import Event, Trace
-from swarm.wire.messages import Forward, Rows
+from swarm.wire.messages import Forward, Rows, Working
 
 PROMPT = [(7 * index) % 250 for index in range(140)]
 LONG = [(7 * index) % 250 for index in range(1400)]
@@ -57,6 +57,7 @@ class Clocked:
     def __init__(self, worker: LocalWorker, factor: Callable[[], float] = lambda: 1.0) -> None:
         self.worker = worker
         self.factor = factor
+        self.jitter = lambda: 0.0  # of the network to it, seconds
         self.slow_steps = 0  # asked of it since it became slow
         self._one = asyncio.Lock()
         worker.handler = self._handle
@@ -68,10 +69,16 @@ class Clocked:
         if not isinstance(message, Forward):
             return await self.worker.service.handle(message, exchange)
         self.slow_steps += self.factor() >= 10
+        computing = asyncio.create_task(self._compute(message))
+        while not (await asyncio.wait({computing}, timeout=0.5))[0]:
+            exchange.progress(Working(message.session_id, message.step, 1))
+        return await self.worker.service.handle(message, exchange)
+
+    async def _compute(self, message: Forward) -> None:
         tiles = -(-message.tensor.shape[0] // 16)
         async with self._one:
             await asyncio.sleep(self.factor() * STEP * (2 * tiles if message.rows is Rows.CHUNK else tiles))
-        return await self.worker.service.handle(message, exchange)
+        await asyncio.sleep(self.jitter())
 
 
 class Watcher:
@@ -374,8 +381,8 @@ def test_a_far_and_narrow_network_is_not_left(model: Path, expected: dict[int, l
         async with LocalSwarm(model, pairs()) as swarm:
             swarm.hub.latency, swarm.hub.rate = latency, 125e3
             watcher = Watcher(swarm)
-            for clocked in watcher.clocked.values():  # jitter
-                clocked.factor = lambda: 1 + dice.uniform(0.0, latency) / STEP
+            for clocked in watcher.clocked.values():
+                clocked.jitter = lambda: dice.uniform(0.0, 2 * latency)
             await nobody_moves(swarm, watcher, 2, expected[len(PROMPT)])
 
     run_virtual(main())

@@ -7,11 +7,15 @@ from support.clock import run_virtual
 from support.links import LOAD, WORKER, echo, forward, memory_link, now
 
 from swarm import errors as e
+from swarm.wire.messages import Working
 from swarm.wire.tensors import PLANES
 
 
 async def never(message, exchange):
-    await asyncio.Event().wait()
+    """Works for ever, and says so."""
+    while True:
+        exchange.progress(Working(message.session_id, message.step, 1))
+        await asyncio.sleep(0.5)
 
 
 def test_a_dead_peer_is_lost_at_once_for_every_request():
