@@ -103,6 +103,33 @@ def test_a_computation_that_never_ends_is_left_when_nothing_explains_it(model: P
     run_virtual(main())
 
 
+@pytest.mark.parametrize("position", [0, 128, 144])
+def test_a_worker_that_loses_a_request_and_is_well_otherwise_is_left(
+    model: Path, expected: list[int], position: int
+) -> None:
+    async def main() -> None:
+        async with LocalSwarm(model, [(0, 4)] * 2) as swarm, swarm.client() as client:
+            worker = min(swarm.workers, key=lambda worker: worker.peer_id)
+            never = asyncio.Event()
+
+            async def lose(message: Any, exchange: Any) -> Any:
+                if isinstance(message, Forward) and message.position == position:
+                    await never.wait()
+                return await worker.service.handle(message, exchange)
+
+            worker.handler = lose
+            clock = Clock()
+            answer = await ask(client)
+            assert answer.token_ids == expected
+            (recovery,) = answer.session.recoveries  # type: ignore[union-attr]
+            assert recovery.peer_id == worker.peer_id
+            assert "answers Pings and has said nothing of a request for 5 s" in recovery.cause
+            assert not recovery.moved
+            assert clock.seconds < 9
+
+    run_virtual(main())
+
+
 def test_peers_that_never_answer_a_dial_are_given_up_at_the_deadline(model: Path) -> None:
     async def main() -> None:
         async with LocalSwarm(model, [(0, 4), (0, 4)], client_config=CONFIG) as swarm, swarm.client() as client:
