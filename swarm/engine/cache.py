@@ -55,6 +55,10 @@ class CachePool:
         """Rows through all layers of the span that may still be reserved."""
         return (self.budget - self.reserved) // (self.layer_row_bytes * len(self.span)) // PAGE_ROWS * PAGE_ROWS
 
+    def needed(self, max_rows: int, span: LayerSpan) -> int:
+        """Bytes that a session takes of the budget."""
+        return pages_of(max_rows) * self.layer_row_bytes * len(span)
+
     def open(self, max_rows: int, span: LayerSpan | None = None) -> SessionCache:
         """Reserve room for a session. Raises Overloaded with numbers, UsageFault for what can never be had."""
         span = self.span if span is None else span
@@ -62,7 +66,7 @@ class CachePool:
             raise UsageFault(f"a session over layers {span} was asked of a worker that holds layers {self.span}")
         if not 1 <= max_rows <= self.max_positions:
             raise UsageFault(f"a session of {max_rows} tokens: the model's context takes 1 to {self.max_positions}")
-        needed = pages_of(max_rows) * self.layer_row_bytes * len(span)
+        needed = self.needed(max_rows, span)
         if needed > self.budget - self.reserved:
             raise Overloaded(
                 f"a cache of {max_rows} tokens over layers {span} takes {needed} bytes; of the {self.budget} that the "

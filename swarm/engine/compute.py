@@ -10,7 +10,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import torch
+
+NO_MEMORY = "can't allocate memory"  # so torch says on the CPU, where its error has no class of its own
+
 T = TypeVar("T")
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether a computation failed because memory for it could not be had: it may be tried again, here or elsewhere."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and NO_MEMORY in str(error)
 
 
 class ComputeThread:

@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING
 
 from swarm.errors import LocalFault, SwarmError
 from swarm.identity import PeerId
+from swarm.records import address_block
+from swarm.shares import Holder
 from swarm.trace import Trace
 from swarm.wire.faults import fault_of
 from swarm.wire.messages import Fault, FaultCode, Forward, Message, Working
 
 if TYPE_CHECKING:
     from swarm.transport.channel import Channel
+
+REQUEST_BYTES = 4 << 10  # what a request being served takes beside its tensor
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +39,11 @@ class Exchange:
     @property
     def peer_id(self) -> PeerId:
         return self.channel.peer_id
+
+    @property
+    def holder(self) -> Holder:
+        """The peer and its address block, for limits."""
+        return Holder(self.channel.peer_id, address_block(self.channel.host))
 
     @property
     def closed(self) -> bool:
@@ -75,7 +84,7 @@ class Serving:
             await asyncio.wait(self._tasks, timeout=seconds)
 
     async def _serve(self, stream: int, message: Message) -> None:
-        size = message.tensor.data.nbytes if isinstance(message, Forward) else 0
+        size = REQUEST_BYTES + (message.tensor.data.nbytes if isinstance(message, Forward) else 0)
         self._channel.hold(size)
         try:
             session_id: bytes | None = getattr(message, "session_id", None)

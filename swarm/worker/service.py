@@ -12,11 +12,13 @@ from typing import Protocol
 
 from swarm.config import WorkerConfig
 from swarm.engine import CHUNK_ROWS, Stage
+from swarm.engine.compute import lacks_memory
 from swarm.engine.rows import Rows as EngineRows
 from swarm.engine.rows import join_rows
-from swarm.errors import Draining, LocalFault, SessionFault, UsageFault, WrongModel
+from swarm.errors import Draining, LocalFault, Overloaded, SessionFault, UsageFault, WrongModel
 from swarm.identity import Identity, PeerId
 from swarm.records import ModelRef
+from swarm.shares import Holder
 from swarm.trace import Trace
 from swarm.wire.messages import (
     SESSION_ID_BYTES,
@@ -44,6 +46,9 @@ class Exchange(Protocol):
     def peer_id(self) -> PeerId: ...
 
     @property
+    def holder(self) -> Holder: ...
+
+    @property
     def closed(self) -> bool: ...
 
     def progress(self, message: Working) -> None: ...
@@ -67,7 +72,7 @@ class WorkerService:
         self.draining = False
         self._stopped = False
         self._trace = trace or Trace()
-        self._sessions = SessionTable(self.config.max_sessions, self.config.lease_seconds)
+        self._sessions = SessionTable(self.config, stage.pool.budget)
         self._signer = Signer(identity, model.digest)
         self._batcher = Batcher(stage, compute, join_rows, self.config.max_queue_rows)
         self._steps: dict[bytes, asyncio.Task[Result]] = {}  # by session: the step being computed
@@ -107,6 +112,15 @@ class WorkerService:
 
     async def handle(self, message: Message, exchange: Exchange) -> Message:
         """One request, one reply. Raises SwarmError for what becomes a Fault."""
+        try:
+            return await self._answer(message, exchange)
+        except Exception as error:  # from wherever memory is asked for: who lacks it is overloaded, not broken
+            if not lacks_memory(error):
+                raise
+            self._trace.failed("worker.memory", peer=exchange.peer_id.short, error=str(error))
+            raise Overloaded("memory for this request cannot be had here") from error
+
+    async def _answer(self, message: Message, exchange: Exchange) -> Message:
         if self._stopped:
             raise Draining("this worker has stopped")
         if exchange.closed and not isinstance(message, Close):
@@ -116,7 +130,7 @@ class WorkerService:
             case Forward():
                 return await self._forward(message, exchange)
             case Open():
-                return self._open(message, exchange.peer_id)
+                return self._open(message, exchange.holder)
             case Renew():
                 self._sessions.use(exchange.peer_id, message.session_id, self._now())
                 return self._opened(message.session_id)
@@ -134,7 +148,7 @@ class WorkerService:
             self._emptied.clear()
             await self._emptied.wait()
 
-    def _open(self, message: Open, owner: PeerId) -> Opened:
+    def _open(self, message: Open, holder: Holder) -> Opened:
         if self.draining:
             raise Draining("this worker is shutting down and takes no new sessions")
         if len(message.session_id) != SESSION_ID_BYTES:
@@ -149,11 +163,14 @@ class WorkerService:
             raise WrongModel(f"this worker holds layers {self.stage.span}, not {message.span}")
         if not 0 < message.max_rows <= self.stage.spec.max_positions:
             raise UsageFault(f"{message.max_rows} rows: the model's context is {self.stage.spec.max_positions}")
-        self._sessions.admit(owner, message.session_id)
+        needed = self.stage.pool.needed(message.max_rows, message.span)
+        self._sessions.admit(holder, message.session_id, needed)
         cache = self.stage.open(message.max_rows, message.span)
-        slot = self._sessions.add(owner, message.session_id, cache, message.max_rows, self._now())
+        slot = self._sessions.add(holder, message.session_id, cache, message.max_rows, self._now(), needed)
         self._signer.begin(slot, message.span, self.stage.numerics)
-        self._trace.complete("worker.open", session=slot.session_id.hex()[:8], owner=owner.short, layers=message.span)
+        self._trace.complete(
+            "worker.open", session=slot.session_id.hex()[:8], owner=slot.owner.short, layers=message.span
+        )
         return self._opened(message.session_id)
 
     def _opened(self, session_id: bytes) -> Opened:
@@ -196,14 +213,17 @@ class WorkerService:
             )
         rows = self.stage.rows(message.tensor)
         check_position(slot, message)
+        count = rows.shape[0]
+        self._sessions.take_rows(slot, count)
         slot.begin(message.step)
         task = asyncio.create_task(self._compute(slot, message, rows), name=f"step {message.step}")
         self._steps[slot.session_id] = task
-        task.add_done_callback(lambda done: self._step_ended(slot, done))
+        task.add_done_callback(lambda done: self._step_ended(slot, count, done))
         return task
 
-    def _step_ended(self, slot: SessionSlot, task: asyncio.Task[Result]) -> None:
+    def _step_ended(self, slot: SessionSlot, count: int, task: asyncio.Task[Result]) -> None:
         """Runs however the step ended, so that a failed or cancelled one frees its session for a repetition."""
+        self._sessions.give_rows(slot, count)
         if self._steps.get(slot.session_id) is task:
             del self._steps[slot.session_id]
         failed = task.cancelled() or task.exception() is not None

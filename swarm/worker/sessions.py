@@ -1,6 +1,7 @@
 """Who may use which cache, up to when, and what was answered last. Knows nothing of sockets, of asyncio or of torch.
 
-A session belongs to the peer that opened it; to anybody else it does not exist. Its last answer is kept, because a reply
+A session belongs to the peer that opened it; to anybody else it does not exist. Sessions, the cache and the rows that wait to be
+computed are shared out by peer and address block (see `swarm.shares`). A session's last answer is kept, because a reply
 can be lost after the work was done: a repeated step is answered again and computed once.
 """
 
@@ -10,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from swarm.config import WorkerConfig
 from swarm.errors import Gap, Overloaded, SessionFault
 from swarm.identity import PeerId
+from swarm.shares import Holder, Shares
 from swarm.wire.messages import Forward, Result
 from swarm.wire.receipts import Tally
-
-PEER_SHARE = 0.5  # of all sessions is the most that one peer may hold
 
 
 class Cache(Protocol):
@@ -34,16 +35,21 @@ class SessionSlot:
     """One session at this worker."""
 
     session_id: bytes
-    owner: PeerId
+    holder: Holder  # the peer that opened it, and from where
     cache: Cache
     lease_until: float  # loop time, seconds
     max_rows: int  # what the cache was reserved for
+    cache_bytes: int = 0  # of the budget
     step: int = -1  # the last step begun
     previous: int = -1  # the one before it
     tally: Tally | None = None  # of the rows that have no receipt yet
     result: Result | None = None  # of that step, once it is computed
     busy: bool = False  # the compute thread holds the cache
     closed: bool = False
+
+    @property
+    def owner(self) -> PeerId:
+        return self.holder.peer
 
     def close(self) -> None:
         """Free the cache, at once or when the compute thread lets go of it."""
@@ -70,10 +76,13 @@ class SessionSlot:
 class SessionTable:
     """All sessions of a worker. `now` is passed into every call that judges a lease."""
 
-    def __init__(self, max_sessions: int, lease_seconds: float) -> None:
-        self._max_sessions = max_sessions
-        self._lease_seconds = lease_seconds
+    def __init__(self, config: WorkerConfig, cache_bytes: int) -> None:
+        self._lease_seconds = config.lease_seconds
         self._slots: dict[bytes, SessionSlot] = {}
+        shares = (config.peer_share, config.block_share)
+        self._sessions = Shares(config.max_sessions, *shares)
+        self._cache = Shares(cache_bytes, *shares)
+        self._rows = Shares(config.max_queue_rows, *shares)  # being computed, or waiting to be
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -81,26 +90,42 @@ class SessionTable:
     def __iter__(self) -> Iterator[SessionSlot]:
         return iter(tuple(self._slots.values()))
 
-    def admit(self, owner: PeerId, session_id: bytes) -> None:
-        """Whether `owner` may open this session; an older one of the same name and owner is closed.
+    def admit(self, holder: Holder, session_id: bytes, cache_bytes: int = 0) -> None:
+        """Whether a peer may open this session; an older one of the same name and owner is closed.
 
-        Raises SessionFault when the name is another peer's, Overloaded when the table or the peer's share of it is full.
+        Raises SessionFault when the name is another peer's, Overloaded when the peer or its address block has its share.
+        A cache that would not fit at all is left to the cache's own budget to refuse, which has the figures.
         """
         old = self._slots.get(session_id)
-        if old is not None and old.owner != owner:
+        if old is not None and old.owner != holder.peer:
             raise SessionFault("this session id is taken")
         if old is not None:
             self.close(old)
-        if len(self._slots) >= self._max_sessions:
-            raise Overloaded(f"{self._max_sessions} sessions are open here, which is the limit")
-        share = max(1, int(self._max_sessions * PEER_SHARE))
-        if sum(slot.owner == owner for slot in self._slots.values()) >= share:
-            raise Overloaded(f"you have {share} sessions open here, which is the limit for one peer")
+        refused = self._sessions.refusal(holder, 1)
+        if refused is not None:
+            raise Overloaded(f"sessions: {refused}")
+        refused = self._cache.refusal(holder, cache_bytes)
+        if refused is not None and cache_bytes <= self._cache.capacity - self._cache.used:
+            raise Overloaded(f"bytes of cache for a session of {cache_bytes}: {refused}")
 
-    def add(self, owner: PeerId, session_id: bytes, cache: Cache, max_rows: int, now: float) -> SessionSlot:
-        slot = SessionSlot(session_id, owner, cache, now + self._lease_seconds, max_rows)
+    def add(
+        self, holder: Holder, session_id: bytes, cache: Cache, max_rows: int, now: float, cache_bytes: int = 0
+    ) -> SessionSlot:
+        slot = SessionSlot(session_id, holder, cache, now + self._lease_seconds, max_rows, cache_bytes)
         self._slots[session_id] = slot
+        self._sessions.take(holder, 1)
+        self._cache.take(holder, cache_bytes)
         return slot
+
+    def take_rows(self, slot: SessionSlot, count: int) -> None:
+        """Rows are to be computed; `give_rows` once they are. Raises Overloaded."""
+        refused = self._rows.refusal(slot.holder, count)
+        if refused is not None:
+            raise Overloaded(f"rows that wait here: {refused}")
+        self._rows.take(slot.holder, count)
+
+    def give_rows(self, slot: SessionSlot, count: int) -> None:
+        self._rows.give(slot.holder, count)
 
     def use(self, owner: PeerId, session_id: bytes, now: float) -> SessionSlot:
         """The owner's session, its lease renewed. Raises SessionFault, in the same words whatever the reason."""
@@ -121,6 +146,8 @@ class SessionTable:
     def close(self, slot: SessionSlot) -> None:
         if self._slots.get(slot.session_id) is slot:
             del self._slots[slot.session_id]
+            self._sessions.give(slot.holder, 1)
+            self._cache.give(slot.holder, slot.cache_bytes)
         if not slot.closed:
             slot.close()
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from swarm.config import WorkerConfig
 from swarm.errors import Gap, Overloaded, SessionFault
 from swarm.identity import Identity
+from swarm.shares import Holder
 from swarm.wire.messages import Forward, Load, Result, Rows
 from swarm.wire.tensors import Tensor
 from swarm.worker.sessions import SessionTable, check_position
 
 ALICE, MALLORY = (Identity.from_seed(bytes([seed]) * 32).peer_id for seed in (1, 2))
+AT_HOME, ELSEWHERE = Holder(ALICE, b"home"), Holder(MALLORY, b"elsewhere")
 NAME = b"s" * 16
 
 
@@ -26,6 +29,10 @@ class FakeCache:
         self.closed += 1
 
 
+def table_of(max_sessions: int, cache_bytes: int = 1000) -> SessionTable:
+    return SessionTable(WorkerConfig(max_sessions=max_sessions, max_queue_rows=100), cache_bytes)
+
+
 def forward(step: int, position: int, rows: int) -> Forward:
     return Forward(NAME, step, position, Rows.DECODE, Tensor("fp32", (rows, 1), memoryview(bytes(4 * rows))))
 
@@ -35,9 +42,9 @@ def result(step: int) -> Result:
 
 
 def test_a_session_belongs_to_the_peer_that_opened_it() -> None:
-    table = SessionTable(max_sessions=4, lease_seconds=60)
-    table.admit(ALICE, NAME)
-    slot = table.add(ALICE, NAME, FakeCache(), 10, now=0)
+    table = table_of(4)
+    table.admit(AT_HOME, NAME)
+    slot = table.add(AT_HOME, NAME, FakeCache(), 10, now=0)
     assert table.use(ALICE, NAME, now=1) is slot
     with pytest.raises(SessionFault) as stolen:
         table.use(MALLORY, NAME, now=1)
@@ -45,35 +52,66 @@ def test_a_session_belongs_to_the_peer_that_opened_it() -> None:
         table.use(MALLORY, b"t" * 16, now=1)
     assert str(stolen.value).replace(NAME.hex()[:8], "") == str(absent.value).replace((b"t" * 16).hex()[:8], "")
     with pytest.raises(SessionFault, match="taken"):
-        table.admit(MALLORY, NAME)
+        table.admit(ELSEWHERE, NAME)
 
 
 def test_opening_again_frees_the_old_cache() -> None:
-    table = SessionTable(max_sessions=1, lease_seconds=60)
+    table = table_of(1)
     cache = FakeCache()
-    table.add(ALICE, NAME, cache, 10, now=0)
-    table.admit(ALICE, NAME)
+    table.add(AT_HOME, NAME, cache, 10, now=0)
+    table.admit(AT_HOME, NAME)
     assert cache.closed == 1
-    table.add(ALICE, NAME, FakeCache(), 10, now=0)
-    with pytest.raises(Overloaded, match="1 sessions"):
-        table.admit(ALICE, b"t" * 16)
+    table.add(AT_HOME, NAME, FakeCache(), 10, now=0)
+    with pytest.raises(Overloaded, match="sessions: 1 of 1 are taken"):
+        table.admit(AT_HOME, b"t" * 16)
+
+
+def names(count: int) -> list[bytes]:
+    return [bytes([number]) * 16 for number in range(count)]
 
 
 def test_one_peer_leaves_room_for_others() -> None:
-    table = SessionTable(max_sessions=4, lease_seconds=60)
-    for name in (b"1" * 16, b"2" * 16):
-        table.admit(MALLORY, name)
-        table.add(MALLORY, name, FakeCache(), 10, now=0)
-    with pytest.raises(Overloaded, match="you have 2 sessions open here"):
-        table.admit(MALLORY, b"3" * 16)
-    table.admit(MALLORY, b"1" * 16)  # in the place of an old one
-    table.admit(ALICE, NAME)
+    table = table_of(4)
+    for name in names(3):
+        table.admit(ELSEWHERE, name)
+        table.add(ELSEWHERE, name, FakeCache(), 10, now=0)
+    with pytest.raises(Overloaded, match="sessions: you hold 3, and of 4 only 1 are free"):
+        table.admit(ELSEWHERE, b"3" * 16)
+    table.admit(ELSEWHERE, names(1)[0])  # in the place of an old one
+    table.admit(AT_HOME, NAME)
+
+
+def test_the_cache_is_shared_out_by_peer_and_address_block() -> None:
+    table = table_of(100, cache_bytes=1000)
+    for number, name in enumerate(names(8)):
+        who = Holder(Identity.from_seed(bytes([9 + number // 4]) * 32).peer_id, b"elsewhere")
+        table.admit(who, name, 100)
+        table.add(who, name, FakeCache(), 10, now=0, cache_bytes=100)
+    with pytest.raises(Overloaded, match="bytes of cache for a session of 100: your address block holds 800"):
+        table.admit(ELSEWHERE, NAME, 100)
+    table.admit(AT_HOME, NAME, 150)
+    table.admit(AT_HOME, NAME, 300)  # more than there is: the cache itself says so
+    for slot in table:
+        table.close(slot)
+    table.admit(ELSEWHERE, NAME, 1000)
+
+
+def test_rows_that_wait_are_shared_out_too() -> None:
+    table = table_of(100)
+    mine = table.add(AT_HOME, b"1" * 16, FakeCache(), 10, now=0)
+    theirs = table.add(ELSEWHERE, b"2" * 16, FakeCache(), 10, now=0)
+    table.take_rows(theirs, 75)
+    with pytest.raises(Overloaded, match="rows that wait here: you hold 75"):
+        table.take_rows(theirs, 1)
+    table.take_rows(mine, 10)
+    table.give_rows(theirs, 75)
+    table.take_rows(theirs, 60)
 
 
 def test_a_lease_ends_unless_it_is_used() -> None:
-    table = SessionTable(max_sessions=4, lease_seconds=60)
+    table = table_of(4)
     cache = FakeCache()
-    slot = table.add(ALICE, NAME, cache, 10, now=0)
+    slot = table.add(AT_HOME, NAME, cache, 10, now=0)
     table.use(ALICE, NAME, now=59)
     assert table.expire(now=118) == []
     assert table.expire(now=119) == [slot]
@@ -82,8 +120,8 @@ def test_a_lease_ends_unless_it_is_used() -> None:
 
 
 def test_a_lost_connection_shortens_the_lease_and_a_return_restores_it() -> None:
-    table = SessionTable(max_sessions=4, lease_seconds=60)
-    slot = table.add(ALICE, NAME, FakeCache(), 10, now=0)
+    table = table_of(4)
+    slot = table.add(AT_HOME, NAME, FakeCache(), 10, now=0)
     table.shorten(ALICE, until=3)
     table.use(ALICE, NAME, now=2)
     assert table.expire(now=3) == []
@@ -93,9 +131,9 @@ def test_a_lost_connection_shortens_the_lease_and_a_return_restores_it() -> None
 
 
 def test_a_cache_in_use_is_freed_when_the_compute_thread_lets_go() -> None:
-    table = SessionTable(max_sessions=4, lease_seconds=60)
+    table = table_of(4)
     cache = FakeCache()
-    slot = table.add(ALICE, NAME, cache, 10, now=0)
+    slot = table.add(AT_HOME, NAME, cache, 10, now=0)
     slot.begin(0)
     assert table.expire(now=1000) == []
     table.close(slot)
@@ -105,7 +143,7 @@ def test_a_cache_in_use_is_freed_when_the_compute_thread_lets_go() -> None:
 
 
 def test_a_failed_step_may_be_repeated() -> None:
-    slot = SessionTable(4, 60).add(ALICE, NAME, FakeCache(), 10, now=0)
+    slot = table_of(4).add(AT_HOME, NAME, FakeCache(), 10, now=0)
     slot.begin(3)
     slot.finish(result(3))
     slot.begin(4)
@@ -114,7 +152,7 @@ def test_a_failed_step_may_be_repeated() -> None:
 
 
 def test_positions_go_back_but_leave_no_gap() -> None:
-    slot = SessionTable(4, 60).add(ALICE, NAME, FakeCache(position=5), 8, now=0)
+    slot = table_of(4).add(AT_HOME, NAME, FakeCache(position=5), 8, now=0)
     check_position(slot, forward(0, 5, 3))
     check_position(slot, forward(0, 2, 1))
     with pytest.raises(Gap, match=r"position 6 leaves a gap.* holds 5 rows"):
