@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random, SystemRandom
 from typing import Any
 from weakref import WeakSet
 
+from swarm.client.auditor import Auditor
+from swarm.client.bans import Bans
 from swarm.client.generate import Answer, Options, Session
 from swarm.client.heads import Heads
 from swarm.client.local import LocalSession
@@ -41,8 +44,9 @@ class Client:
     """`async with Client("demo", bootstrap=[("10.0.0.1", 7700)]) as client: async for token in client.generate("Hi")`.
 
     `model` is a directory or a name in `models_dir`. With `local` there is no network: every layer is computed here.
-    `swarm_key` is the secret of a private swarm. Parts that are not given (identity, network, directory) are made and stopped
-    with the client.
+    `swarm_key` is the secret of a private swarm, `bans` the file of peers that lied (None: remembered while the client runs),
+    `random` draws what is audited. Parts that are not given (identity, network, directory) are made and stopped
+    with the client. `now` is swarm time where the directory is given; one that is made here tells it.
     """
 
     def __init__(
@@ -62,6 +66,8 @@ class Client:
         probe: Probe | None = measure_round_trips,
         now: Callable[[], float] = time.time,
         config: ClientConfig | None = None,
+        bans: Path | None = None,
+        random: Random | None = None,
         channel_config: ChannelConfig | None = None,
         trace: Trace | None = None,
     ) -> None:
@@ -79,6 +85,8 @@ class Client:
         self._directory = directory
         self._probe = probe
         self._now = now
+        self._bans = bans
+        self._random = random or SystemRandom()
         self._channel_config = channel_config or ChannelConfig()
         self._stack = AsyncExitStack()
         self._heads: dict[str, Heads] = {}
@@ -114,6 +122,7 @@ class Client:
             )
             return started
         network = self._network or TlsNetwork(self.identity, swarm_key=self._swarm_key)
+        now = self._now
         if self._directory is None:
             directory = await self._stack.enter_async_context(
                 KademliaDirectory(
@@ -127,20 +136,26 @@ class Client:
                 )
             )
             await telling_why(directory.join(), network, self._bootstrap)
-            self._directory = directory
+            self._directory, now = directory, directory.time
         started.peers = await self._stack.enter_async_context(
             Peers(network, self.config, self._channel_config, self.trace, self._probe)
         )
+        bans = Bans(self._bans, now)
+        bans.load()
         started.resolver = Resolver(
             self._directory,
             started.peers,
             model,
-            now=self._now,
+            now=now,
             trace=self.trace,
             precision=self.precision,
             by_hand=self._by_hand,
+            bans=bans,
         )
         self._stack.push_async_callback(started.resolver.aclose)
+        started.auditor = await self._stack.enter_async_context(
+            Auditor(started.resolver, started.peers, bans, self.config, self.trace, self._random)
+        )
         return started
 
     @property
@@ -167,6 +182,13 @@ class Client:
         if self._parts.resolver is None:
             raise LocalFault("a local client has no swarm")
         return self._parts.resolver
+
+    @property
+    def auditor(self) -> Auditor:
+        """Of the swarm's workers. Raises LocalFault with `local`."""
+        if self._parts.auditor is None:
+            raise LocalFault("a local client has nobody to audit")
+        return self._parts.auditor
 
     def encode(self, prompt: Prompt, *, raw: bool = False) -> list[int]:
         """Ids of a prompt: text goes through the chat template as the user's message unless `raw`; ids stay as they are."""
@@ -205,7 +227,7 @@ class Client:
             return
         assert started.peers is not None
         async with open_chain(
-            self.resolver, started.peers, self.config, self.trace, max_rows, self._heads_for
+            self.resolver, started.peers, self.config, self.trace, max_rows, self._heads_for, started.auditor
         ) as opened:
             yield opened
 
@@ -230,3 +252,4 @@ class _Started:
     stage: Stage | None = None  # with `local`
     peers: Peers | None = None  # without
     resolver: Resolver | None = None
+    auditor: Auditor | None = None
