@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -46,10 +47,12 @@ def main() -> None:
 @main.command("list")
 def list_scenarios() -> None:
     """Name the scenarios."""
-    from chaos.scenarios import SCENARIOS
+    from chaos.scenarios import MACHINES, SCENARIOS
 
-    for scenario in SCENARIOS:
-        click.echo(f"{scenario.number:3}  {scenario.name:16} {scenario.title}  ({len(scenario.cases)} cases)")
+    for listed, when in ((SCENARIOS, ""), (MACHINES, ", with --namespaces")):
+        for scenario in listed:
+            cases = f"({len(scenario.cases)} cases{when})"
+            click.echo(f"{scenario.number:3}  {scenario.name:16} {scenario.title}  {cases}")
 
 
 @main.command()
@@ -60,6 +63,7 @@ def list_scenarios() -> None:
 @precision_option
 @json_option
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="A page of Markdown goes here.")
+@click.option("--namespaces", is_flag=True, help="Each process on a machine of its own (Linux, as root).")
 def run(
     scenarios: tuple[str, ...],
     seed: int,
@@ -68,15 +72,20 @@ def run(
     precision: str,
     json_file: Path | None,
     report: Path | None,
+    namespaces: bool,
 ) -> None:
-    """Run scenarios by name or number, on real processes; `all` is every one. Fails if anything promised did not hold."""
-    from chaos.scenarios import SCENARIOS, find
+    """Run scenarios by name or number, on real processes; `all` is every one. Fails if anything promised did not hold.
 
-    wanted = list(SCENARIOS) if scenarios == ("all",) else [find(name) for name in scenarios]
+    With --namespaces `all` is every one that is made for them, and those are found first.
+    """
+    from chaos.scenarios import MACHINES, SCENARIOS, find
+
+    listed = MACHINES if namespaces else SCENARIOS
+    wanted = list(listed) if scenarios == ("all",) else [find(name, listed) or find(name) for name in scenarios]
     for name, scenario in zip(scenarios, wanted, strict=False):
         if scenario is None:
             raise click.UsageError(f"there is no scenario '{name}': see `python -m chaos list`")
-    setup = _setup(model, precision, seed, duration)
+    setup = replace(_setup(model, precision, seed, duration), namespaces=namespaces)
     everything = _run_all([(scenario, setup) for scenario in wanted if scenario is not None], json_file, report)
     sys.exit(not all(each["passed"] for each in everything))
 

@@ -22,8 +22,9 @@ from typing import Any
 
 import psutil
 
+from chaos.namespaces import Namespaces, Wire
 from chaos.process import write_faults
-from chaos.proxy import HOST, Link, Proxy
+from chaos.proxy import Link, Proxy
 from swarm.errors import LocalFault
 from swarm.identity import PeerId
 
@@ -47,7 +48,7 @@ class Member:
     """A process of the farm and its link."""
 
     def __init__(
-        self, name: str, mode: str, arguments: tuple[str, ...], link: Link, folder: Path, *, inside: bool = False
+        self, name: str, mode: str, arguments: tuple[str, ...], link: Link | Wire, folder: Path, *, inside: bool = False
     ) -> None:
         self.name = name
         self.mode = mode  # "bootstrap" or "worker"
@@ -88,9 +89,10 @@ class Member:
 
     async def start(self) -> None:
         """Returns once it serves. Raises LocalFault."""
+        command = self.link.command(*self._command, self.mode)
         with self.log.open("ab") as errors:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, *self._command, self.mode, "--host", HOST, "--port", str(self.link.real)),
+                *(sys.executable, *command, "--host", self.link.host, "--port", str(self.link.real)),
                 *("--public-port", str(self.link.public), "--key", str(self._key), "--exit-with-stdin"),
                 *self._arguments,
                 stdin=asyncio.subprocess.PIPE,
@@ -161,12 +163,21 @@ class Member:
 class Farm:
     """`async with Farm(layout, model, layers) as farm`: every process serves. Leaving kills and reaps every one."""
 
-    def __init__(self, layout: Layout, model: Path, layers: int, *, precision: str = "bf16", seed: int = 0) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        model: Path,
+        layers: int,
+        *,
+        precision: str = "bf16",
+        seed: int = 0,
+        network: Proxy | Namespaces | None = None,
+    ) -> None:
         self.layout = layout
         self.model = model
         self.precision = precision
         self.members: list[Member] = []
-        self.proxy = Proxy(seed)
+        self.network = network or Proxy(seed)
         self._layers = layers
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -181,12 +192,12 @@ class Farm:
     @property
     def places(self) -> tuple[tuple[str, int], ...]:
         """Where newcomers ask."""
-        return tuple((HOST, member.link.public) for member in self.bootstraps)
+        return tuple((member.link.host, member.link.public) for member in self.bootstraps)
 
     @property
     def files(self) -> int:
-        """Open files of this process that are the farm's: the proxy's sockets, and a pipe each way to every child."""
-        return self.proxy.sockets + sum(2 * member.alive for member in self.members)
+        """Open files of this process that are the farm's: the network's sockets, and a pipe each way to every child."""
+        return self.network.sockets + sum(2 * member.alive for member in self.members)
 
     def of(self, span: int) -> list[Member]:
         """Workers of a part of the layers."""
@@ -197,6 +208,7 @@ class Farm:
 
     async def __aenter__(self) -> Farm:
         self._folder = tempfile.TemporaryDirectory(prefix="swarm-chaos-")
+        await self.network.__aenter__()
         try:
             for number in range(self.layout.bootstraps):
                 member = await self._add(f"bootstrap-{number}", "bootstrap", Path(self._folder.name))
@@ -219,14 +231,14 @@ class Farm:
         for member in self.members:
             member.send(signal.SIGKILL)
         await asyncio.gather(*(member.ended() for member in self.members))
-        await self.proxy.__aexit__()
+        await self.network.__aexit__()
         assert self._folder is not None
         self._folder.cleanup()
 
     async def _add(self, name: str, mode: str, folder: Path, *arguments: str) -> Member:
         """A process that knows the bootstraps before it."""
         known = [word for host, port in self.places for word in ("--bootstrap", f"{host}:{port}")]
-        link = await self.proxy.link(name)
+        link = await self.network.link(name)
         member = Member(name, mode, (*arguments, *known), link, folder, inside=self.layout.inside)
         self.members.append(member)
         return member

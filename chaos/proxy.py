@@ -10,12 +10,11 @@ import asyncio
 import socket
 from collections import OrderedDict
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 from chaos.streams import Pipes
-from chaos.weather import FAIR, Lane
+from chaos.weather import Lane, Lanes, Way
 
 HOST = "127.0.0.1"
 SIDES = 2  # UDP ports of a process: the directory's and the probe's, which is the next one
@@ -23,17 +22,16 @@ MAX_GUESTS = 1024  # datagram flows from outside, such as a client's
 PORTS = range(20000, 32000)  # below those that the kernel gives to outgoing connections
 PORT_TRIES = 200
 Endpoint = tuple[str, int]
-Way = Literal["to", "back"]  # towards a process, or from it
-WAYS: tuple[Way, ...] = ("to", "back")
 
 
-class Link:
+class Link(Lanes):
     """Between one process and everybody else. `to` and `back` are its weather; `reset` and the rest strike what is open."""
 
     def __init__(self, proxy: Proxy, name: str) -> None:
+        super().__init__(proxy.random)
         self.name = name
+        self.host = HOST
         self.public, self.real = proxy.free_ports(), proxy.free_ports()
-        self.to, self.back = Lane(proxy.random), Lane(proxy.random)  # towards the process, and from it
         self._proxy = proxy
         self.pipes = Pipes((HOST, self.real), self.to, self.back)
         self._stack = AsyncExitStack()
@@ -56,14 +54,12 @@ class Link:
 
     def change(self, *ways: Way, **changes: Any) -> None:
         """Weather by the fields of `Weather`, both ways if none is named."""
-        for way in ways or WAYS:
-            lane = self.to if way == "to" else self.back
-            lane.weather = replace(lane.weather, **changes)
+        super().change(*ways, **changes)
         self.pipes.weather_changed()
 
-    def calm(self, *fields: str) -> None:
-        """These fields as they are without faults."""
-        self.change(**{field: getattr(FAIR, field) for field in fields})
+    def command(self, *words: str) -> tuple[str, ...]:
+        """What starts the process behind this link: `python` with these words."""
+        return words
 
     def __repr__(self) -> str:
         return f"<link of {self.name}, {self.public} to {self.real}, {self.pipes.count} connections>"
@@ -74,6 +70,7 @@ class Proxy:
 
     def __init__(self, seed: int = 0) -> None:
         self.random = Random(seed)
+        self.host = HOST  # of this process
         self.links: list[Link] = []
         self._given: set[int] = set()  # ports, used yet or not
         self._guests: OrderedDict[tuple[Endpoint, Door], Guest] = OrderedDict()

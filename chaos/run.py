@@ -17,7 +17,7 @@ from chaos.conductor import Clocked, Conductor
 from chaos.farm import Farm, Member
 from chaos.horde import vanish
 from chaos.load import Load, Questions, Request
-from chaos.proxy import HOST
+from chaos.namespaces import Namespaces
 from chaos.scenarios import Case, Scenario
 from swarm.config import AskConfig, ChannelConfig, ClientConfig, NodeConfig
 from swarm.engine import settle_threads
@@ -45,6 +45,7 @@ class Setup:
     precision: str = "bf16"
     seed: int = 0
     seconds: float | None = None  # of cases that go by the clock; None: as they say
+    namespaces: bool = False  # every process on a machine of its own, instead of behind the proxy
 
 
 @dataclass(slots=True)
@@ -103,7 +104,10 @@ class Run:
         questions = Questions(setup.model, setup.precision, setup.seed)
         await questions.compute()
         self._say(f"starting {scenario.layout.spans * scenario.layout.replicas} workers")
-        farm = Farm(scenario.layout, setup.model, setup.layers, precision=setup.precision, seed=setup.seed)
+        network = Namespaces(setup.seed) if setup.namespaces else None
+        farm = Farm(
+            scenario.layout, setup.model, setup.layers, precision=setup.precision, seed=setup.seed, network=network
+        )
         async with farm:
             self.farm = farm
             dice = Random(setup.seed)
@@ -167,7 +171,7 @@ class Run:
     async def _client(self, case: Case, conductor: Conductor) -> AsyncIterator[Node]:
         assert self.farm is not None
         node = Node(
-            NodeConfig(HOST, bootstrap=self.farm.places),
+            NodeConfig(self.farm.network.host, bootstrap=self.farm.places),
             Identity.generate(),
             ask=AskConfig(self.setup.model, precision=self.setup.precision),
             client_config=ClientConfig(deadline_seconds=case.deadline, **dict(case.client)),
@@ -207,7 +211,7 @@ class Run:
     async def _ask_sessions(self, member: Member) -> int:
         """-1 when it does not answer."""
         assert member.peer is not None
-        address = Address.of(HOST, member.link.public)
+        address = Address.of(member.link.host, member.link.public)
         try:
             channel = await dial(TlsNetwork(self._identity), (address,), member.peer, ChannelConfig())
             try:
@@ -219,7 +223,7 @@ class Run:
             return -1
 
     def _files_of_client(self) -> int:
-        """Open files of this process, less those of the proxy and the pipes to its children."""
+        """Open files of this process, less those of the network and the pipes to its children."""
         assert self.farm is not None
         files: int = psutil.Process().num_fds()
         return files - self.farm.files

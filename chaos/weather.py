@@ -6,13 +6,18 @@ Datagrams are lost instead. Knows nothing of sockets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
+from typing import Any, Literal
 
 MAX_BACKLOG_SECONDS = (
     1.0  # a datagram that would wait longer than this for a narrow link is lost, as in a router's queue
 )
 OVERTAKEN_SECONDS = 0.05  # a datagram is late by so much at most, when others overtake it
+
+
+Way = Literal["to", "back"]  # towards a process, or from it
+WAYS: tuple[Way, ...] = ("to", "back")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +88,20 @@ class Lane:
             changed[int(position)] ^= 1 << self._random.randrange(8)
             position += self._random.expovariate(rate)
         return bytes(changed)
+
+
+class Lanes:
+    """Both directions between a process and everybody else."""
+
+    def __init__(self, random: Random) -> None:
+        self.to, self.back = Lane(random), Lane(random)  # towards the process, and from it
+
+    def change(self, *ways: Way, **changes: Any) -> None:
+        """Weather by the fields of `Weather`, both ways if none is named."""
+        for way in ways or WAYS:
+            lane = self.to if way == "to" else self.back
+            lane.weather = replace(lane.weather, **changes)
+
+    def calm(self, *fields: str) -> None:
+        """These fields as they are without faults."""
+        self.change(**{field: getattr(FAIR, field) for field in fields})

@@ -13,6 +13,7 @@ from chaos.faults.lies import Lies as Lies
 from chaos.faults.lose_reply import LoseReply as LoseReply
 from chaos.faults.loss import Loss as Loss
 from chaos.faults.no_memory import NoMemory as NoMemory
+from chaos.faults.part import Part as Part
 from chaos.faults.pause import Pause as Pause
 from chaos.faults.reorder import Reorder as Reorder
 from chaos.faults.reset import Reset as Reset

@@ -12,15 +12,16 @@ from click.testing import CliRunner
 from support.models import make_model
 
 from chaos import __main__ as command
-from chaos.scenarios import PROMPT_ROWS, SCENARIOS, TOKENS, Scenario, find
+from chaos.scenarios import MACHINES, PROMPT_ROWS, SCENARIOS, TOKENS, Scenario, find
 from chaos.simulation import run as simulation
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", [*SCENARIOS, *MACHINES], ids=lambda scenario: scenario.name)
 def test_a_scenario_can_be_run(scenario: Scenario) -> None:
-    assert find(scenario.name) is find(str(scenario.number)) is scenario
+    listed = SCENARIOS if scenario in SCENARIOS else MACHINES
+    assert find(scenario.name, listed) is find(str(scenario.number), listed) is scenario
     assert len({case.name for case in scenario.cases}) == len(scenario.cases)
     for case in scenario.cases:
         for strike in case.strikes:
@@ -41,7 +42,7 @@ def run(*words: str):
 def test_the_list_names_every_scenario() -> None:
     done = run("list")
     assert done.exit_code == 0
-    assert [line.split()[1] for line in done.output.splitlines()] == [scenario.name for scenario in SCENARIOS]
+    assert [line.split()[1] for line in done.output.splitlines()] == [each.name for each in (*SCENARIOS, *MACHINES)]
 
 
 def test_an_unknown_scenario_is_told() -> None:
