@@ -90,6 +90,17 @@ class Limits:
     caught: int | None = None  # liars that have to be banned: at least so many
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A worker of all layers, started on a disk of its own."""
+
+    name: str
+    disk: Literal["sound", "read-only", "full"] = "sound"
+    key: bool = True  # its key is there already
+    flipped: bool = False  # one bit of a tensor is wrong since its manifest was made
+    serves: bool = True  # else it refuses, and names the tensor or the key file
+
+
 LAYOUT, LIMITS = Layout(), Limits()
 
 
@@ -103,6 +114,8 @@ class Scenario:
     cases: tuple[Case, ...]
     layout: Layout = LAYOUT
     limits: Limits = LIMITS
+    starts: tuple[Start, ...] = ()
+    precisions: tuple[str, ...] = ("bf16",)  # at which it is run, unless the command line says otherwise
 
 
 def hop(index: int) -> Target:
