@@ -185,7 +185,9 @@ class Worker(Peer):
         await self._listen(stack, passive=False)
         await self._join()
         above = highest_sequence(await self.directory.lookup(world.prepared.model), self.peer_id)
-        self._announcer = Announcer(self.directory, self.identity, self._describe, self.now, world.trace, above)
+        self._announcer = Announcer(
+            self.directory, self.identity, self._describe, self.directory.time, world.trace, above
+        )
         await stack.enter_async_context(self._announcer)
 
     def drain(self) -> None:
@@ -265,7 +267,7 @@ class Asker(Peer):
             self.directory,
             self.peers,
             world.prepared.model,
-            now=self.now,
+            now=self.directory.time,
             trace=world.trace,
             precision=self.precision,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +13,7 @@ import click
 
 from swarm.cli.output import make_trace
 from swarm.cli.picture import show
-from swarm.cli.survey import Health, examine, survey
+from swarm.cli.survey import Health, examine, joined, need_bootstrap
 from swarm.identity import Identity, PeerId
 from swarm.records import ModelRef, PeerRecord, PeerState
 from swarm.routing.finder import coverage
@@ -95,9 +94,9 @@ def run_status(
     bootstrap: Sequence[tuple[str, int]], swarm_key: bytes | None = None, *, as_json: bool, verbose: bool
 ) -> None:
     """Raises SwarmError."""
-    models, health = asyncio.run(_look(bootstrap, swarm_key, verbose))
+    models, health, now = asyncio.run(_look(bootstrap, swarm_key, verbose))
     if as_json:
-        click.echo(json.dumps(as_data(models, health, time.time())))
+        click.echo(json.dumps(as_data(models, health, now)))
         return
     from rich.console import Console
 
@@ -107,9 +106,13 @@ def run_status(
 
 async def _look(
     bootstrap: Sequence[tuple[str, int]], swarm_key: bytes | None, verbose: bool
-) -> tuple[list[Served], dict[PeerId, Health]]:
+) -> tuple[list[Served], dict[PeerId, Health], float]:
+    """What there is, and the swarm time."""
+    need_bootstrap(bootstrap)
     identity = Identity.generate()  # who looks is nobody's business
     trace = make_trace(verbose)
-    records = await survey(identity, bootstrap, swarm_key, trace)
+    async with joined(identity, bootstrap, swarm_key, trace) as directory:
+        records = [signed.record for signed in await directory.lookup_all()]
+        now = directory.time()
     health = await examine(identity, records, swarm_key, trace)
-    return served_models(records, health), health
+    return served_models(records, health), health, now

@@ -40,7 +40,6 @@ class Layers:
         *,
         config: WorkerConfig,
         trace: Trace,
-        now: Callable[[], float],
         progress: Callable[[str], None],
     ) -> None:
         self._serve = serve
@@ -49,7 +48,6 @@ class Layers:
         self._addresses = addresses
         self._config = config
         self._trace = trace
-        self._now = now
         self._progress = progress
         self._stack = AsyncExitStack()
         self._service: WorkerService | None = None
@@ -132,7 +130,7 @@ class Layers:
 
         above = highest_sequence(await self._directory.lookup(model), self._identity.peer_id)
         self._announcer = await self._stack.enter_async_context(
-            Announcer(self._directory, self._identity, describe, self._now, self._trace, above)
+            Announcer(self._directory, self._identity, describe, self._directory.time, self._trace, above)
         )
         await self._announcer.first()
 
@@ -146,7 +144,7 @@ class Layers:
         fitting = fitting_span(spec, whole, self._serve.precision, capacity.memory_free)
         if fitting is None:
             raise UsageFault(f"not even one layer of {model} fits into {capacity.memory_free / 2**20:.0f} MiB")
-        return choose_span(records, model.layer_count, len(fitting), self._now())
+        return choose_span(records, model.layer_count, len(fitting), self._directory.time())
 
 
 def _check_fit(spec: ModelSpec, span: LayerSpan, precision: str, capacity: Capacity) -> None:

@@ -158,7 +158,6 @@ class Node:
                     lambda: self.addresses,
                     config=self._worker_config,
                     trace=self.trace,
-                    now=self._now,
                     progress=self._progress,
                 )
             )
@@ -192,7 +191,7 @@ class Node:
                 identity=self.identity,
                 network=self._network,
                 directory=self._directory,
-                now=self._now,
+                now=self._directory.time,
                 config=self._client_config,
                 channel_config=self._channel_config,
                 trace=self.trace,

@@ -35,7 +35,7 @@ class Announcer:
         directory: Directory,
         identity: Identity,
         describe: Callable[[PeerState], PeerRecord],
-        now: Callable[[], float],
+        now: Callable[[], float],  # swarm time
         trace: Trace | None = None,
         above: int = 0,
     ) -> None:
@@ -83,7 +83,7 @@ class Announcer:
 
     def _signed(self, state: PeerState) -> SignedRecord:
         now = self._now()
-        # also above what an earlier run announced, unless its clock was ahead of the present one: that is what `above` is for
+        # also above what an earlier run announced, unless its time was ahead of the present one: that is what `above` is for
         self._sequence = max(self._sequence + 1, int(now * 1000))
         record = self._describe(state).again(self._sequence, now + RECORD_LIFETIME)
         return record.sign(self._identity)
@@ -94,6 +94,7 @@ class Announcer:
             try:
                 stored = await self._directory.announce(self._signed(PeerState.SERVING))
                 self._trace.complete("worker.announce", replicas=stored)
+                pause = pause if stored else RETRY_SECONDS
             except SwarmError as error:  # the swarm may be out of reach for a while; the worker serves on
                 self._trace.failed("worker.announce", error=str(error))
                 pause = RETRY_SECONDS
