@@ -10,32 +10,22 @@ import asyncio
 import statistics
 import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from random import Random
 
 from chaos.simulation.clock import run_virtual
-from chaos.simulation.datagrams import UdpSwitch
+from chaos.simulation.crowd import DELAY, LAYERS, MODEL, Crowd, economy, next_record, now
 from chaos.simulation.seeding import seeded
-from swarm.discovery import Directory
-from swarm.errors import PeerLost
 from swarm.identity import Identity, PeerId
-from swarm.records import ANNOUNCE_INTERVAL, RECORD_LIFETIME, Address, ModelRef, PeerRecord, PeerState
+from swarm.records import ANNOUNCE_INTERVAL, RECORD_LIFETIME, PeerRecord
 from swarm.routing.cost import Measurement, predicted_seconds
 from swarm.routing.finder import coverage, find_chain
 from swarm.span import LayerSpan
 
-PORT = 7700
-LAYERS = 80
-MOST_LAYERS = 16  # that one worker holds
-MODEL = ModelRef("large", b"\x05" * 32, LAYERS)
-DELAY = 0.04  # seconds one way
-LOSS = 0.01
 VANISHED = 0.3  # of the peers, at once
 LOOKUPS = 20
 CHAINS = 10  # routing problems
 LEAST_ROUTED = 200  # workers of such a problem: fewer may not hold every layer
-JOINED_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,116 +68,6 @@ class Scale:
         return "\n".join(f"{name:36} {value}" for name, value in rows)
 
 
-class Crowd:
-    """So many directories on one switch, each with a record of its own."""
-
-    def __init__(self, peers: int, seed: int) -> None:
-        self.random = Random(seed)
-        self.switch = UdpSwitch(seed, DELAY, LOSS)
-        self.nodes: list[Directory] = []
-        self.records: dict[PeerId, PeerRecord] = {}
-        self._by_id: dict[PeerId, Directory] = {}
-        self._peers = peers
-        self._stack = AsyncExitStack()
-        self._made = 0
-
-    async def __aenter__(self) -> Crowd:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._stack.aclose()
-
-    async def start(self, passive: bool = False) -> Directory:
-        self._made += 1
-        host = f"10.{self._made >> 16 & 255}.{self._made >> 8 & 255}.{self._made & 255}"
-        directory = Directory(
-            Identity.from_seed(self._made.to_bytes(32, "big")),
-            host=host,
-            port=PORT,
-            bootstrap=[(self.nodes[0].host, PORT)] if self.nodes else [],
-            passive=passive,
-            now=asyncio.get_running_loop().time,
-            random=Random(self.random.random()),
-            open_socket=self.switch.opener(host),
-            fetch_page=self._fetch_page,
-            data_port=PORT,
-        )
-        self._by_id[directory.identity.peer_id] = directory
-        await self._stack.enter_async_context(directory)
-        await directory.join()
-        return directory
-
-    async def _fetch_page(self, _: Address, peer_id: PeerId, key: bytes, offset: int) -> tuple[list[bytes], bool]:
-        """As over TCP: a new connection is two round trips."""
-        await asyncio.sleep(4 * DELAY)
-        directory = self._by_id[peer_id]
-        if directory.host in self.switch.cut_hosts:
-            raise PeerLost(f"peer {peer_id.short} is gone")
-        return directory.page(key, offset)
-
-    async def grow(self) -> list[float]:
-        """Everybody joins, some at once; how long each took."""
-        seconds: list[float] = []
-
-        async def one() -> None:
-            began = _now()
-            self.nodes.append(await self.start())
-            seconds.append(_now() - began)
-
-        await one()
-        while len(self.nodes) < self._peers:
-            more = min(JOINED_AT_ONCE, len(self.nodes), self._peers - len(self.nodes))
-            await asyncio.gather(*(one() for _ in range(more)))
-        return seconds
-
-    async def announce(self, nodes: Sequence[Directory]) -> None:
-        """Each of them once, spread over one interval."""
-
-        async def one(node: Directory) -> None:
-            await asyncio.sleep(self.random.uniform(0.0, ANNOUNCE_INTERVAL))
-            record = _record(self.records.get(node.identity.peer_id), node.identity, node.host, self.random, _now())
-            self.records[record.peer_id] = record
-            await node.announce(record.sign(node.identity))
-
-        await asyncio.gather(*map(one, nodes))
-
-    def vanish(self, share: float) -> list[Directory]:
-        """Without notice. The others."""
-        gone = set(self.random.sample(range(1, len(self.nodes)), int(share * len(self.nodes))))
-        for index in gone:
-            self.switch.kill(self.nodes[index].host)
-        return [node for index, node in enumerate(self.nodes) if index not in gone]
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def _record(old: PeerRecord | None, who: Identity, host: str, random: Random, now: float) -> PeerRecord:
-    if old is not None:
-        return old.again(old.sequence + 1, now + RECORD_LIFETIME)
-    length = random.randint(2, MOST_LAYERS)
-    start = min(max(0, random.randrange(LAYERS) - length // 2), LAYERS - length)  # the ends are as well held
-    return PeerRecord(
-        peer_id=who.peer_id,
-        addresses=(Address.of(host, PORT),),
-        model=MODEL,
-        span=LayerSpan(start, start + length),
-        state=PeerState.SERVING,
-        precision="bf16",
-        device="cpu",
-        memory_total=1 << 34,
-        memory_free=1 << 33,
-        numerics="bf16 cpu",
-        uplink=None,
-        downlink=None,
-        tokens_per_second=random.uniform(5.0, 200.0),
-        cache_tokens_free=4096,
-        sequence=1,
-        expires_at=now + RECORD_LIFETIME,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Lookups:
     """Of several clients at once, each new."""
@@ -204,9 +84,10 @@ async def _look_up(crowd: Crowd, wanted: set[PeerId], count: int) -> Lookups:
 
     async def one() -> None:
         client = await crowd.start(passive=True)
-        sent, began = crowd.switch.carried[client.host], _now()
+        await client.join()
+        sent, began = crowd.switch.carried[client.host], now()
         found = {signed.record.peer_id for signed in await client.lookup(MODEL)}
-        measured.seconds.append(_now() - began)
+        measured.seconds.append(now() - began)
         measured.datagrams.append(crowd.switch.carried[client.host] - sent)
         measured.shares.append(len(found & wanted) / len(wanted))
         measured.dead.append(len(found - wanted) / max(1, len(found)))
@@ -219,7 +100,7 @@ async def _look_up(crowd: Crowd, wanted: set[PeerId], count: int) -> Lookups:
 def crowd_of_records(count: int, random: Random) -> list[PeerRecord]:
     """Workers as a router sees them."""
     identities = [Identity.from_seed((number + 1).to_bytes(32, "big")) for number in range(count)]
-    return [_record(None, identity, "10.0.0.1", random, 0.0) for identity in identities]
+    return [next_record(None, identity, "10.0.0.1", random, 0.0) for identity in identities]
 
 
 def chain_excess(records: Sequence[PeerRecord], random: Random, chains: int = CHAINS) -> list[float]:
@@ -288,7 +169,7 @@ async def _measure(peers: int, seed: int) -> Scale:
 
 def measure(peers: int = 1000, seed: int = 1) -> Scale:
     """Everything, for so many peers: about a minute for each thousand."""
-    with seeded(seed):
+    with seeded(seed), economy():
         return run_virtual(_measure(peers, seed))
 
 
