@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from swarm.client.evidence import DIGEST_BYTES, Account, Evidence, digest_of
@@ -59,16 +59,15 @@ class Witness:
     """One of the two accounts that agree."""
 
     hops: tuple[Party, ...]
-    rows: tuple[
-        bytes, ...
-    ]  # at every boundary, from its inputs to its outputs, the digests of all rows one after the other
+    rows: tuple[bytes, ...] = field(repr=False)  # the digests of all rows, at every boundary from inputs to outputs
 
     def check(self, span: LayerSpan, model_digest: bytes) -> int:
         """Up to which row all its hops signed what `rows` says. Raises NoProof."""
-        reached, start = len(self.rows[0]), span.start
+        start = span.start
         if not self.hops or len(self.rows) != len(self.hops) + 1:
             raise NoProof("an account needs the rows at every boundary of its hops")
-        for party, inputs, outputs in zip(self.hops, self.rows, self.rows[1:], strict=True):
+        reached = len(self.rows[0])
+        for party, inputs, outputs in zip(self.hops, self.rows[:-1], self.rows[1:], strict=True):
             if not party.receipts or party.receipts[0].span.start != start:
                 raise NoProof(f"peer {party.peer_id.short} signed nothing of the layers from {start} on")
             start = party.receipts[0].span.stop
