@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -106,6 +106,7 @@ class Answer:
         self._reader: asyncio.Task[object] | None = None  # who waits for the next token
         self._read = asyncio.Event()  # nobody does any more
         self._closing = False
+        self.ended = asyncio.Event()  # the session, if there was one, has been left
 
     def __aiter__(self) -> AsyncIterator[Token]:
         return self
@@ -151,7 +152,9 @@ class Answer:
         loop = asyncio.get_running_loop()
         began = loop.time()
         stream = TextStream(self._text, self.options.stop, self.options.stop_ids, self.prompt_ids, self.options.shown)
-        async with self._open_session(self._max_rows) as (session, heads):
+        async with AsyncExitStack() as stack:
+            stack.callback(self.ended.set)
+            session, heads = await stack.enter_async_context(self._open_session(self._max_rows))
             self.session = session
             opened = loop.time()
             self.timings.opening = opened - began

@@ -57,6 +57,7 @@ class Ask:
     top_logprobs: int | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)  # more that the chat template may look at
     owner: str = ""  # whose prefixes may be reused
+    single_call: bool = False  # an answer ends with its first call
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,25 +103,35 @@ class Usage:
 class Turn:
     """One choice: `async for delta in turn`, then `finish_reason`."""
 
-    def __init__(self, index: int, answer: Answer, client: Client, reader: CallReader | HarmonyReader | None) -> None:
+    def __init__(
+        self, index: int, answer: Answer, client: Client, reader: CallReader | HarmonyReader | None, single_call: bool
+    ) -> None:
         self.index = index
         self.answer = answer
         self.finish_reason: Literal["stop", "length", "tool_calls"] | None = None
         self._client = client
         self._reader = reader
+        self._single_call = single_call
         self._calls = 0
 
     def __aiter__(self) -> AsyncIterator[Delta]:
         return self._deltas()
 
     async def _deltas(self) -> AsyncGenerator[Delta, None]:
+        async with aclosing(self._all()) as deltas:
+            async for delta in deltas:
+                yield delta
+                if self._single_call and isinstance(delta, ToldCall):
+                    break
+        full = self.answer.finish_reason == "length"
+        self.finish_reason = "length" if full else "tool_calls" if self._calls else "stop"
+
+    async def _all(self) -> AsyncGenerator[Delta, None]:
         async for token in self.answer:
             for delta in self._told(token):
                 yield delta
         for piece in self._reader.finish() if self._reader else ():
             yield self._delta(piece)
-        full = self.answer.finish_reason == "length"
-        self.finish_reason = "length" if full else "tool_calls" if self._calls else "stop"
 
     def _told(self, token: Token) -> list[Delta]:
         tokens: tuple[ToldToken, ...] = ()
@@ -171,7 +182,7 @@ class Asking:
                 options = replace(prepared.options, choice=index)
                 answer = client.generate(prepared.ids, options=options)
                 await stack.enter_async_context(aclosing(answer))
-                turns.append(Turn(index, answer, client, _reader(prepared.form, ask.tools)))
+                turns.append(Turn(index, answer, client, _reader(prepared.form, ask.tools), ask.single_call))
             yield turns
 
     async def count(self, client: Client, ask: Ask) -> int:

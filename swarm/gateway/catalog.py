@@ -1,0 +1,176 @@
+"""Which models can be asked for: what the swarm serves in full, as far as this node has its tokenizer, embedding and head.
+
+A client for each is started when it is first asked for. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from swarm.client import Client
+from swarm.engine import ModelSpec, model_name, read_manifest, read_spec
+from swarm.errors import ModelFault, NoSwarm
+from swarm.gateway.errors import UnknownModel
+from swarm.records import ModelRef, PeerRecord, PeerState, SignedRecord
+from swarm.span import LayerSpan, missing_layers
+from swarm.trace import Trace
+
+FRESH_SECONDS = 5.0  # what the directory said is believed for so long
+MAX_MODELS = 64
+
+
+class Directory(Protocol):
+    """What the catalog needs of the directory."""
+
+    async def lookup_all(self) -> list[SignedRecord]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A model whose files are here."""
+
+    path: Path
+    ref: ModelRef
+    spec: ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A model, as those who ask are told of it."""
+
+    id: str
+    digest: str
+    layers: int
+    context: int  # tokens
+    created: int  # seconds since 1970, when this node first had it
+    available: bool  # the swarm serves all of its layers
+    missing: tuple[LayerSpan, ...]
+
+
+@dataclass(slots=True)
+class _Seen:
+    records: list[PeerRecord] = field(default_factory=list)
+    at: float = float("-inf")  # loop time
+
+
+class Catalog:
+    """`async with Catalog(...)`: leaving stops the clients."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        directory: Directory | None,
+        make_client: Callable[[Path], Client],
+        *,
+        trace: Trace | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._paths = tuple(paths)[:MAX_MODELS]
+        self._directory = directory  # None: every layer is computed here
+        self._make_client = make_client
+        self._trace = trace or Trace()
+        self._now = now
+        self._local: dict[str, Local] = {}
+        self._created = 0
+        self._clients: dict[str, Client] = {}
+        self._starting: dict[str, asyncio.Lock] = {}
+        self._seen = _Seen()
+        self._looking = asyncio.Lock()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Read what models there are. One that cannot be read is told in the trace and left out; UsageFault if none can."""
+        self._created = int(self._now())
+        for path in self._paths:
+            try:
+                local = await asyncio.to_thread(_read, path)
+            except ModelFault as error:
+                self._trace.failed("catalog.model", path=str(path), error=str(error))
+            else:
+                self._local.setdefault(local.ref.name, local)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._clients = {}
+        await self._stack.aclose()
+
+    @property
+    def clients(self) -> Mapping[str, Client]:
+        """Those that were started."""
+        return self._clients
+
+    async def records(self) -> list[PeerRecord]:
+        """Every worker's record, a few seconds old at most. Empty without a swarm."""
+        if self._directory is None:
+            return []
+        loop = asyncio.get_running_loop()
+        async with self._looking:
+            if loop.time() - self._seen.at > FRESH_SECONDS:
+                try:
+                    found = [signed.record for signed in await self._directory.lookup_all()]
+                except NoSwarm as error:
+                    self._trace.failed("catalog.lookup", error=str(error))
+                    found = []
+                self._seen = _Seen(found, loop.time())
+        return self._seen.records
+
+    async def cards(self) -> list[ModelCard]:
+        """Of every model whose files are here, by name."""
+        records = await self.records()
+        return [self._card(local, records) for _, local in sorted(self._local.items())]
+
+    async def card(self, name: str) -> ModelCard:
+        """Raises UnknownModel."""
+        return self._card(self._known(name), await self.records())
+
+    async def client(self, name: str) -> Client:
+        """The client of a model, started if need be. Raises UnknownModel, ModelFault."""
+        local = self._known(name)
+        async with self._starting.setdefault(local.ref.name, asyncio.Lock()):
+            if local.ref.name not in self._clients:
+                client = self._make_client(local.path)
+                self._clients[local.ref.name] = await self._stack.enter_async_context(client)
+            return self._clients[local.ref.name]
+
+    def _known(self, name: str) -> Local:
+        if name not in self._local:
+            there = ", ".join(sorted(self._local)) or "none"
+            raise UnknownModel(f"there is no model {name!r} here; there are: {there}")
+        return self._local[name]
+
+    def _card(self, local: Local, records: Iterable[PeerRecord]) -> ModelCard:
+        missing: tuple[LayerSpan, ...] = ()
+        if self._directory is not None:
+            missing = missing_of(local.ref, records)
+        return ModelCard(
+            local.ref.name,
+            local.ref.digest.hex(),
+            local.ref.layer_count,
+            local.spec.max_positions,
+            self._created,
+            not missing,
+            missing,
+        )
+
+
+def missing_of(model: ModelRef, records: Iterable[PeerRecord]) -> tuple[LayerSpan, ...]:
+    """The layers that nobody serves, in the precision that lacks fewest of them: a chain has one."""
+    by_precision: dict[str, list[LayerSpan]] = {"": []}
+    for record in records:
+        if record.model.digest == model.digest and record.state is PeerState.SERVING:
+            by_precision.setdefault(record.precision, []).append(record.span)
+    whole = LayerSpan(0, model.layer_count)
+    return min((missing_layers(spans, whole) for spans in by_precision.values()), key=lambda gaps: sum(map(len, gaps)))
+
+
+def _read(path: Path) -> Local:
+    return Local(path, read_manifest(path).ref(model_name(path)), read_spec(path))

@@ -1,0 +1,122 @@
+"""From what went wrong to a status and a body in the words of the API that was asked.
+
+OpenAI: `{"error": {"message", "type", "param", "code"}}`; Anthropic: `{"type": "error", "error": {"type", "message"}}` (their API
+references). Pure: an error in, a `Refusal` out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from swarm.errors import (
+    AuditFault,
+    DeadlineExceeded,
+    NoChain,
+    NoSwarm,
+    Overloaded,
+    PeerFault,
+    PromptTooLong,
+    SwarmError,
+    UsageFault,
+    WrongModel,
+)
+from swarm.span import name_layers
+
+MAX_SHOWN = 2000  # characters of a message
+
+
+class FieldFault(UsageFault):
+    """A field of a request that cannot be honoured; it is named."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnknownModel(UsageFault):
+    """A model that this gateway does not answer for; those that it does are named."""
+
+
+class Unauthorised(UsageFault):
+    """No key, or a wrong one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error as HTTP has it."""
+
+    status: int
+    message: str
+    kind: str  # OpenAI's type of error
+    code: str | None = None
+    param: str | None = None  # the field that is to blame
+    retry_after: int | None = None  # seconds
+
+    @property
+    def headers(self) -> dict[str, str]:
+        found = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        return found | ({"www-authenticate": "Bearer"} if self.status == 401 else {})
+
+    def openai(self) -> dict[str, Any]:
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+
+    def anthropic(self) -> dict[str, Any]:
+        return {"type": "error", "error": {"type": _ANTHROPIC.get(self.status, "api_error"), "message": self.message}}
+
+
+_ANTHROPIC: Mapping[int, str] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+def refusal_of(error: BaseException) -> Refusal:
+    """What to answer. Errors that were not raised on purpose are told without their text: it may hold anything."""
+    message = str(error)[:MAX_SHOWN]
+    match error:
+        case ValidationError():
+            return _invalid(error)
+        case Unauthorised():
+            return Refusal(401, message, "authentication_error", "invalid_api_key")
+        case UnknownModel():
+            return Refusal(404, message, "invalid_request_error", "model_not_found", "model")
+        case PromptTooLong():
+            return Refusal(400, message, "invalid_request_error", "context_length_exceeded", "messages")
+        case FieldFault():
+            return Refusal(400, message, "invalid_request_error", None, error.field)
+        case UsageFault():
+            return Refusal(400, message, "invalid_request_error")
+        case Overloaded():
+            wait = max(1, math.ceil(error.retry_after))
+            return Refusal(429, message, "rate_limit_error", "overloaded", retry_after=wait)
+        case NoChain():
+            named = f" (layers {name_layers(error.missing)})" if error.missing else ""
+            return Refusal(
+                503, message + ("" if named in message else named), "server_error", "layers_missing", retry_after=5
+            )
+        case NoSwarm() | WrongModel():
+            return Refusal(503, message, "server_error", "no_swarm", retry_after=5)
+        case DeadlineExceeded():
+            return Refusal(504, message, "server_error", "deadline_exceeded")
+        case PeerFault() | AuditFault():
+            return Refusal(502, message, "server_error", "peer_fault")
+        case SwarmError():
+            return Refusal(500, message, "server_error", "internal_error")
+    return Refusal(500, "the gateway failed; its log says how", "server_error", "internal_error")
+
+
+def _invalid(error: ValidationError) -> Refusal:
+    """The first field that is not as it must be."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or None
+    said = first["msg"].removeprefix("Value error, ")
+    return Refusal(400, f"{field}: {said}" if field else said, "invalid_request_error", None, field)

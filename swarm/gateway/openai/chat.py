@@ -1,0 +1,204 @@
+"""`POST /v1/chat/completions`: turns to OpenAI's JSON, at once or as a stream of chunks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from swarm.client.harmony import Thought
+from swarm.gateway.asking import Delta, ToldCall, ToldText, ToldToken, Turn, Usage, usage_of
+from swarm.gateway.sse import event
+
+MAX_WAITING = 64  # deltas of all choices that were not sent yet: the turns wait then
+DONE = "[DONE]"
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What all parts of one answer have in common."""
+
+    id: str
+    created: int  # seconds since 1970
+    model: str
+
+
+@dataclass(slots=True)
+class Said:
+    """One choice, put together."""
+
+    text: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    calls: list[ToldCall] = field(default_factory=list)
+    tokens: list[ToldToken] = field(default_factory=list)
+
+    def add(self, delta: Delta) -> None:
+        match delta:
+            case ToldText():
+                self.text.append(delta.text)
+                self.tokens.extend(delta.tokens)
+            case Thought():
+                self.thoughts.append(delta.text)
+            case ToldCall():
+                self.calls.append(delta)
+
+
+async def read(turn: Turn) -> Said:
+    """The whole of a turn."""
+    said = Said()
+    async for delta in turn:
+        said.add(delta)
+    return said
+
+
+async def read_all(turns: Sequence[Turn]) -> list[Said]:
+    """All choices, computed together; one that fails ends the others."""
+    tasks = [asyncio.create_task(read(turn)) for turn in turns]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def merged(turns: Sequence[Turn]) -> AsyncGenerator[tuple[Turn, Delta | None], None]:
+    """Deltas of all choices as they come, each turn's last being None. One that fails ends the others, with its error."""
+    queue: asyncio.Queue[tuple[Turn, Delta | Exception | None]] = asyncio.Queue(MAX_WAITING)
+
+    async def pump(turn: Turn) -> None:
+        try:
+            async for delta in turn:
+                await queue.put((turn, delta))
+        except Exception as error:  # whatever it is, it belongs to whoever reads
+            await queue.put((turn, error))
+        else:
+            await queue.put((turn, None))
+
+    tasks = [asyncio.create_task(pump(turn)) for turn in turns]
+    try:
+        running = len(turns)
+        while running:
+            turn, delta = await queue.get()
+            if isinstance(delta, Exception):
+                raise delta
+            running -= delta is None
+            yield turn, delta
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def usage_json(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.prompt + usage.completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached},
+    }
+
+
+def completion(stamp: Stamp, turns: Sequence[Turn], all_said: Sequence[Said], logprobs: bool) -> dict[str, Any]:
+    """The body of an answer that was not streamed."""
+    return {
+        "id": stamp.id,
+        "object": "chat.completion",
+        "created": stamp.created,
+        "model": stamp.model,
+        "choices": [
+            {
+                "index": turn.index,
+                "message": _message(said),
+                "logprobs": _logprobs(said.tokens) if logprobs else None,
+                "finish_reason": turn.finish_reason,
+            }
+            for turn, said in zip(turns, all_said, strict=True)
+        ],
+        "usage": usage_json(usage_of(turns)),
+    }
+
+
+async def chunks(stamp: Stamp, turns: Sequence[Turn], logprobs: bool, wants_usage: bool) -> AsyncGenerator[bytes, None]:
+    """The events of a streamed answer."""
+    for turn in turns:
+        yield event(_chunk(stamp, turn, {"role": "assistant", "content": ""}, wants_usage))
+    async with aclosing(merged(turns)) as deltas:
+        async for turn, delta in deltas:
+            if delta is None:
+                yield event(_chunk(stamp, turn, {}, wants_usage, turn.finish_reason))
+                continue
+            for part in _parts(delta):
+                yield event(_chunk(stamp, turn, part, wants_usage, None, _of(delta) if logprobs else None))
+    if wants_usage:
+        yield event(_envelope(stamp) | {"choices": [], "usage": usage_json(usage_of(turns))})
+    yield event(DONE)
+
+
+def _of(delta: Delta) -> dict[str, Any] | None:
+    return _logprobs(delta.tokens) if isinstance(delta, ToldText) and delta.tokens else None
+
+
+def _parts(delta: Delta) -> list[dict[str, Any]]:
+    """A call is told by its name first, its arguments after."""
+    match delta:
+        case ToldText():
+            return [{"content": delta.text}]
+        case Thought():
+            return [{"reasoning_content": delta.text}]
+        case ToldCall():
+            head = {"name": delta.name, "arguments": ""}
+            return [
+                {"tool_calls": [{"index": delta.index, "id": delta.id, "type": "function", "function": head}]},
+                {"tool_calls": [{"index": delta.index, "function": {"arguments": delta.arguments}}]},
+            ]
+
+
+def _envelope(stamp: Stamp) -> dict[str, Any]:
+    return {"id": stamp.id, "object": "chat.completion.chunk", "created": stamp.created, "model": stamp.model}
+
+
+def _chunk(
+    stamp: Stamp,
+    turn: Turn,
+    delta: dict[str, Any],
+    wants_usage: bool,
+    finish_reason: str | None = None,
+    logprobs: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    choice = {"index": turn.index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+    chunk = _envelope(stamp) | {"choices": [choice]}
+    return chunk | {"usage": None} if wants_usage else chunk
+
+
+def _message(said: Said) -> dict[str, Any]:
+    text = "".join(said.text)
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": text if text or not said.calls else None,
+        "refusal": None,
+    }
+    if said.thoughts:
+        message["reasoning_content"] = "".join(said.thoughts)
+    if said.calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in said.calls
+        ]
+    return message
+
+
+def _logprobs(tokens: Sequence[ToldToken]) -> dict[str, Any]:
+    def entry(text: str, logprob: float) -> dict[str, Any]:
+        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+
+    return {
+        "content": [
+            entry(token.text, token.logprob)
+            | {"top_logprobs": [entry(text, logprob) for _, text, logprob in token.top]}
+            for token in tokens
+        ],
+        "refusal": None,
+    }

@@ -1,0 +1,94 @@
+"""`POST /v1/completions`: the older API, which goes on from a text as it is. Several prompts are answered together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from swarm.gateway.asking import Delta, ToldText, ToldToken, Turn, Usage, usage_of
+from swarm.gateway.openai.chat import DONE, Said, Stamp, merged, usage_json
+from swarm.gateway.sse import event
+
+
+def completion(
+    stamp: Stamp, turns: Sequence[Turn], all_said: Sequence[Said], echoed: Sequence[str], logprobs: bool
+) -> dict[str, Any]:
+    """The body of an answer that was not streamed. `echoed`: for each turn the prompt's text, or nothing."""
+    return _envelope(stamp) | {
+        "choices": [
+            {
+                "index": number,
+                "text": echo + "".join(said.text),
+                "logprobs": _logprobs(said.tokens) if logprobs else None,
+                "finish_reason": turn.finish_reason,
+            }
+            for number, (turn, said, echo) in enumerate(zip(turns, all_said, echoed, strict=True))
+        ],
+        "usage": usage_json(usage_of_prompts(turns)),
+    }
+
+
+async def chunks(
+    stamp: Stamp, turns: Sequence[Turn], echoed: Sequence[str], logprobs: bool, wants_usage: bool
+) -> AsyncGenerator[bytes, None]:
+    """The events of a streamed answer."""
+    places = {id(turn): number for number, turn in enumerate(turns)}
+    for turn, echo in zip(turns, echoed, strict=True):
+        if echo:
+            yield event(_chunk(stamp, places[id(turn)], echo, wants_usage))
+    async with aclosing(merged(turns)) as deltas:
+        async for turn, delta in deltas:
+            place = places[id(turn)]
+            if delta is None:
+                yield event(_chunk(stamp, place, "", wants_usage, turn.finish_reason))
+            elif isinstance(delta, ToldText):
+                yield event(_chunk(stamp, place, delta.text, wants_usage, None, _of(delta) if logprobs else None))
+    if wants_usage:
+        yield event(_envelope(stamp) | {"choices": [], "usage": usage_json(usage_of_prompts(turns))})
+    yield event(DONE)
+
+
+def usage_of_prompts(turns: Sequence[Turn]) -> Usage:
+    """The choices of one prompt share it; several prompts add up."""
+    each = [usage_of([turn]) for turn in turns]
+    firsts = [usage for turn, usage in zip(turns, each, strict=True) if turn.index == 0]
+    return Usage(
+        sum(usage.prompt for usage in firsts),
+        sum(usage.completion for usage in each),
+        sum(usage.cached for usage in firsts),
+    )
+
+
+def _of(delta: Delta) -> dict[str, Any] | None:
+    return _logprobs(delta.tokens) if isinstance(delta, ToldText) and delta.tokens else None
+
+
+def _envelope(stamp: Stamp) -> dict[str, Any]:
+    return {"id": stamp.id, "object": "text_completion", "created": stamp.created, "model": stamp.model}
+
+
+def _chunk(
+    stamp: Stamp,
+    place: int,
+    text: str,
+    wants_usage: bool,
+    finish_reason: str | None = None,
+    logprobs: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    choice = {"index": place, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
+    chunk = _envelope(stamp) | {"choices": [choice]}
+    return chunk | {"usage": None} if wants_usage else chunk
+
+
+def _logprobs(tokens: Sequence[ToldToken]) -> dict[str, Any]:
+    offsets, place = [], 0
+    for token in tokens:
+        offsets.append(place)
+        place += len(token.text)
+    return {
+        "tokens": [token.text for token in tokens],
+        "token_logprobs": [token.logprob for token in tokens],
+        "top_logprobs": [{text: logprob for _, text, logprob in token.top} for token in tokens],
+        "text_offset": offsets,
+    }

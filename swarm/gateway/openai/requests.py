@@ -1,0 +1,304 @@
+"""What may stand in a request. Null means absent, unknown fields are ignored, what cannot be honoured is refused by name.
+
+Pure: JSON in, an `Ask` out.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from swarm.client.tools import check_tools
+from swarm.engine.sampler import Sampling
+from swarm.gateway.asking import MAX_CHOICES, Ask, Held, ToolChoice
+from swarm.gateway.errors import FieldFault
+
+MAX_STOPS = 4
+MAX_MESSAGES = 4096
+MAX_LOGPROBS = 20  # of chat; completions know 5
+SEED_BITS = 31  # of a seed drawn for want of one
+DEFAULT_TEMPERATURE = 1.0  # OpenAI's
+
+Name = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class Fields(BaseModel):
+    """A request's body, or a part of it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        return {name: each for name, each in value.items() if each is not None} if isinstance(value, dict) else value
+
+
+class StreamOptions(Fields):
+    include_usage: bool = False
+
+
+class SamplingFields(Fields):
+    """How tokens are drawn, in any of OpenAI's requests."""
+
+    model: Name
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: int = Field(1, ge=1, le=MAX_CHOICES)
+    max_tokens: int | None = Field(None, ge=1)
+    temperature: float = Field(DEFAULT_TEMPERATURE, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=-1)
+    min_p: float = Field(0.0, ge=0, le=1)
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    repetition_penalty: float = Field(1.0, gt=0, le=1000)
+    logit_bias: dict[str, float] = Field(default_factory=dict)
+    seed: int | None = Field(None, ge=-(1 << 63), lt=1 << 63)
+    stop: str | list[str] = Field(default_factory=list)
+    ignore_eos: bool = False
+    user: str | None = None
+
+    @field_validator("stop")
+    @classmethod
+    def _few_stops(cls, value: str | list[str]) -> list[str]:
+        stops = [value] if isinstance(value, str) else value
+        if len(stops) > MAX_STOPS:
+            raise ValueError(f"at most {MAX_STOPS} stops are taken, not {len(stops)}")
+        if not all(stops):
+            raise ValueError("an empty stop would end every answer at once")
+        return stops
+
+    @model_validator(mode="after")
+    def _usage_of_a_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options is for streams only")
+        return self
+
+    @property
+    def wants_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def sampling(self) -> Sampling:
+        """Raises UsageFault naming what is out of range."""
+        bias = []
+        for token, value in self.logit_bias.items():
+            if not token.isascii() or not token.isdigit():
+                raise FieldFault(f"logit_bias: {token!r} is no token id", "logit_bias")
+            bias.append((int(token), value))
+        return Sampling(
+            temperature=self.temperature,
+            top_k=max(self.top_k, 0),
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            seed=secrets.randbits(SEED_BITS) if self.seed is None else self.seed,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias=tuple(bias),
+        )
+
+
+class Part(Fields):
+    """A piece of a message."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+
+
+class CalledFunction(Fields):
+    name: Name
+    arguments: str = "{}"
+
+
+class CalledTool(Fields):
+    id: str = ""
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class Message(Fields):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Part] = ""
+    name: str | None = None
+    tool_calls: list[CalledTool] = Field(default_factory=list)
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+
+    def plain(self, place: str) -> dict[str, Any]:
+        """As templates take it: contents as text. Raises FieldFault for a part that is none."""
+        role = {"developer": "system", "function": "tool"}.get(self.role, self.role)
+        found: dict[str, Any] = {"role": role, "content": self._text(place)}
+        if self.tool_calls:
+            found["tool_calls"] = [call.model_dump() for call in self.tool_calls]
+        for field in ("name", "tool_call_id", "reasoning_content"):
+            if (value := getattr(self, field)) is not None:
+                found[field] = value
+        return found
+
+    def _text(self, place: str) -> str:
+        if isinstance(self.content, str):
+            return self.content
+        texts = []
+        for number, part in enumerate(self.content):
+            text = part.text if part.type in ("text", "input_text", "output_text") else part.refusal
+            if text is None:
+                field = f"{place}.content[{number}]"
+                raise FieldFault(f"{field} is {part.type!r}: this model reads text only", field)
+            texts.append(text)
+        return "".join(texts)
+
+
+class JsonSchema(Fields):
+    name: str = ""
+    json_schema: dict[str, Any] = Field(default_factory=dict, alias="schema")
+    strict: bool = False
+
+
+class ResponseFormat(Fields):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    def held(self) -> Held | None:
+        """Raises FieldFault."""
+        if self.type == "text":
+            return None
+        if self.type == "json_object":
+            return Held("json_object")
+        if self.json_schema is None:
+            raise FieldFault("response_format.json_schema is missing", "response_format.json_schema")
+        return Held("json_schema", self.json_schema.json_schema)
+
+
+class NamedFunction(Fields):
+    name: Name
+
+
+class NamedTool(Fields):
+    type: Literal["function"] = "function"
+    function: NamedFunction
+
+
+class ChatRequest(SamplingFields):
+    """`POST /v1/chat/completions`."""
+
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    tools: list[Any] = Field(default_factory=list)
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool = True
+    response_format: ResponseFormat | None = None
+    reasoning_effort: str | None = Field(None, max_length=64)
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    modalities: list[str] = Field(default_factory=lambda: ["text"])
+    audio: Any = None
+    functions: Any = None
+    function_call: Any = None
+    web_search_options: Any = None
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs to be true")
+        return self
+
+    def ask(self, owner: str) -> Ask:
+        """Raises UsageFault for what cannot be honoured."""
+        for field in ("audio", "functions", "function_call", "web_search_options"):
+            if getattr(self, field) is not None:
+                raise FieldFault(f"{field} cannot be honoured here", field)
+        if self.modalities != ["text"]:
+            raise FieldFault("modalities: text is all that this model writes", "modalities")
+        variables: Mapping[str, Any] = self.chat_template_kwargs
+        if self.reasoning_effort is not None:
+            variables = {**variables, "reasoning_effort": self.reasoning_effort}
+        return Ask(
+            model=self.model,
+            messages=tuple(message.plain(f"messages[{number}]") for number, message in enumerate(self.messages)),
+            tools=tuple(check_tools(self.tools)),
+            tool_choice=self._tool_choice(),
+            held=self.response_format.held() if self.response_format else None,
+            choices=self.n,
+            sampling=self.sampling(),
+            max_tokens=self.max_completion_tokens or self.max_tokens,
+            stop=tuple(self.stop),
+            ignore_eos=self.ignore_eos,
+            top_logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            variables=variables,
+            owner=owner,
+            single_call=not self.parallel_tool_calls,
+        )
+
+    def _tool_choice(self) -> ToolChoice:
+        choice = self.tool_choice
+        if isinstance(choice, NamedTool):
+            choice_of: ToolChoice = (choice.function.name,)
+        else:
+            choice_of = choice or "auto"
+        if choice_of not in ("auto", "none") and not self.tools:
+            raise FieldFault("tool_choice demands a call, but there are no tools", "tool_choice")
+        return choice_of
+
+
+class CompletionRequest(SamplingFields):
+    """`POST /v1/completions`: the prompt is gone on from as it is."""
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    max_tokens: int | None = Field(16, ge=1)  # OpenAI's own default here
+    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    echo: bool = False
+    best_of: int | None = None
+    suffix: str | None = None
+    response_format: ResponseFormat | None = None
+
+    def asks(self, owner: str) -> list[Ask]:
+        """One for each prompt. Raises UsageFault for what cannot be honoured."""
+        if self.best_of is not None and self.best_of != self.n:
+            raise FieldFault("best_of: only as many as n are made, and all are given", "best_of")
+        if self.suffix:
+            raise FieldFault("suffix: this model does not fill in", "suffix")
+        if self.echo and self.logprobs is not None:
+            raise FieldFault("logprobs of an echoed prompt are not computed", "echo")
+        prompts = self._prompts()
+        if not 1 <= len(prompts) * self.n <= MAX_CHOICES:
+            raise FieldFault(f"prompt: 1 to {MAX_CHOICES} choices are given for all prompts together", "prompt")
+        return [
+            Ask(
+                model=self.model,
+                prompt=prompt,
+                held=self.response_format.held() if self.response_format else None,
+                choices=self.n,
+                sampling=self.sampling(),
+                max_tokens=self.max_tokens,
+                stop=tuple(self.stop),
+                ignore_eos=self.ignore_eos,
+                top_logprobs=self.logprobs,
+                owner=owner,
+            )
+            for prompt in prompts
+        ]
+
+    def _prompts(self) -> list[str | tuple[int, ...]]:
+        prompt = self.prompt
+        if isinstance(prompt, str):
+            return [prompt]
+        if prompt and all(isinstance(each, int) for each in prompt):
+            return [tuple(prompt)]  # type: ignore[arg-type]
+        return [each if isinstance(each, str) else tuple(each) for each in prompt]  # type: ignore[arg-type]
+
+
+def parse(body: bytes) -> Any:
+    """A request's JSON. Raises FieldFault."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise FieldFault(f"the request's body is no JSON: {error}", "body") from error
+    if not isinstance(value, dict):
+        raise FieldFault("the request's body is no JSON object", "body")
+    return value

@@ -1,0 +1,17 @@
+"""Every path of the gateway."""
+
+from __future__ import annotations
+
+from starlette.routing import BaseRoute
+
+from swarm.gateway.app import Gateway, route
+from swarm.gateway.openai import endpoints as openai
+
+
+def routes_of(gateway: Gateway) -> list[BaseRoute]:
+    return [
+        route(gateway, "/v1/models", openai.list_models),
+        route(gateway, "/v1/models/{model:path}", openai.get_model),
+        route(gateway, "/v1/chat/completions", openai.chat_completions, "POST"),
+        route(gateway, "/v1/completions", openai.text_completions, "POST"),
+    ]

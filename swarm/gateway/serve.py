@@ -1,0 +1,93 @@
+"""An HTTP server (uvicorn) on the event loop that is there, started and stopped like every other service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from swarm.errors import PortInUse, UsageFault
+
+BACKLOG = 256
+MAX_CONNECTIONS = 2048
+IDLE_SECONDS = 15  # a connection without a request is closed after so long
+GRACE_SECONDS = 5  # for answers under way when the server stops
+MAX_HEADER_BYTES = 64 << 10
+
+
+class HttpServer:
+    """`async with HttpServer(app, host, port) as server`; `server.port`."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+        self.host, self.port = host, port
+        self._app = app
+        self._server: _Quiet | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Listen. Raises PortInUse, UsageFault."""
+        bound = _bind(self.host, self.port)
+        self.port = bound.getsockname()[1]
+        config = uvicorn.Config(
+            self._app,
+            http="h11",  # pure Python, and strict
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        )
+        self._server = _Quiet(config)
+        self._task = asyncio.create_task(self._server.serve(sockets=[bound]), name="http")
+        await self._server.begun.wait()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        assert self._task is not None
+        self._server.should_exit = True
+        await self._task
+
+    @property
+    def tasks(self) -> tuple[asyncio.Task[None], ...]:
+        """The loop that runs until the server is left."""
+        return (self._task,) if self._task else ()
+
+
+class _Quiet(uvicorn.Server):
+    """Leaves signals to whoever owns the process, and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.begun = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]  # uvicorn's own, which installs handlers
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.begun.set()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(f"another program listens on port {port}: choose another with --api {host}:PORT") from error
+        raise UsageFault(f"the API cannot listen on {host}, port {port}: {error.strerror or error}") from error
