@@ -38,13 +38,13 @@ class MemoryNetwork:
         self.pipes: dict[_Pipe, None] = {}  # those that still carry something, in the order in which they were made
         self._changed = asyncio.Event()  # replaced at every change of who can reach whom
 
-    def node(self, peer_id: PeerId) -> MemoryNode:
-        """The peer's network; a new one if it was killed."""
+    def node(self, peer_id: PeerId, host: str | None = None) -> MemoryNode:
+        """The peer's network; a new one if it was killed. `host` is that of a new one."""
         node = self._nodes.get(peer_id)
         if node is None or node.dead:
             self._made += 1
-            host = f"10.{self._made >> 16 & 255}.{self._made >> 8 & 255}.{self._made & 255}"
-            node = self._nodes[peer_id] = MemoryNode(self, peer_id, host)
+            given = f"10.{self._made >> 16 & 255}.{self._made >> 8 & 255}.{self._made & 255}"
+            node = self._nodes[peer_id] = MemoryNode(self, peer_id, host or given)
         return node
 
     def kill(self, peer_id: PeerId) -> None:
