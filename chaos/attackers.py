@@ -1,0 +1,90 @@
+"""An attack beside a case: the attackers' process, and how far the workers' memory grew meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from chaos.farm import Member
+from chaos.proxy import Link
+from swarm.engine.manifest import read_manifest
+from swarm.engine.spec import read_spec
+from swarm.errors import LocalFault
+
+BEGIN_SECONDS = 60.0
+END_SECONDS = 20.0
+SAMPLE_SECONDS = 0.2
+
+
+class Attack:
+    """`async with Attack(kind, model, precision, workers) as attack`: under way. Afterwards `met` and `grown` tell."""
+
+    def __init__(self, kind: str, model: Path, precision: str, workers: Sequence[Member]) -> None:
+        self.kind = kind
+        self.met: dict[str, int] = {}  # what the attackers met with
+        self.grown: dict[str, int] = {}  # worker -> bytes of resident memory, at most, beyond those before
+        self._model, self._precision, self._workers = model, precision, workers
+        self._process: asyncio.subprocess.Process | None = None
+        self._sampling: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Attack:
+        spec = read_spec(self._model)
+        targets: list[tuple[str, int, int, int]] = []
+        for worker in self._workers:
+            start, _, last = worker.layers.partition("-")
+            port = worker.link.real if isinstance(worker.link, Link) else worker.link.public
+            targets.append((worker.link.host, port, int(start), int(last) + 1))
+        told: dict[str, Any] = {
+            "kind": self.kind,
+            "targets": targets,
+            "digest": read_manifest(self._model).ref("").digest.hex(),
+            "precision": self._precision,
+            "hidden": spec.hidden,
+            "context_rows": spec.max_positions,
+        }
+        before = {worker.name: worker.resources()[0] for worker in self._workers}
+        self._sampling = asyncio.create_task(self._sample(before))
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "chaos.attack", json.dumps(told)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            process_group=0,
+        )
+        assert self._process.stdout is not None
+        line = b""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BEGIN_SECONDS):
+                line = await self._process.stdout.readline()
+        if line != b"attacking\n":
+            await self.__aexit__()
+            raise LocalFault(f"the attack '{self.kind}' did not begin within {BEGIN_SECONDS:g} s")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        with suppress(TimeoutError, ValueError):
+            async with asyncio.timeout(END_SECONDS):
+                self.met = json.loads(await process.stdout.readline() or b"{}")
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        if self._sampling is not None:
+            self._sampling.cancel()
+            await asyncio.gather(self._sampling, return_exceptions=True)
+
+    async def _sample(self, before: dict[str, int]) -> None:
+        while True:
+            for worker in self._workers:
+                if worker.serving:
+                    grown = worker.resources()[0] - before[worker.name]
+                    self.grown[worker.name] = max(self.grown.get(worker.name, 0), grown)
+            await asyncio.sleep(SAMPLE_SECONDS)
