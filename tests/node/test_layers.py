@@ -33,6 +33,9 @@ class Board(Records):
 
     withdraw = announce
 
+    def time(self) -> float:
+        return 1_000_000.0
+
 
 def layers(model: Path, board: Board, **serve: object) -> Layers:
     return Layers(
@@ -42,7 +45,6 @@ def layers(model: Path, board: Board, **serve: object) -> Layers:
         lambda: (Address.of("127.0.0.1", 7700),),
         config=WorkerConfig(),
         trace=Trace(),
-        now=lambda: 1_000_000.0,
         progress=lambda text: None,
     )
 
