@@ -96,6 +96,7 @@ class Answer:
         self.token_ids: list[int] = []
         self.text = ""
         self.finish_reason: str | None = None  # "stop" or "length"; None for one that was closed before its end
+        self.stop_text: str | None = None  # which of `stop` ended it
         self.timings = Timings()
         self.cached_tokens = 0  # of the prompt, those whose rows were still there and were not computed anew
         self.session: Session | None = None  # the session in use; kept afterwards for its chain and recoveries
@@ -192,6 +193,7 @@ class Answer:
         ready = "" if ended else stream.push(token)
         if ended or stream.stopped:
             self.finish_reason = "stop"
+            self.stop_text = stream.stop_text
         elif len(self.prompt_ids) + len(self.token_ids) >= self._max_rows:
             self.finish_reason = "length"
         if self.finish_reason:

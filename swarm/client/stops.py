@@ -18,14 +18,16 @@ class Gate(Generic[Symbol]):
     def __init__(self, stops: Iterable[Sequence[Symbol]]) -> None:
         self._matches = [_Match(stop) for stop in stops]
         self._held: list[Symbol] = []
+        self.met: Sequence[Symbol] | None = None  # the stop that was
 
     def push(self, symbols: Iterable[Symbol]) -> tuple[list[Symbol], bool]:
         """The symbols that are certain to be before any stop, and whether a stop was met: what follows it is dropped."""
         for symbol in symbols:
             self._held.append(symbol)
-            met = [len(match.pattern) for match in self._matches if match.push(symbol)]
+            met = [match.pattern for match in self._matches if match.push(symbol)]
             if met:
-                return self._release(max(met)), True
+                self.met = max(met, key=len)
+                return self._release(len(self.met)), True
         return self._release(max((match.length for match in self._matches), default=0)), False
 
     def finish(self) -> list[Symbol]:

@@ -124,6 +124,11 @@ class TextStream:
         ids, met = self._ids.push([token_id])
         return self._pass(ids, last=met, met=met)
 
+    @property
+    def stop_text(self) -> str | None:
+        """The stop that was met, if it was a text."""
+        return None if self._characters.met is None else "".join(self._characters.met)
+
     def finish(self) -> str:
         """The text still held back, when no more tokens come."""
         return "" if self.stopped else self._pass(self._ids.finish(), last=True, met=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
+from swarm.gateway.anthropic import endpoints as anthropic
 from swarm.gateway.app import Gateway, route
 from swarm.gateway.openai import endpoints as openai
 
@@ -14,4 +15,6 @@ def routes_of(gateway: Gateway) -> list[BaseRoute]:
         route(gateway, "/v1/models/{model:path}", openai.get_model),
         route(gateway, "/v1/chat/completions", openai.chat_completions, "POST"),
         route(gateway, "/v1/completions", openai.text_completions, "POST"),
+        route(gateway, "/v1/messages", anthropic.create_message, "POST"),
+        route(gateway, "/v1/messages/count_tokens", anthropic.count_tokens, "POST"),
     ]

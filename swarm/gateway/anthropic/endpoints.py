@@ -1,0 +1,37 @@
+"""Anthropic's endpoints: from a call to a response."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+
+from swarm.gateway.anthropic import messages
+from swarm.gateway.anthropic.requests import CountRequest, MessagesRequest
+from swarm.gateway.app import Answering, Call
+from swarm.gateway.errors import refusal_of
+from swarm.gateway.sse import EventStream, event
+
+
+async def create_message(call: Call) -> Answering:
+    request = MessagesRequest.model_validate(call.json())
+    name = f"msg_{secrets.token_hex(12)}"
+    client = await call.gateway.catalog.client(request.model)
+    async with AsyncExitStack() as stack:
+        (turn,) = await stack.enter_async_context(call.gateway.asking.turns(client, request.ask(call.owner)))
+        if not request.stream:
+            return messages.message(name, request.model, turn, await messages.blocks(turn))
+        kept = stack.pop_all()
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        async with kept:
+            async for each in messages.events(name, request.model, turn):
+                yield each
+
+    return EventStream(events(), lambda error: event(refusal_of(error).anthropic(), "error"))
+
+
+async def count_tokens(call: Call) -> Answering:
+    request = CountRequest.model_validate(call.json())
+    client = await call.gateway.catalog.client(request.model)
+    return {"input_tokens": await call.gateway.asking.count(client, request.prompt(call.owner))}

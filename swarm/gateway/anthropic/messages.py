@@ -1,0 +1,119 @@
+"""Turns to Anthropic's JSON: a message of content blocks, at once or as a stream of events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from swarm.client.harmony import Thought
+from swarm.gateway.asking import Delta, ToldCall, ToldText, Turn, Usage, usage_of
+from swarm.gateway.sse import event
+
+
+def message(name: str, model: str, turn: Turn, content: list[dict[str, Any]]) -> dict[str, Any]:
+    """The body of an answer that was not streamed."""
+    return _message(name, model, usage_of([turn])) | _stop(turn) | {"content": content}
+
+
+async def blocks(turn: Turn) -> list[dict[str, Any]]:
+    """The whole of a turn as content blocks."""
+    found: list[dict[str, Any]] = []
+    async for delta in turn:
+        block, change = _block(delta)
+        if not found or not _goes_on(found[-1], delta):
+            found.append(block)
+        _apply(found[-1], change)
+    return [block for block in found if block.get("text") != ""]
+
+
+async def events(name: str, model: str, turn: Turn) -> AsyncGenerator[bytes, None]:
+    """The events of a streamed answer."""
+    start = _message(name, model, usage_of([turn]))
+    yield _event("message_start", message=start | {"content": [], "stop_reason": None, "stop_sequence": None})
+    index, current = -1, None
+    async for delta in turn:
+        if isinstance(delta, ToldText) and not delta.text:
+            continue
+        block, change = _block(delta)
+        if current is None or not _goes_on(current, delta):
+            if current is not None:
+                yield _event("content_block_stop", index=index)
+            index, current = index + 1, block
+            yield _event("content_block_start", index=index, content_block=block)
+        yield _event("content_block_delta", index=index, delta=change)
+    if current is not None:
+        yield _event("content_block_stop", index=index)
+    yield _event("message_delta", delta=_stop(turn), usage=_usage(usage_of([turn])))
+    yield _event("message_stop")
+
+
+def _event(kind: str, **fields: Any) -> bytes:
+    return event({"type": kind, **fields}, kind)
+
+
+def _goes_on(block: dict[str, Any], delta: Delta) -> bool:
+    """Whether a delta belongs to the block before; every call has its own."""
+    match delta:
+        case ToldText():
+            return bool(block["type"] == "text")
+        case Thought():
+            return bool(block["type"] == "thinking")
+        case ToldCall():
+            return False
+
+
+def _block(delta: Delta) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An empty block for a delta, and the change that fills it."""
+    empty: dict[str, Any]
+    match delta:
+        case ToldText():
+            return {"type": "text", "text": ""}, {"type": "text_delta", "text": delta.text}
+        case Thought():
+            empty = {"type": "thinking", "thinking": "", "signature": ""}
+            return empty, {"type": "thinking_delta", "thinking": delta.text}
+        case ToldCall():
+            empty = {"type": "tool_use", "id": delta.id.replace("call_", "toolu_"), "name": delta.name, "input": {}}
+            return empty, {"type": "input_json_delta", "partial_json": delta.arguments}
+
+
+def _apply(block: dict[str, Any], change: dict[str, Any]) -> None:
+    match change["type"]:
+        case "text_delta":
+            block["text"] += change["text"]
+        case "thinking_delta":
+            block["thinking"] += change["thinking"]
+        case "input_json_delta":
+            block["input"] = _object(change["partial_json"])
+
+
+def _object(text: str) -> dict[str, Any]:
+    """A model may write arguments that are no JSON; they are shown as they are."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {"arguments": text}
+    return value if isinstance(value, dict) else {"arguments": value}
+
+
+def _message(name: str, model: str, usage: Usage) -> dict[str, Any]:
+    return {"id": name, "type": "message", "role": "assistant", "model": model, "usage": _usage(usage)}
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "input_tokens": usage.prompt - usage.cached,
+        "cache_read_input_tokens": usage.cached,
+        "cache_creation_input_tokens": 0,
+        "output_tokens": usage.completion,
+    }
+
+
+def _stop(turn: Turn) -> dict[str, Any]:
+    stop = turn.answer.stop_text
+    reasons = {
+        "length": "max_tokens",
+        "tool_calls": "tool_use",
+        "stop": "end_turn" if stop is None else "stop_sequence",
+    }
+    return {"stop_reason": reasons.get(turn.finish_reason or ""), "stop_sequence": stop}

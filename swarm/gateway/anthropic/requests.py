@@ -1,0 +1,148 @@
+"""What may stand in a request for messages. Pure: JSON in, an `Ask` out."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import replace
+from typing import Any, Literal
+
+from pydantic import Field
+
+from swarm.client.tools import check_tools
+from swarm.engine.sampler import Sampling
+from swarm.gateway.asking import Ask, ToolChoice
+from swarm.gateway.errors import FieldFault
+from swarm.gateway.openai.requests import MAX_MESSAGES, SEED_BITS, Fields, Name
+
+MAX_STOPS = 64
+THOUGHTS = ("thinking", "redacted_thinking")  # earlier ones; templates drop them
+
+
+class Block(Fields):
+    """A piece of a message."""
+
+    type: str
+    text: str = ""
+    id: str = ""
+    name: str = ""
+    input: dict[str, Any] = Field(default_factory=dict)
+    tool_use_id: str = ""
+    content: Any = ""
+    is_error: bool = False
+
+
+class Message(Fields):
+    role: Literal["user", "assistant", "system"]
+    content: str | list[Block]
+
+
+class Tool(Fields):
+    name: Name
+    type: str = "custom"
+    description: str = ""
+    input_schema: dict[str, Any] = Field(default_factory=lambda: {"type": "object"})
+
+
+class Choice(Fields):
+    type: Literal["auto", "any", "tool", "none"]
+    name: str = ""
+    disable_parallel_tool_use: bool = False
+
+
+class CountRequest(Fields):
+    """`POST /v1/messages/count_tokens`."""
+
+    model: Name
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
+    system: str | list[Block] = ""
+    tools: list[Tool] = Field(default_factory=list)
+    tool_choice: Choice | None = None
+
+    def prompt(self, owner: str) -> Ask:
+        """What is asked, without how it is to be answered. Raises UsageFault for what cannot be honoured."""
+        messages: list[dict[str, Any]] = []
+        if system := _text(self.system, "system"):
+            messages.append({"role": "system", "content": system})
+        for number, message in enumerate(self.messages):
+            messages += _plain(message, f"messages[{number}]")
+        choice = self.tool_choice
+        return Ask(
+            model=self.model,
+            messages=tuple(messages),
+            tools=tuple(check_tools([_tool(tool, f"tools[{n}]") for n, tool in enumerate(self.tools)])),
+            tool_choice=_choice(choice),
+            single_call=choice is not None and choice.disable_parallel_tool_use,
+            owner=owner,
+        )
+
+
+class MessagesRequest(CountRequest):
+    """`POST /v1/messages`."""
+
+    max_tokens: int = Field(ge=1)
+    stream: bool = False
+    stop_sequences: list[str] = Field(default_factory=list, max_length=MAX_STOPS)
+    temperature: float = Field(1.0, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+
+    def ask(self, owner: str) -> Ask:
+        """Raises UsageFault for what cannot be honoured."""
+        if not all(self.stop_sequences):
+            raise FieldFault("stop_sequences: an empty one would end every answer at once", "stop_sequences")
+        sampling = Sampling(self.temperature, self.top_k, self.top_p, seed=secrets.randbits(SEED_BITS))
+        return replace(
+            self.prompt(owner), sampling=sampling, max_tokens=self.max_tokens, stop=tuple(self.stop_sequences)
+        )
+
+
+def _tool(tool: Tool, place: str) -> dict[str, Any]:
+    if tool.type != "custom":
+        raise FieldFault(f"{place} is {tool.type!r}: tools that a server runs are not known here", place)
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
+    return {"type": "function", "function": function}
+
+
+def _choice(choice: Choice | None) -> ToolChoice:
+    if choice is None or choice.type == "auto":
+        return "auto"
+    if choice.type == "none":
+        return "none"
+    return "required" if choice.type == "any" else (choice.name,)
+
+
+def _text(content: str | list[Block], place: str) -> str:
+    """Of blocks that are text. Raises FieldFault for any other."""
+    if isinstance(content, str):
+        return content
+    for number, block in enumerate(content):
+        if block.type != "text":
+            field = f"{place}[{number}]"
+            raise FieldFault(f"{field} is {block.type!r}: this model reads text only", field)
+    return "\n".join(block.text for block in content)
+
+
+def _plain(message: Message, place: str) -> list[dict[str, Any]]:
+    """As OpenAI's API has it: results of tools are messages of their own, calls stand beside the text."""
+    if isinstance(message.content, str):
+        return [{"role": message.role, "content": message.content}]
+    results, texts, calls = [], [], []
+    for number, block in enumerate(message.content):
+        field = f"{place}.content[{number}]"
+        if block.type == "tool_result":
+            blocks = block.content
+            if isinstance(blocks, list):
+                blocks = _text([Block.model_validate(each) for each in blocks], f"{field}.content")
+            if not isinstance(blocks, str):
+                raise FieldFault(f"{field}.content is neither text nor blocks of text", field)
+            results.append({"role": "tool", "tool_call_id": block.tool_use_id, "content": blocks})
+        elif block.type == "tool_use":
+            function = {"name": block.name, "arguments": json.dumps(block.input, ensure_ascii=False)}
+            calls.append({"id": block.id, "type": "function", "function": function})
+        elif block.type not in THOUGHTS:
+            texts.append(_text([block], field))
+    plain: dict[str, Any] = {"role": message.role, "content": "\n".join(texts)}
+    if calls:
+        plain["tool_calls"] = calls
+    return [*results, plain] if texts or calls else results

@@ -1,0 +1,120 @@
+"""Anthropic's Messages API, asked by Anthropic's own package, over the demo model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import anthropic
+import pytest
+from support.gateway import MODEL, Served, serving
+
+T = TypeVar("T")
+ASKED: list[Any] = [{"role": "user", "content": "a function that adds two numbers"}]
+GREEDY = {"temperature": 0}  # the package has no name for it any more
+ADD: Any = {
+    "name": "add",
+    "description": "Adds",
+    "input_schema": {
+        "type": "object",
+        "properties": {"a": {"enum": [1, 2]}},
+        "required": ["a"],
+        "additionalProperties": False,
+    },
+}
+
+
+def run(work: Callable[[anthropic.AsyncAnthropic, Served], Coroutine[Any, Any, T]], **options: Any) -> T:
+    async def main() -> T:
+        async with (
+            serving(**options) as served,
+            anthropic.AsyncAnthropic(base_url=served.url, api_key="right", max_retries=0) as client,
+        ):
+            return await work(client, served)
+
+    return asyncio.run(main())
+
+
+def test_a_message_and_its_stream() -> None:
+    async def work(client: anthropic.AsyncAnthropic, served: Served) -> None:
+        options: dict[str, Any] = {"model": MODEL, "messages": ASKED, "max_tokens": 20, "extra_body": GREEDY}
+        answer = await client.messages.create(**options)
+        expected = (await served.gateway.catalog.client(MODEL)).generate(ASKED, max_tokens=20)
+        (block,) = answer.content
+        assert block.type == "text"
+        assert block.text == await expected.read()
+        assert (answer.stop_reason, answer.role) == ("max_tokens", "assistant")
+        assert (answer.usage.input_tokens, answer.usage.output_tokens) == (len(expected.prompt_ids), 20)
+        async with client.messages.stream(**options) as stream:
+            assert "".join([text async for text in stream.text_stream]) == block.text
+            final = await stream.get_final_message()
+        assert [each.type for each in final.content] == ["text"]
+        assert final.stop_reason == "max_tokens"
+        assert final.usage.output_tokens == 20
+        count = await client.messages.count_tokens(model=MODEL, messages=ASKED)
+        assert count.input_tokens == answer.usage.input_tokens
+
+    run(work, keys=("right",))
+
+
+def test_a_stop_is_named() -> None:
+    async def work(client: anthropic.AsyncAnthropic, _: Served) -> None:
+        answer = await client.messages.create(
+            model=MODEL, messages=ASKED, max_tokens=60, extra_body=GREEDY, stop_sequences=["(", "zzz"]
+        )
+        assert (answer.stop_reason, answer.stop_sequence) == ("stop_sequence", "(")
+
+    run(work)
+
+
+def test_a_tool_is_used_and_its_result_taken() -> None:
+    async def work(client: anthropic.AsyncAnthropic, _: Served) -> None:
+        options: dict[str, Any] = {
+            "model": MODEL,
+            "max_tokens": 200,
+            "tools": [ADD],
+            "system": [{"type": "text", "text": "Be brief."}],
+            "extra_body": GREEDY,
+        }
+        answer = await client.messages.create(messages=ASKED, tool_choice={"type": "any"}, **options)
+        (block,) = answer.content
+        assert block.type == "tool_use"
+        assert block.name == "add"
+        assert block.input["a"] in (1, 2)  # type: ignore[index]
+        assert answer.stop_reason == "tool_use"
+        async with client.messages.stream(
+            messages=ASKED, tool_choice={"type": "tool", "name": "add"}, **options
+        ) as stream:
+            (streamed,) = (await stream.get_final_message()).content
+        assert streamed.type == "tool_use"
+        assert streamed.input == block.input
+        result = {"type": "tool_result", "tool_use_id": block.id, "content": [{"type": "text", "text": "3"}]}
+        talk = [*ASKED, {"role": "assistant", "content": answer.content}, {"role": "user", "content": [result]}]
+        await client.messages.create(messages=talk, **{**options, "max_tokens": 2})
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"model": "other"}, anthropic.NotFoundError, "there is no model"),
+        ({"max_tokens": 0}, anthropic.BadRequestError, "max_tokens"),
+        ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, anthropic.BadRequestError, "text only"),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, anthropic.BadRequestError, "a server runs"),
+        ({"tool_choice": {"type": "tool", "name": "sub"}, "tools": [ADD]}, anthropic.BadRequestError, "names 'sub'"),
+    ],
+)  # fmt: skip
+def test_refusals_are_in_anthropics_words(
+    change: dict[str, Any], error: type[anthropic.APIStatusError], words: str
+) -> None:
+    async def work(client: anthropic.AsyncAnthropic, _: Served) -> None:
+        with pytest.raises(error, match=words) as refused:
+            await client.messages.create(**{"model": MODEL, "messages": ASKED, "max_tokens": 2, **change})
+        body = json.loads(refused.value.response.text)
+        assert body["type"] == "error"
+        assert body["error"]["type"] in ("not_found_error", "invalid_request_error")
+
+    run(work)
