@@ -125,3 +125,4 @@ class AskConfig:
     precision: str | None = None  # None: whichever the chain has
     chain: tuple[bytes, ...] = ()  # peer ids of a chain by hand; empty: automatic
     device: str = "cpu"  # of embedding and head
+    bans: Path | None = None  # file of peers that lied; None: remembered while the client runs

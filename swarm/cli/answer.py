@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import sys
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
 
-from swarm.cli.keys import held_identity
+from swarm.cli.keys import bans_file, held_identity
 from swarm.cli.models import DEMO, model_directory, only_model, served_model
 from swarm.cli.output import Output, make_trace
 from swarm.cli.report import report
@@ -30,6 +31,8 @@ from swarm.trace import Trace
 from swarm.worker.capacity import measure_capacity
 
 SEED_BITS = 31  # of a seed drawn anew
+UNTOLD_SECONDS = 0.5  # that an audit of the last answer may take without a word
+AUDIT_SECONDS = 15.0  # and then with one
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Request:
     device: str = "cpu"
     threads: int | None = None
     timeout: float | None = None  # seconds
+    audit: float = ClientConfig().audit_share
+    audit_private: bool = False
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -71,9 +76,10 @@ class Request:
         return options if self.max_tokens is None else replace(options, max_tokens=self.max_tokens)
 
     def client_config(self) -> ClientConfig:
+        config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private)
         if self.timeout is None:
-            return ClientConfig()
-        return ClientConfig(deadline_seconds=self.timeout, open_seconds=self.timeout)
+            return config
+        return replace(config, deadline_seconds=self.timeout, open_seconds=self.timeout)
 
 
 def run_client(request: Request) -> None:
@@ -109,6 +115,20 @@ async def _answer(request: Request, output: Output) -> None:
         await stream(answer, output, silent=request.as_json)
         if request.as_json:
             click.echo(json.dumps(report(answer, client)))
+        if not request.local:
+            await _finish_audits(client, output)
+
+
+async def _finish_audits(client: Client, output: Output) -> None:
+    """An answer may be drawn for an audit, which begins when it has ended and would end with this process."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(UNTOLD_SECONDS):
+            await client.auditor.idle()
+    if client.auditor.busy:
+        output.note("the answer is complete; another worker computes a part of it again, to compare (Ctrl-C leaves)")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(AUDIT_SECONDS):
+                await client.auditor.idle()
 
 
 async def stream(answer: Answer, output: Output, silent: bool = False) -> None:
@@ -155,7 +175,9 @@ async def _ask(request: Request, identity: Identity, trace: Trace) -> AskConfig:
     elif request.chain:
         peers = named_peers(request.chain, ())
     directory = model_directory(model, request.models_dir)
-    return AskConfig(directory, precision=request.precision, chain=peers, device=request.device)
+    return AskConfig(
+        directory, precision=request.precision, chain=peers, device=request.device, bans=bans_file(os.environ)
+    )
 
 
 def _hint(request: Request, ask: AskConfig, output: Output) -> None:

@@ -12,7 +12,7 @@ import click
 
 from swarm import __version__
 from swarm.cli import options as types
-from swarm.cli import private
+from swarm.cli import peers, private
 from swarm.config import DEFAULT_PORT, NodeConfig
 from swarm.errors import SwarmError
 from swarm.span import LayerSpan
@@ -217,6 +217,7 @@ def worker(
     type=click.FloatRange(0, min_open=True),
     help="Give up after so many seconds without progress.  [default: 120, and 15 for the first chain]",
 )
+@peers.audit_options
 @sampling_options
 @click.option("--raw", is_flag=True, help="Go on from PROMPT as it is, without the chat template.")
 @click.option(
@@ -275,3 +276,4 @@ def bench(shape: str, precision: str, threads: int | None, quick: bool) -> None:
 
 
 swarm.add_command(private.key)
+swarm.add_command(peers.peers)

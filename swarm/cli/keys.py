@@ -24,6 +24,11 @@ def data_directory(environment: Mapping[str, str]) -> Path:
     return Path(base if os.path.isabs(base) else Path.home() / ".local" / "share") / "swarm"
 
 
+def bans_file(environment: Mapping[str, str]) -> Path:
+    """Where this user's clients remember peers that lied."""
+    return data_directory(environment) / "bans.json"
+
+
 def default_keys(mode: str, directory: Path) -> Iterator[Path]:
     """worker.key, worker-2.key, worker-3.key, …"""
     for number in range(1, MAX_KEYS + 1):

@@ -73,6 +73,18 @@ def sentence_of(event: Event) -> str | None:
             )
         case "session.exactness", "failed":
             return "the replacement computes in another numerics class: from here on the answer is not bit-exact"
+        case "peers.ban", "complete":
+            return (
+                f"peer {details.get('peer')} lied, and an answer that it took part in may be wrong: it is banned for "
+                f"{details.get('seconds', 0) / 3600:.0f} h ({details.get('reason')})"
+            )
+        case "peers.ban", "failed":
+            return f"peer {details.get('peer')} lied and is banned while this runs, but {details.get('error')}"
+        case "audit", "failed" if details.get("verdict") == "unsettled":
+            return (
+                f"peer {details.get('peer')} and others ({details.get('by')}) computed different rows for layers "
+                f"{details.get('layers')}, and nobody can say who is right: they are avoided for a while"
+            )
         case "worker.announce", "failed":
             return f"the swarm could not be told of this worker ({details.get('error')}): trying again"
     return None

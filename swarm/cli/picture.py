@@ -63,7 +63,12 @@ def scale(layer_count: int) -> str:
     return "".join(marks)[: len(cells_of(layer_count)) + 3]
 
 
-def show(models: Sequence[Served], health: Mapping[PeerId, Health], console: Console) -> None:
+def show(
+    models: Sequence[Served],
+    health: Mapping[PeerId, Health],
+    console: Console,
+    banned: frozenset[PeerId] = frozenset(),
+) -> None:
     """All models, one under the other."""
     if not models:
         console.print("The swarm answers, and no worker serves a model yet. Start one with `swarm worker`.")
@@ -73,7 +78,7 @@ def show(models: Sequence[Served], health: Mapping[PeerId, Health], console: Con
             f"[bold]{model.name}[/bold] {model.digest.hex()[:12]}, {model.layer_count} layers, {served.precision}, "
             f"{len(served.records)} worker{'s' if len(served.records) != 1 else ''}"
         )
-        console.print(_fitting(served, health, console))
+        console.print(_fitting(served, health, console, banned))
         if served.missing:
             console.print(f"[bold red]nobody serves {name_layers(served.missing)}[/bold red]")
         else:
@@ -81,17 +86,17 @@ def show(models: Sequence[Served], health: Mapping[PeerId, Health], console: Con
         console.print()
 
 
-def _fitting(served: Served, health: Mapping[PeerId, Health], console: Console) -> Table:
+def _fitting(served: Served, health: Mapping[PeerId, Health], console: Console, banned: frozenset[PeerId]) -> Table:
     """The table with as many columns as the terminal has room for: whole ones, not the beginnings of all."""
     unbounded = console.options.update(width=1 << 16)
     for fewer in range(len(LEFT_OUT) + 1):
-        table = _table(served, health, [name for name in FIGURES if name not in LEFT_OUT[:fewer]])
+        table = _table(served, health, [name for name in FIGURES if name not in LEFT_OUT[:fewer]], banned)
         if Measurement.get(console, unbounded, table).maximum <= console.width:
             break
     return table
 
 
-def _table(served: Served, health: Mapping[PeerId, Health], figures: Sequence[str]) -> Table:
+def _table(served: Served, health: Mapping[PeerId, Health], figures: Sequence[str], banned: frozenset[PeerId]) -> Table:
     count = served.model.layer_count
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("peer", no_wrap=True, min_width=SHORT_PEER)
@@ -99,7 +104,7 @@ def _table(served: Served, health: Mapping[PeerId, Health], figures: Sequence[st
     for name in figures:
         table.add_column(name, justify="left" if name == "address" else "right", no_wrap=True)
     for record in served.records:
-        peer, held, *values = _row(record, count, health[record.peer_id])
+        peer, held, *values = _row(record, count, health[record.peer_id], record.peer_id in banned)
         table.add_row(peer, held, *(value for name, value in zip(FIGURES, values, strict=True) if name in figures))
     replicas = Text()
     for digit in counts(served.replicas):
@@ -117,11 +122,11 @@ def short_number(count: int) -> str:
     return str(count)
 
 
-def _row(record: PeerRecord, layer_count: int, health: Health) -> tuple[str | Text, ...]:
+def _row(record: PeerRecord, layer_count: int, health: Health, banned: bool) -> tuple[str | Text, ...]:
     serving = record.state is PeerState.SERVING
-    style = "cyan" if serving and health.error is None else "yellow"
+    style = "cyan" if serving and health.error is None and not banned else "yellow"
     load, ping, speed = health.load, health.round_trip, record.tokens_per_second
-    state = "no answer" if health.error is not None else record.state.name.lower()
+    state = "banned" if banned else "no answer" if health.error is not None else record.state.name.lower()
     return (
         record.peer_id.short,
         Text(bar(record.span, layer_count), style=style),

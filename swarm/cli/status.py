@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
 
+from swarm.cli.keys import bans_file
 from swarm.cli.output import make_trace
 from swarm.cli.picture import show
 from swarm.cli.survey import Health, examine, joined, need_bootstrap
+from swarm.client.bans import Bans
 from swarm.identity import Identity, PeerId
 from swarm.records import ModelRef, PeerRecord, PeerState
 from swarm.routing.finder import coverage
@@ -53,7 +56,9 @@ def served_models(records: Sequence[PeerRecord], health: Mapping[PeerId, Health]
     return found
 
 
-def as_data(models: Sequence[Served], health: Mapping[PeerId, Health], now: float) -> dict[str, Any]:
+def as_data(
+    models: Sequence[Served], health: Mapping[PeerId, Health], now: float, banned: frozenset[PeerId] = frozenset()
+) -> dict[str, Any]:
     """What `--json` prints."""
     return {
         "models": [
@@ -64,7 +69,10 @@ def as_data(models: Sequence[Served], health: Mapping[PeerId, Health], now: floa
                 "precision": served.precision,
                 "replicas": list(served.replicas),
                 "missing": [str(span) for span in served.missing],
-                "workers": [_worker(record, health[record.peer_id], now) for record in served.records],
+                "workers": [
+                    _worker(record, health[record.peer_id], now) | {"banned": record.peer_id in banned}
+                    for record in served.records
+                ],
             }
             for served in models
         ]
@@ -94,14 +102,17 @@ def run_status(
     bootstrap: Sequence[tuple[str, int]], swarm_key: bytes | None = None, *, as_json: bool, verbose: bool
 ) -> None:
     """Raises SwarmError."""
+    bans = Bans(bans_file(os.environ), time.time)
+    bans.load()
     models, health, now = asyncio.run(_look(bootstrap, swarm_key, verbose))
+    banned = bans.banned()
     if as_json:
-        click.echo(json.dumps(as_data(models, health, now)))
+        click.echo(json.dumps(as_data(models, health, now, banned)))
         return
     from rich.console import Console
 
     console = Console(highlight=False, width=None if os.isatty(1) else 120)
-    show(models, health, console)
+    show(models, health, console, banned)
 
 
 async def _look(

@@ -133,21 +133,18 @@ class Hearing:
 
     async def _another(self) -> Opinion | None:
         """Of workers in address blocks that were not heard yet; None when there is nobody."""
-        fresh = False
         for _ in range(MAX_TRIES):
-            found = self._draw(await self.resolver.records(fresh))
+            found = self._draw(await self.resolver.records())
             if found is not None:
                 try:
                     return await self._ask(*found)
                 except HopFault as fault:
                     self._endure(fault)
-                continue
-            if fresh and not self._busy:
-                return None
-            if fresh:
+            elif self._busy:
                 await asyncio.sleep(BUSY_SECONDS)
                 self._busy.clear()
-            fresh = True
+            else:
+                return None
         return None
 
     def _draw(self, records: Sequence[PeerRecord]) -> tuple[tuple[Hop, ...], str] | None:

@@ -193,6 +193,7 @@ class Node:
                 directory=self._directory,
                 now=self._directory.time,
                 config=self._client_config,
+                bans=ask.bans,
                 channel_config=self._channel_config,
                 trace=self.trace,
             )
