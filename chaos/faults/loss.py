@@ -1,4 +1,4 @@
-"""A part of the datagrams vanishes, each way. Streams are the kernel's business and only ever late (see `delay`)."""
+"""A part of the datagrams vanishes, each way; between namespaces, of all packets. The proxy delays streams only (see `delay`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Loss:
 
     @property
     def name(self) -> str:
-        return f"{self.part:.0%} of UDP lost"
+        return f"{self.part:.0%} lost"
 
     def apply(self, member: Member) -> None:
         member.link.change(loss=self.part)
