@@ -262,6 +262,22 @@ def test_every_row_has_one_receipt_in_the_end_and_each_proves_what_it_says(
     run_virtual(main())
 
 
+def test_what_counts_is_the_numerics_class_that_the_worker_named_when_the_session_opened(model: Path) -> None:
+    """Its record is older, and it may be another's choice of threads by the next session."""
+
+    async def main() -> None:
+        async with LocalSwarm(model, [(0, 4)]) as swarm:
+            stage = swarm.workers[0].service.stage
+            stage.numerics = "fp32/since its record"
+            async with a_session(swarm) as session:
+                stage.numerics = "fp32/since the session opened"
+                await fill(session, 32)
+                (link,) = session._links
+                assert {receipt.numerics for receipt in link.receipts} == {"fp32/since its record"}
+
+    run_virtual(main())
+
+
 def test_a_step_that_is_tried_again_leaves_an_honest_worker_in_peace(model: Path) -> None:
     """Whoever leaves a step may leave an answer, with its receipt, that nobody reads."""
 
