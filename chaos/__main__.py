@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import subprocess
@@ -11,19 +10,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
-from swarm.errors import SwarmError
-
 if TYPE_CHECKING:
-    from chaos.run import Outcome, Setup
-    from chaos.scenarios import Scenario
+    from chaos.run import Setup
 
 MAX_SEED = 1 << 32
-TABLE_COLUMNS = 4  # scenarios beside each other
+ROUND_SECONDS = 1200.0  # of a soak's storm, at most
 
 model_option = click.option(
     "--model",
@@ -31,7 +27,9 @@ model_option = click.option(
     help="A model in the Hugging Face layout.  [default: the one that comes along]",
 )
 precision_option = click.option(
-    "--precision", type=click.Choice(["fp32", "bf16"]), default="bf16", show_default=True, help="Of every worker."
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    help="Of every worker.  [default: as the scenario says, mostly bf16]",
 )
 json_option = click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Figures go here."
@@ -47,9 +45,9 @@ def main() -> None:
 @main.command("list")
 def list_scenarios() -> None:
     """Name the scenarios."""
-    from chaos.scenarios import MACHINES, SCENARIOS
+    from chaos.scenarios import MACHINES, NAMED, SCENARIOS
 
-    for listed, when in ((SCENARIOS, ""), (MACHINES, ", with --namespaces")):
+    for listed, when in ((SCENARIOS, ""), (NAMED, ", not among `all`"), (MACHINES, ", with --namespaces")):
         for scenario in listed:
             cases = f"({len(scenario.cases)} cases{when})"
             click.echo(f"{scenario.number:3}  {scenario.name:16} {scenario.title}  {cases}")
@@ -69,7 +67,7 @@ def run(
     seed: int,
     duration: float | None,
     model: Path | None,
-    precision: str,
+    precision: str | None,
     json_file: Path | None,
     report: Path | None,
     namespaces: bool,
@@ -78,6 +76,7 @@ def run(
 
     With --namespaces `all` is every one that is made for them, and those are found first.
     """
+    from chaos.running import run_all
     from chaos.scenarios import MACHINES, SCENARIOS, find
 
     listed = MACHINES if namespaces else SCENARIOS
@@ -85,8 +84,13 @@ def run(
     for name, scenario in zip(scenarios, wanted, strict=False):
         if scenario is None:
             raise click.UsageError(f"there is no scenario '{name}': see `python -m chaos list`")
-    setup = replace(_setup(model, precision, seed, duration), namespaces=namespaces)
-    everything = _run_all([(scenario, setup) for scenario in wanted if scenario is not None], json_file, report)
+    pairs = [
+        (scenario, replace(_setup(model, each, seed, duration), namespaces=namespaces))
+        for scenario in wanted
+        if scenario is not None
+        for each in ((precision,) if precision else scenario.precisions)
+    ]
+    everything = run_all(pairs, json_file, report, Console(highlight=False))
     sys.exit(not all(each["passed"] for each in everything))
 
 
@@ -125,28 +129,63 @@ def simulate(seed: int, count: int, duration: float | None) -> None:
 
 
 @main.command()
+@click.option("--sessions", type=click.IntRange(1), default=1000, show_default=True, help="How many, in all.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=1, show_default=True, help="Of everything drawn.")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="A page of Markdown goes here.")
+def audits(sessions: int, seed: int, report: Path | None) -> None:
+    """Audit sessions among liars of every kind, in virtual time: who is caught, and who is flagged for nothing."""
+    from chaos.simulation import audits as simulation
+
+    with click.progressbar(simulation.trials(), length=sum(1 for _ in simulation.trials()), file=sys.stderr) as bar:
+        found = simulation.measure(sessions, seed, lambda _: bar.update(1))
+    click.echo(f"{simulation.summary(found)}\n{simulation.table(found)}")
+    if report is not None:
+        report.write_text(simulation.page(found, seed))
+    if any(one.honest_banned for one in found if one.trial.promised):
+        raise click.ClickException("an honest peer was banned")
+
+
+@main.command()
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), help="Of the first round.  [default: drawn]")
 @click.option("--duration", type=click.FloatRange(0, min_open=True), default=3600.0, show_default=True, help="Seconds.")
 @model_option
 @precision_option
 @json_option
-def soak(seed: int | None, duration: float, model: Path | None, precision: str, json_file: Path | None) -> None:
-    """Random scenarios and simulated seeds in turn, until time is over or something does not hold; then the seed is told."""
-    from chaos.scenarios import SCENARIOS
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="A page of Markdown goes here.")
+def soak(
+    seed: int | None,
+    duration: float,
+    model: Path | None,
+    precision: str | None,
+    json_file: Path | None,
+    report: Path | None,
+) -> None:
+    """Rounds of every fault at random, of a random scenario and of simulated seeds, until something does not hold.
+
+    It ends when time is over; a round that began is brought to its end. What broke is told with its seed.
+    """
+    from chaos.report import as_json, markdown
+    from chaos.running import run_all
+    from chaos.scenarios import SCENARIOS, STORM
 
     first = Random().randrange(MAX_SEED) if seed is None else seed
     dice, until, everything = Random(first), time.monotonic() + duration, []
     click.echo(f"seed {first}")
-    while time.monotonic() < until:
-        round_seed = dice.randrange(MAX_SEED)
-        scenario = dice.choice(SCENARIOS)
-        setup = _setup(model, precision, round_seed, min(60.0, duration))
-        everything += _run_all([(scenario, setup)], None, None)
+    console = Console(highlight=False)
+    while (left := until - time.monotonic()) > 0:
+        each, scenario = dice.randrange(MAX_SEED), dice.choice(SCENARIOS)
+        chosen = precision or dice.choice(["bf16", "fp32"])
+        storm = _setup(model, chosen, each, min(ROUND_SECONDS, left))
+        short = replace(storm, seconds=min(60.0, left))
+        everything += run_all([(STORM, storm), (scenario, short)], None, None, console)
         if json_file is not None:
-            _write_json(everything, json_file)
-        if not everything[-1]["passed"]:
-            raise click.ClickException(f"python -m chaos run {scenario.name} --seed {round_seed}")
-        simulated = ("simulate", "--seed", str(round_seed), "--duration", str(everything[-1]["seconds"]))
+            json_file.write_text(as_json(everything) + "\n")
+        if report is not None:
+            report.write_text(markdown(everything))
+        for broken in (one for one in everything[-2:] if not one["passed"]):
+            again = f"python -m chaos run {broken['scenario']} --seed {each} --precision {chosen}"
+            raise click.ClickException(again)
+        simulated = ("simulate", "--seed", str(each), "--duration", "60")
         if subprocess.run([sys.executable, "-m", "chaos", *simulated], check=False).returncode:
             raise click.ClickException("the simulation broke a promise")
 
@@ -158,50 +197,6 @@ def _setup(model: Path | None, precision: str, seed: int, seconds: float | None)
     path = model or SHIPPED["demo"]
     layers = json.loads((path / "config.json").read_text())["num_hidden_layers"]
     return Setup(path.resolve(), layers, precision, seed, seconds)
-
-
-def _run_all(wanted: list[tuple[Scenario, Setup]], json_file: Path | None, report: Path | None) -> list[dict[str, Any]]:
-    """Figures of every scenario; files are written after each, so that an interrupted run leaves what it has."""
-    from chaos.invariants import breaches
-    from chaos.report import figures, markdown, table
-
-    console = Console(highlight=False)
-    everything: list[dict[str, Any]] = []
-    for scenario, setup in wanted:
-        outcome, layers_of = _run_one(scenario, setup, console)
-        everything.append(figures(outcome, breaches(outcome, layers_of)))
-        verdict = "holds" if everything[-1]["passed"] else "does not hold"
-        console.print(f"{scenario.number} {scenario.name}: {verdict} (seed {setup.seed}, {outcome.seconds:.0f} s)")
-        for breach in everything[-1]["breaches"]:
-            console.print(f"   {breach}", style="red", markup=False)
-        if json_file is not None:
-            _write_json(everything, json_file)
-        if report is not None:
-            report.write_text(markdown(everything))
-    for start in range(0, len(everything), TABLE_COLUMNS):
-        console.print(table(everything[start : start + TABLE_COLUMNS]))
-    return everything
-
-
-def _write_json(everything: list[dict[str, Any]], path: Path) -> None:
-    from chaos.report import as_json
-
-    path.write_text(as_json(everything) + "\n")
-
-
-def _run_one(scenario: Scenario, setup: Setup, console: Console) -> tuple[Outcome, dict[int, str]]:
-    from chaos.picture import Picture
-    from chaos.run import Run
-
-    with Picture(console) as picture:
-        made = Run(scenario, setup, picture.say)
-        picture.run = made
-        try:
-            outcome = asyncio.run(made.run())
-        except SwarmError as error:
-            raise click.ClickException(f"{scenario.name}, seed {setup.seed}: {error}") from error
-    assert made.farm is not None
-    return outcome, {worker.span: worker.layers for worker in made.farm.workers}
 
 
 if __name__ == "__main__":

@@ -10,9 +10,14 @@ from dataclasses import dataclass, field
 from random import Random
 
 from chaos.farm import Farm, Member
-from chaos.faults import Kind
-from chaos.scenarios import Case, Strike
+from chaos.faults import Kind, Slow
+from chaos.laggards import Laggards
+from chaos.scenarios import Case, Moment, Strike, Target
 from swarm.trace import Event
+
+STORM_PAUSE = (0.5, 4.0)  # seconds between two faults of a storm
+STORM_LASTS = (0.5, 15.0)  # and how long each is in force
+STRUCK, AT_RANDOM = Target("serving"), Moment("every")
 
 
 @dataclass(slots=True)
@@ -28,6 +33,7 @@ class Clocked:
     signs: list[float] = field(default_factory=list)  # monotonic times at which a client said what it waits for
     audits: Counter[str] = field(default_factory=Counter)  # by verdict
     auditing: int = 0  # under way
+    laggards: Laggards = field(default_factory=Laggards)
     banned: list[str] = field(default_factory=list)  # members
     liars: set[str] = field(default_factory=set)  # members that lied
 
@@ -89,6 +95,8 @@ class Conductor:
                 self._tasks.add(asyncio.create_task(self._every(armed)))
             elif armed.strike.at.when == "in turn":
                 self._turns.add(asyncio.create_task(self._in_turn(armed)))
+        if self._case.storm:
+            self._spawn(self._storm())
 
     async def heal(self) -> None:
         """Undo everything."""
@@ -102,6 +110,7 @@ class Conductor:
         """A trace listener."""
         peer = event.details.get("peer", "")
         now = time.monotonic()
+        self.clocked.laggards(event, now)
         match event.name, event.phase:
             case "hop.forward", "started":
                 self._forward(peer, event.details["position"])
@@ -116,6 +125,10 @@ class Conductor:
                     at, kind = self._leaving[peer]
                     self.clocked.recovered[kind].append(now - at)
                 self._say(f"left {peer}: {event.details['rows']} rows replayed in {event.details['seconds']:.2f} s")
+            case "session.move", "complete":
+                self._say(
+                    f"moved from {peer}: {event.details['rows']} rows replayed in {event.details['seconds']:.2f} s"
+                )
             case "session.wait", "failed":
                 self.clocked.signs.append(now)
             case "peers.suspect", "complete":
@@ -177,6 +190,10 @@ class Conductor:
             case "redundant":
                 spare = [one for one in farm.workers if sum(other.serving for other in farm.of(one.span)) > 1]
                 found = [self._random.choice([one for one in spare if one.serving])]
+            case "serving":
+                found = (
+                    [self._random.choice(serving)] if (serving := [one for one in farm.workers if one.serving]) else []
+                )
             case "workers" | "each":
                 found = farm.workers
         return found[: target.count]
@@ -191,6 +208,8 @@ class Conductor:
         self.clocked.strikes += 1
         if strike.fault.kind == "lie":
             self.clocked.liars.add(member.name)
+        elif isinstance(strike.fault, Slow):
+            self.clocked.laggards.struck(member.short)
         elif strike.fault.kind != "link":  # which nobody has to notice, and which may be in force for long
             self._struck[member.short] = (time.monotonic(), strike.fault.kind)
         self._in_force.append((strike, member))
@@ -212,19 +231,32 @@ class Conductor:
         assert strike.lasts is not None
         await asyncio.sleep(strike.lasts)
         for member in members[: strike.back]:
+            whole = self._whole()
             await self._undo(strike, member)
             self._say(f"{member.name} is back")
-            self.clocked.returns.append(time.monotonic())
+            if not whole and self._whole():
+                self.clocked.returns.append(time.monotonic())
+
+    def _whole(self) -> bool:
+        """Whether each part has a worker that nothing keeps from serving."""
+        away = {member.name for strike, member in self._in_force if strike.fault.kind in ("crash", "stall")}
+        return all(
+            any(one.serving and one.name not in away for one in self._farm.of(part))
+            for part in range(self._farm.layout.spans)
+        )
 
     async def _every(self, armed: _Armed) -> None:
-        """One target at a time, back before the next is struck."""
+        """One target at a time, back before the next is struck, unless the strike says for how long."""
         armed.fired = True
         period = armed.strike.at.seconds
         while True:
             began = time.monotonic()
             for member in self._members(armed.strike):
                 self._apply_all(armed.strike, [member])
-                await self._undo(armed.strike, member)
+                if armed.strike.lasts is None:
+                    await self._undo(armed.strike, member)
+                else:
+                    self._spawn(self._end(armed.strike, [member]))
             await asyncio.sleep(max(0.0, period - (time.monotonic() - began)))
 
     async def _in_turn(self, armed: _Armed) -> None:
@@ -233,6 +265,19 @@ class Conductor:
             self._apply_all(armed.strike, [member])
             await self._undo(armed.strike, member)
             await asyncio.sleep(armed.strike.at.seconds)
+
+    async def _storm(self) -> None:
+        """One fault at a time for each part of the layers, and for the bootstraps."""
+        dice = self._random
+        while True:
+            await asyncio.sleep(dice.uniform(*STORM_PAUSE))
+            struck = {(member.mode, member.span) for member in self._farm.members if member.faults}
+            calm = [one for one in self._farm.members if (one.mode, one.span) not in struck and one.serving]
+            if calm:
+                strike = Strike(dice.choice(self._case.storm), STRUCK, AT_RANDOM, dice.uniform(*STORM_LASTS))
+                member = dice.choice(calm)
+                self._apply_all(strike, [member])
+                self._spawn(self._end(strike, [member]))
 
     def _spawn(self, work: object) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]

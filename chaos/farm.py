@@ -42,6 +42,7 @@ class Layout:
     replicas: int = 2  # workers of each part
     bootstraps: int = 1
     inside: bool = False  # processes can have faults inside (chaos.process)
+    options: tuple[str, ...] = ()  # of every worker's command line
 
 
 class Member:
@@ -218,7 +219,15 @@ class Farm:
                 name = f"worker-{span}{ascii_lowercase[number]}"
                 held = ("--model", str(self.model), "--layers", f"{start}-{stop - 1}", "--precision", self.precision)
                 member = await self._add(
-                    name, "worker", Path(self._folder.name), *held, "--device", "cpu", "--threads", "1"
+                    name,
+                    "worker",
+                    Path(self._folder.name),
+                    *held,
+                    "--device",
+                    "cpu",
+                    "--threads",
+                    "1",
+                    *self.layout.options,
                 )
                 member.span, member.layers = span, f"{start}-{stop - 1}"
             await start_all(self.workers)

@@ -9,7 +9,8 @@ import asyncio
 import os
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from chaos.scenarios import PROMPT_ROWS
@@ -40,8 +41,11 @@ async def stream(model: str, precision: str, sessions: int, places: list[tuple[s
             group.create_task(one(client, number))
 
 
-async def vanish(model: Path, precision: str, sessions: int, places: tuple[tuple[str, int], ...]) -> None:
-    """Start such a process and kill it in mid-stream. Raises LocalFault if it never got there."""
+@asynccontextmanager
+async def streaming(
+    model: Path, precision: str, sessions: int, places: tuple[tuple[str, int], ...]
+) -> AsyncIterator[None]:
+    """Such a process in mid-stream; leaving kills it. Raises LocalFault if it never gets there."""
     words = [str(model), precision, str(sessions), *(f"{host}:{port}" for host, port in places)]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "chaos.horde", *words),
@@ -56,13 +60,14 @@ async def vanish(model: Path, precision: str, sessions: int, places: tuple[tuple
         with suppress(TimeoutError):
             async with asyncio.timeout(STREAMING_SECONDS):
                 line = await process.stdout.readline()
+        if line != b"streaming\n":
+            raise LocalFault(f"{sessions} sessions did not come to stream within {STREAMING_SECONDS:g} s")
+        yield
     finally:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
         process.stdin.close()
-    if line != b"streaming\n":
-        raise LocalFault(f"{sessions} sessions did not come to stream within {STREAMING_SECONDS:g} s")
 
 
 def _leave_with_stdin() -> None:

@@ -12,6 +12,8 @@ from chaos.run import CaseResult, Outcome
 LONGEST_SILENCE = 15.0  # seconds without a token or a word about what is waited for
 LONGEST_SUSPICION = 60.0  # seconds for which an honest peer is avoided
 MAX_LEFTOVER_FILES = 2
+MIB = 1 << 20
+MAX_GROWTH = 0.01  # of resident memory, in ten minutes after the warm-up
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ def breaches(outcome: Outcome, layers_of: dict[int, str]) -> list[Breach]:
     for result in results:
         found += [Breach(name, result.case.name, what) for name, what in _of_case(result, layers_of)]
     found += [Breach("I7", "all", complaint) for complaint in outcome.complaints]
-    return found + [Breach(name, "all", what) for name, what in _of_limits(outcome)]
+    found += [Breach("start", each.start.name, each.wrong) for each in outcome.starts if each.wrong is not None]
+    return found + [Breach(name, "all", what) for of in (_of_limits, _of_attacks) for name, what in of(outcome)]
 
 
 def _of_case(result: CaseResult, layers_of: dict[int, str]) -> Iterator[tuple[str, str]]:
@@ -73,6 +76,9 @@ def _of_case(result: CaseResult, layers_of: dict[int, str]) -> Iterator[tuple[st
         yield "I4", f"the client left {result.leftover_files} files open"
     if result.leftover_tasks:
         yield "I4", f"the client left tasks: {', '.join(result.leftover_tasks)}"
+    for member, part in result.memory.growths().items():
+        if part > MAX_GROWTH:
+            yield "I5", f"{member} grows by {part:.2%} in ten minutes"
     for member, seconds in result.clocked.suspected:
         if seconds > LONGEST_SUSPICION and member not in result.clocked.liars:
             yield "I6", f"{member} is suspected for {seconds:.0f} s"
@@ -104,6 +110,16 @@ def _of_limits(outcome: Outcome) -> Iterator[tuple[str, str]]:
         yield "limit", f"{recovered} failovers where none is needed"
     if limits.recoveries is not None and recovered < limits.recoveries:
         yield "limit", f"{recovered} failovers, at least {limits.recoveries} were to be forced"
+    for result in outcome.cases:
+        laggards = result.clocked.laggards
+        for peer, steps in laggards.steps.items():
+            if limits.slow_steps is not None and peer not in laggards.left:
+                yield "limit", f"{result.case.name}: {peer} was slow and was not left"
+            elif limits.slow_steps is not None and steps > limits.slow_steps:
+                yield (
+                    "limit",
+                    f"{result.case.name}: {peer} was left after {steps} slow steps, {limits.slow_steps} are allowed",
+                )
     caught = sum(len(result.clocked.liars & {*result.clocked.banned}) for result in outcome.cases)
     if limits.caught is not None and caught < limits.caught:
         yield "limit", f"{caught} liars were banned, at least {limits.caught} were to be"
@@ -117,6 +133,29 @@ def _of_limits(outcome: Outcome) -> Iterator[tuple[str, str]]:
             seconds = result.opening + min(first) - began
             if seconds > result.case.first_token:
                 yield "limit", f"{result.case.name}: the first token came after {seconds:.1f} s"
+
+
+def _of_attacks(outcome: Outcome) -> Iterator[tuple[str, str]]:
+    """Workers must not grow, and others' tokens must come as they do without an attack: just before, or just after."""
+    limits = outcome.scenario.limits
+    for before, result, after in zip([None, *outcome.cases], outcome.cases, [*outcome.cases[1:], None], strict=False):
+        if result.attack is None:
+            continue
+        if not result.attack.met:
+            yield "schedule", f"{result.case.name}: the attackers met with nothing"
+        for member, grown in result.attack.grown.items():
+            if limits.grown is not None and grown > limits.grown:
+                yield "limit", f"{result.case.name}: {member} grew by {grown / MIB:.0f} MiB"
+        gap = gap_of(result)
+        calm = [gap_of(other) for other in (before, after) if other is not None and other.attack is None]
+        usual = max((each for each in calm if each is not None), default=None)
+        if limits.gap_share is not None and gap is not None and usual is not None and gap > limits.gap_share * usual:
+            yield "limit", f"{result.case.name}: p95 of gaps {1e3 * gap:.1f} ms, without an attack {1e3 * usual:.1f} ms"
+
+
+def gap_of(result: CaseResult) -> float | None:
+    """p95 of the seconds between tokens."""
+    return percentile([gap for request in result.requests for gap in request.gaps], 0.95)
 
 
 def resumed(outcome: Outcome) -> list[float]:

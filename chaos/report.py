@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psutil
@@ -63,6 +63,11 @@ def figures(outcome: Outcome, found: Sequence[Breach]) -> dict[str, Any]:
             | ({"rss_after": after[0], "files_after": after[1]} if after else {"restarted": True})
             for name, (before, after) in outcome.resources.items()
         },
+        "starts": [
+            {"name": each.start.name, "serves": each.code is None, "exit_code": each.code, "disk": each.how}
+            | {"seconds": round(each.seconds, 1), "wrong": each.wrong}
+            for each in outcome.starts
+        ],
         "cases": [_case(result) for result in outcome.cases],
     }
 
@@ -81,6 +86,10 @@ def _case(result: CaseResult) -> dict[str, Any]:
         "recovered": {kind: [round(s, 3) for s in v] for kind, v in result.clocked.recovered.items() if v},
         "seconds": round(result.seconds, 2),
         "settled": result.settled,
+        "gap": _percentiles([gap for request in result.requests for gap in request.gaps], (0.5, 0.95)),
+        "attack": result.attack
+        and {"kind": result.attack.kind, "met": result.attack.met, "grown": result.attack.grown},
+        "growth_in_ten_minutes": {name: round(part, 5) for name, part in result.memory.growths().items()},
     }
 
 
@@ -105,6 +114,7 @@ def machine() -> str:
 
 COLUMNS = (
     "scenario",
+    "precision",
     "verdict",
     "seed",
     "requests right",
@@ -132,6 +142,7 @@ def row(each: dict[str, Any]) -> list[str]:
     share = each["success_rate"]
     return [
         f"{each['number']} {each['scenario']}",
+        each["precision"],
         "holds" if each["passed"] else f"{len(each['breaches'])} breaches",
         str(each["seed"]),
         "–" if share is None else f"{share:.2%} of {each['requests']}",
@@ -158,15 +169,16 @@ def table(everything: Sequence[dict[str, Any]]) -> Table:
     return shown
 
 
-def markdown(everything: Sequence[dict[str, Any]]) -> str:
-    """chaos/REPORT.md."""
+def markdown(everything: Sequence[dict[str, Any]], wanted: int | None = None) -> str:
+    """chaos/REPORT.md. `wanted` is how many scenarios were to be run."""
+    missing = f"Only {len(everything)} of {wanted} scenarios were run." if wanted not in (None, len(everything)) else ""
     lines = [
         "# What chaos found",
         "",
         "Written by `python -m chaos run … --report` (`make chaos` runs all).",
         f"The machine: {machine()}. Times are measured from the fault; a dead process is a *crash*,",
         "one silent a *stall*. Goodput is tokens per second against the same load undisturbed. A run is repeated by",
-        "`python -m chaos run SCENARIO --seed N`.",
+        f"`python -m chaos run SCENARIO --seed N --precision P`. {missing}".rstrip(),
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "---|" * len(COLUMNS),
@@ -183,8 +195,20 @@ def markdown(everything: Sequence[dict[str, Any]]) -> str:
         lines += [f"**{each['number']} {each['scenario']}** – {each['title']}. {each['seconds']:.0f} s."]
         lines += [f"- breach: {text}" for text in each["breaches"]]
         lines += [f"- processes that lived through it: {'; '.join(grown)}"] if grown else []
-        lines += [""]
+        lines += [f"- {line}" for line in _attacks(each)] + [""]
     return "\n".join(lines)
+
+
+def _attacks(each: dict[str, Any]) -> Iterator[str]:
+    """What attackers met with, and what the honest noticed of them."""
+    for case in each["cases"]:
+        if case["attack"]:
+            met = ", ".join(f"{count} {what}" for what, count in sorted(case["attack"]["met"].items()))
+            grown = max(case["attack"]["grown"].values(), default=0) / MIB
+            gap = f"{1e3 * case['gap']['p95']:.1f} ms" if case["gap"]["p95"] is not None else "unknown"
+            yield f"attack {case['attack']['kind']}: {met}; a worker grew by {grown:.0f} MiB at most, gap p95 {gap}"
+        elif any(other["attack"] for other in each["cases"]) and case["gap"]["p95"] is not None:
+            yield f"{case['name']}: gap p95 {1e3 * case['gap']['p95']:.1f} ms"
 
 
 def as_json(everything: Sequence[dict[str, Any]]) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -13,12 +14,15 @@ from typing import Any
 
 import psutil
 
+from chaos.attackers import Attack
 from chaos.conductor import Clocked, Conductor
 from chaos.farm import Farm, Member
-from chaos.horde import vanish
+from chaos.horde import streaming
 from chaos.load import Load, Questions, Request
+from chaos.memory import Gauge, Memory
 from chaos.namespaces import Namespaces
 from chaos.scenarios import Case, Scenario
+from chaos.starts import StartResult, try_start
 from swarm.config import AskConfig, ChannelConfig, ClientConfig, NodeConfig
 from swarm.engine import settle_threads
 from swarm.errors import SwarmError
@@ -33,6 +37,7 @@ from swarm.wire.messages import FetchRecords
 SETTLE_SECONDS = 60.0  # after the load, until every count is back where it was
 POLL_SECONDS = 0.5
 KEY_BYTES = 20  # of a directory's key
+PASSING_SECONDS = 20.0  # between two clients that pass by
 SPARE_FILES = 2  # open files that a process may have more than before: the client's connection is told of last
 
 
@@ -62,6 +67,8 @@ class CaseResult:
     unsettled: str = ""
     leftover_files: int = 0  # of this process
     leftover_tasks: tuple[str, ...] = ()
+    memory: Memory = field(default_factory=Memory)
+    attack: Attack | None = None
 
     @property
     def tokens_per_second(self) -> float:
@@ -76,6 +83,7 @@ class Outcome:
     setup: Setup
     undisturbed: CaseResult | None = None
     cases: list[CaseResult] = field(default_factory=list)
+    starts: list[StartResult] = field(default_factory=list)
     resources: dict[str, tuple[tuple[int, int], tuple[int, int] | None]] = field(default_factory=dict)  # before, after
     complaints: list[str] = field(default_factory=list)  # what only a bug would say
     seconds: float = 0.0
@@ -103,6 +111,18 @@ class Run:
         self._say("computing the unsplit model's answers")
         questions = Questions(setup.model, setup.precision, setup.seed)
         await questions.compute()
+        for start in scenario.starts:
+            self._say(f"start: {start.name}")
+            with tempfile.TemporaryDirectory(prefix="swarm-chaos-") as folder:
+                result = await try_start(start, setup.model, setup.precision, questions, Path(folder))
+            self.outcome.starts.append(result)
+        if scenario.cases:
+            await self._cases(questions)
+        self.outcome.seconds = time.monotonic() - began
+        return self.outcome
+
+    async def _cases(self, questions: Questions) -> None:
+        scenario, setup = self.scenario, self.setup
         self._say(f"starting {scenario.layout.spans * scenario.layout.replicas} workers")
         network = Namespaces(setup.seed) if setup.namespaces else None
         farm = Farm(
@@ -124,8 +144,6 @@ class Run:
                 pid, old = before[member.name]
                 self.outcome.resources[member.name] = old, member.resources() if member.pid == pid else None
             self.outcome.complaints += [line for member in farm.members for line in member.complaints()]
-        self.outcome.seconds = time.monotonic() - began
-        return self.outcome
 
     def _lengthened(self, case: Case) -> Case:
         asked = self.setup.seconds
@@ -140,11 +158,20 @@ class Run:
         files = self._files_of_client()
         conductor = Conductor(self.farm, case, dice, result.clocked, self._say)
         began = time.monotonic()
-        async with conductor, self._client(case, conductor) as node:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(conductor)
+            node = await stack.enter_async_context(self._client(case, conductor))
             result.opening = time.monotonic() - began
             began = time.monotonic()
             conductor.start()
-            await asyncio.gather(*(self._vanish(sessions) for sessions in case.vanishing))
+            await self._vanish(*case.vanishing)
+            if case.attack is not None:
+                attack = Attack(case.attack, self.setup.model, self.setup.precision, self.farm.workers)
+                result.attack = await stack.enter_async_context(attack)
+            if case.memory:
+                await stack.enter_async_context(Gauge(lambda: self._members, result.memory))
+            if case.passing:
+                await stack.enter_async_context(_meanwhile(self._come_and_go(case.passing)))
             began = time.monotonic()
 
             def more(begun: int) -> bool:
@@ -161,11 +188,26 @@ class Run:
         result.leftover_files = self._files_of_client() - files
         return result
 
-    async def _vanish(self, sessions: int) -> None:
+    async def _vanish(self, *clients: int) -> None:
+        """Clients of so many sessions each, killed together once all of them are in mid-stream."""
+        if not clients:
+            return
         assert self.farm is not None
-        self._say(f"a client with {sessions} sessions")
-        await vanish(self.setup.model, self.setup.precision, sessions, self.farm.places)
-        self._say(f"a client with {sessions} sessions was killed")
+        setup = self.setup
+        self._say(f"{len(clients)} clients with {sum(clients)} sessions")
+        async with AsyncExitStack() as stack:
+            hordes = (streaming(setup.model, setup.precision, each, self.farm.places) for each in clients)
+            await asyncio.gather(*(stack.enter_async_context(horde) for horde in hordes))
+        self._say(f"{len(clients)} clients with {sum(clients)} sessions were killed")
+
+    async def _come_and_go(self, sessions: int) -> None:
+        while True:
+            await self._vanish(sessions)
+            await asyncio.sleep(PASSING_SECONDS)
+
+    @property
+    def _members(self) -> list[Member]:
+        return self.farm.members if self.farm is not None else []
 
     @asynccontextmanager
     async def _client(self, case: Case, conductor: Conductor) -> AsyncIterator[Node]:
@@ -230,6 +272,18 @@ class Run:
 
     def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.outcome.complaints.append(f"client: {context.get('message')}: {context.get('exception')!r}")
+
+
+@asynccontextmanager
+async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Until the block ends; an error of the work is raised then."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def _until(done: Callable[[], bool], seconds: float) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from chaos.farm import Member
 from chaos.faults.base import Kind
 
-TURN_SECONDS = 0.1  # running and stopped
+TURN_SECONDS = 0.2  # running and stopped; long enough that a step takes ten times as long on a busy machine too
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,19 @@ SCENARIOS = (
     Scenario(
         17,
         "churn",
-        "one of six workers killed and started again every 5 s, never the last replica of its layers",
+        "one of six workers killed and started again every 5 s, never the last replica of its layers; then any",
         (
             Case(
                 "churn", (Strike(Kill(), Target("redundant"), Moment("every", seconds=5.0)),), sessions=4, seconds=300.0
             ),
+            Case(
+                "unguarded: any worker, back after 12 s",
+                (Strike(Kill(), Target("serving"), Moment("every", seconds=5.0), lasts=12.0),),
+                sessions=4,
+                seconds=60.0,
+            ),
         ),
-        limits=Limits(success=0.999),
+        limits=Limits(success=0.999, resumed=5.0),
     ),
     Scenario(
         18,
@@ -34,7 +40,7 @@ SCENARIOS = (
     Scenario(
         19,
         "vanish",
-        "clients with hundreds of sessions vanish in mid-stream: workers are at rest again",
-        (Case("three clients of a hundred sessions", (), requests=2, vanishing=(100, 100, 100)),),
+        "a thousand clients (sessions of eight processes) vanish in mid-stream: workers are at rest again",
+        (Case("a thousand sessions of eight processes", (), requests=2, vanishing=(125,) * 8),),
     ),
 )

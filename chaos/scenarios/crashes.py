@@ -5,6 +5,7 @@ from __future__ import annotations
 from chaos.farm import Layout
 from chaos.faults import Kill, Stop
 from chaos.scenarios.model import (
+    BOTH,
     MID_PROMPT,
     MIDDLE,
     MOMENTS,
@@ -30,6 +31,7 @@ SCENARIOS = (
             for name, position in MOMENTS.items()
         ),
         limits=Limits(recoveries=12),
+        precisions=BOTH,
     ),
     Scenario(
         2,
@@ -48,6 +50,7 @@ SCENARIOS = (
         ),
         Layout(replicas=3),
         Limits(recoveries=5),
+        precisions=BOTH,
     ),
     Scenario(
         10,

@@ -13,7 +13,7 @@ TOKENS = 24
 MID_PROMPT, FIRST, MIDDLE, LAST = 128, PROMPT_ROWS, PROMPT_ROWS + TOKENS // 2, PROMPT_ROWS + TOKENS - 2
 MOMENTS = {"mid-prompt": MID_PROMPT, "decode 1": FIRST, "middle": MIDDLE, "last": LAST}  # position of a step
 
-Who = Literal["hop", "chain", "replicas", "bootstraps", "workers", "redundant", "each"]
+Who = Literal["hop", "chain", "replicas", "bootstraps", "workers", "redundant", "serving", "each"]
 When = Literal["row", "replay", "before", "every", "in turn"]
 
 
@@ -24,7 +24,7 @@ class Target:
     who: Who
     # hop: the worker that serves the part `index` in the session; chain: every worker of it; replicas: every worker that holds
     # the part `index`; bootstraps; workers: all of them; redundant: one drawn from those that are not the last replica of
-    # their layers; each: the workers one after another
+    # their layers; serving: one drawn from all that serve; each: the workers one after another
     index: int = 0
     count: int | None = None  # only so many of them
 
@@ -66,8 +66,12 @@ class Case:
     failing: int | None = None  # every request ends with an error that names the layers of this part
     vanishing: tuple[
         int, ...
-    ] = ()  # before the requests: clients of so many sessions each, killed in mid-stream at once
+    ] = ()  # first, clients of so many sessions each: killed together, when all are in mid-stream
+    passing: int = 0  # meanwhile, clients of so many sessions, one after another, each killed in mid-stream
+    memory: bool = False  # what every process holds may not grow
+    storm: tuple[Fault, ...] = ()  # these, drawn at random, at any member whose part has another that is well
     first_token: float | None = None  # seconds from the start of the client to its first token, at most
+    attack: str | None = None  # of chaos.attack: under way from before the requests to their end
     client: tuple[tuple[str, Any], ...] = ()  # fields of the client's ClientConfig: how it audits, and whom
     lingers: float = 0.0  # seconds, at most, for which the client stays after the load until its audits are over
 
@@ -87,6 +91,9 @@ class Limits:
     suspects: bool = True  # whether anyone may be suspected at all
     recoveries: int | None = None  # sessions that have to find a replacement: at least so many; 0: none may
     resumed: float | None = None  # seconds from a return to the next token
+    grown: int | None = None  # bytes by which a worker may grow under attack
+    gap_share: float | None = None  # p95 of the gaps under attack, of that in the cases without
+    slow_steps: int | None = None  # of a worker that is slowed, before a session begins to leave it: at most so many
     caught: int | None = None  # liars that have to be banned: at least so many
 
 
@@ -102,6 +109,7 @@ class Start:
 
 
 LAYOUT, LIMITS = Layout(), Limits()
+BOTH = ("bf16", "fp32")  # every precision that there is
 
 
 @dataclass(frozen=True, slots=True)

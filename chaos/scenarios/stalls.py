@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaos.faults import HalfOpen, Pause
-from chaos.scenarios.model import MID_PROMPT, MIDDLE, Case, Limits, Scenario, Strike, hop, row, struck
+from chaos.scenarios.model import BOTH, MID_PROMPT, MIDDLE, Case, Limits, Scenario, Strike, hop, row, struck
 
 SCENARIOS = (
     Scenario(
@@ -22,5 +22,6 @@ SCENARIOS = (
             struck("half open: a machine without power", HalfOpen()),
         ),
         limits=Limits(recoveries=5),
+        precisions=BOTH,
     ),
 )

@@ -12,15 +12,17 @@ from click.testing import CliRunner
 from support.models import make_model
 
 from chaos import __main__ as command
-from chaos.scenarios import MACHINES, PROMPT_ROWS, SCENARIOS, TOKENS, Scenario, find
+from chaos import running
+from chaos.run import Setup
+from chaos.scenarios import MACHINES, NAMED, PROMPT_ROWS, SCENARIOS, TOKENS, Scenario, find
 from chaos.simulation import run as simulation
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("scenario", [*SCENARIOS, *MACHINES], ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", [*SCENARIOS, *NAMED, *MACHINES], ids=lambda scenario: scenario.name)
 def test_a_scenario_can_be_run(scenario: Scenario) -> None:
-    listed = SCENARIOS if scenario in SCENARIOS else MACHINES
+    listed = MACHINES if scenario in MACHINES else SCENARIOS
     assert find(scenario.name, listed) is find(str(scenario.number), listed) is scenario
     assert len({case.name for case in scenario.cases}) == len(scenario.cases)
     for case in scenario.cases:
@@ -42,13 +44,31 @@ def run(*words: str):
 def test_the_list_names_every_scenario() -> None:
     done = run("list")
     assert done.exit_code == 0
-    assert [line.split()[1] for line in done.output.splitlines()] == [each.name for each in (*SCENARIOS, *MACHINES)]
+    assert [line.split()[1] for line in done.output.splitlines()] == [
+        each.name for each in (*SCENARIOS, *NAMED, *MACHINES)
+    ]
 
 
 def test_an_unknown_scenario_is_told() -> None:
     done = run("run", "flood")
     assert done.exit_code == 2
     assert "there is no scenario 'flood'" in done.output
+
+
+def test_namespaces_have_scenarios_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, bool]] = []
+
+    def run_all(wanted: list[tuple[Scenario, Setup]], *files: object) -> list[dict[str, bool]]:
+        ran.extend((scenario.name, setup.namespaces) for scenario, setup in wanted)
+        return [{"passed": True}]
+
+    monkeypatch.setattr(running, "run_all", run_all)
+    assert run("run", "all", "--namespaces").exit_code == 0
+    assert ran == [(each.name, True) for each in MACHINES]
+    ran.clear()
+    assert run("run", "5", "kill", "--namespaces", "--precision", "bf16").exit_code == 0
+    assert run("run", "5", "--precision", "bf16").exit_code == 0
+    assert ran == [("bad-link", True), ("kill", True), ("slow-link", False)]
 
 
 def test_seeds_of_the_simulation_are_run_up_to_the_first_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,4 +97,4 @@ def test_a_lost_reply_on_real_processes(tmp_path: Path) -> None:
     (each,) = json.loads(figures.read_text())["scenarios"]
     assert each["passed"]
     assert (each["strikes"], each["failovers"], each["success_rate"], each["tokens"]) == (3, 0, 1.0, 3 * TOKENS)
-    assert "| 21 lost-reply | holds | 3 |" in page.read_text()
+    assert "| 21 lost-reply | bf16 | holds | 3 |" in page.read_text()
