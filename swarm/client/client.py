@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from swarm.client.auditor import Auditor
 from swarm.client.bans import Bans
-from swarm.client.generate import Answer, Options, Session
+from swarm.client.generate import Answer, Options, Session, rows_needed, take_prompt
 from swarm.client.heads import Heads
 from swarm.client.local import LocalSession
 from swarm.client.models import find_model
@@ -216,6 +216,14 @@ class Client:
         answer = Answer(ids, options or Options(), self.text, self.spec.max_positions, self._open_session)
         self._answers.add(answer)
         return answer
+
+    async def embed(self, ids: Sequence[int]) -> list[float]:
+        """A vector [hidden] of length 1 for a text: its last token's features, which have seen all before it.
+
+        Raises UsageFault (PromptTooLong), NoChain, DeadlineExceeded.
+        """
+        async with self._open_session(rows_needed(len(ids), 1, self.spec.max_positions)) as (session, heads):
+            return await heads.features(await take_prompt(session, heads, ids))
 
     @asynccontextmanager
     async def _open_session(self, max_rows: int) -> AsyncIterator[tuple[Session, Heads]]:

@@ -102,7 +102,7 @@ class Answer:
         self.session: Session | None = None  # the session in use; kept afterwards for its chain and recoveries
         self._text = text
         self._open_session = open_session
-        self._max_rows = _rows_needed(len(self.prompt_ids), options.max_tokens, context)
+        self._max_rows = rows_needed(len(self.prompt_ids), options.max_tokens, context)
         self._tokens = self._run()
         self._reader: asyncio.Task[object] | None = None  # who waits for the next token
         self._read = asyncio.Event()  # nobody does any more
@@ -161,7 +161,7 @@ class Answer:
             self.timings.opening = opened - began
             seen = list(self.prompt_ids)
             wish = self._wish(len(seen))
-            row = await self._prompt(session, heads)
+            row = await take_prompt(session, heads, self.prompt_ids)
             last = opened
             while self.finish_reason is None:
                 picked = await heads.pick(row, wish, seen)
@@ -175,15 +175,6 @@ class Answer:
         options = self.options
         constraint = options.constrain() if options.constrain else None
         return Wish(options.sampling, answer_start, options.choice, options.top_logprobs, constraint)
-
-    async def _prompt(self, session: Session, heads: Heads) -> Tensor:
-        """Take the prompt through the chain; returns the last row [1, hidden]."""
-        for start in range(0, len(self.prompt_ids), CHUNK_ROWS):
-            chunk = self.prompt_ids[start : start + CHUNK_ROWS]
-            rows = await session.step(Rows.CHUNK, await heads.embed(chunk))
-        count, hidden = rows.shape
-        size = len(rows.data) // count
-        return Tensor(rows.dtype, (1, hidden), rows.data[(count - 1) * size :])
 
     def _emit(self, picked: Picked, stream: TextStream) -> Token:
         """Account for a new token and decide whether it is the last."""
@@ -209,7 +200,16 @@ class Answer:
             self.timings.first_token = now - opened
 
 
-def _rows_needed(prompt: int, max_tokens: int | None, context: int) -> int:
+async def take_prompt(session: Session, heads: Heads, ids: Sequence[int]) -> Tensor:
+    """Take a prompt through the chain, in chunks of the grid; returns the last row [1, hidden]."""
+    for start in range(0, len(ids), CHUNK_ROWS):
+        rows = await session.step(Rows.CHUNK, await heads.embed(ids[start : start + CHUNK_ROWS]))
+    count, hidden = rows.shape
+    size = len(rows.data) // count
+    return Tensor(rows.dtype, (1, hidden), rows.data[(count - 1) * size :])
+
+
+def rows_needed(prompt: int, max_tokens: int | None, context: int) -> int:
     """Rows that the session may come to hold. Raises UsageFault for a prompt that leaves no room for an answer."""
     if not prompt:
         raise UsageFault("the prompt is empty: there is nothing to go on from")

@@ -88,6 +88,11 @@ class Heads:
         """[len(ids), hidden]"""
         return await self._compute.run(lambda: self.head.tensor(self.head.embed(ids)))
 
+    async def features(self, row: Tensor) -> list[float]:
+        """A last hop's row [1, hidden] as a vector of length 1."""
+        found: list[float] = await self._compute.run(lambda: self.head.features(self.head.rows(row))[0].tolist())
+        return found
+
     async def pick(self, row: Tensor, wish: Wish, seen: Sequence[int]) -> Picked:
         """The token that follows `seen`, drawn from a last hop's row."""
         pick = Pick(row, wish, seen, asyncio.get_running_loop().create_future())

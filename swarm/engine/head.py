@@ -112,12 +112,23 @@ class Head:
     @torch.inference_mode()
     def logits(self, rows: Tensor) -> Tensor:
         """[rows, hidden] -> fp32 [rows, vocab] on CPU; a row's bits do not depend on its neighbours."""
+        self._check(rows)
+        return self._linear.decode(self._normed(rows)).float().cpu()
+
+    @torch.inference_mode()
+    def features(self, rows: Tensor) -> Tensor:
+        """[rows, hidden] -> fp32 [rows, hidden] on CPU: what the logits are made of, each of length 1."""
+        self._check(rows)
+        return functional.normalize(self._normed(rows).float(), dim=-1).cpu()
+
+    def _normed(self, rows: Tensor) -> Tensor:
+        return functional.rms_norm(rows, (self.spec.hidden,), self._norm, self.spec.norm_eps)
+
+    def _check(self, rows: Tensor) -> None:
         if rows.dim() != 2 or rows.shape[1] != self.spec.hidden or rows.dtype != self._exactly.dtype:
             raise UsageFault(
                 f"rows of {rows.dtype} {list(rows.shape)}; this head takes {self.precision} [rows, {self.spec.hidden}]"
             )
-        h = functional.rms_norm(rows, (self.spec.hidden,), self._norm, self.spec.norm_eps)
-        return self._linear.decode(h).float().cpu()
 
     def rows(self, tensor: wire.Tensor) -> Tensor:
         """Rows as they came over the wire. Raises UsageFault naming dtypes and shapes."""

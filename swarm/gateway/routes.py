@@ -7,6 +7,7 @@ from starlette.routing import BaseRoute
 from swarm.gateway.anthropic import endpoints as anthropic
 from swarm.gateway.app import Gateway, route
 from swarm.gateway.openai import endpoints as openai
+from swarm.gateway.openai.embeddings import embeddings
 
 
 def routes_of(gateway: Gateway) -> list[BaseRoute]:
@@ -15,6 +16,7 @@ def routes_of(gateway: Gateway) -> list[BaseRoute]:
         route(gateway, "/v1/models/{model:path}", openai.get_model),
         route(gateway, "/v1/chat/completions", openai.chat_completions, "POST"),
         route(gateway, "/v1/completions", openai.text_completions, "POST"),
+        route(gateway, "/v1/embeddings", embeddings, "POST"),
         route(gateway, "/v1/messages", anthropic.create_message, "POST"),
         route(gateway, "/v1/messages/count_tokens", anthropic.count_tokens, "POST"),
     ]

@@ -184,6 +184,26 @@ def test_completions() -> None:
     run(work)
 
 
+def test_embeddings() -> None:
+    async def work(client: openai.AsyncOpenAI, served: Served) -> None:
+        texts = ["def add(a, b):", "import os", "x" * 900]
+        encoded = (await client.embeddings.create(model=MODEL, input=texts)).data  # base64 by default
+        plain = (await client.embeddings.create(model=MODEL, input=texts, encoding_format="float")).data
+        assert [len(each.embedding) for each in plain] == [128] * 3
+        for one, other in zip(encoded, plain, strict=True):
+            assert one.embedding == pytest.approx(other.embedding, abs=1e-7)
+            assert sum(x * x for x in one.embedding) == pytest.approx(1.0, abs=1e-5)
+        assert plain[0].embedding != plain[1].embedding
+        ids = (await served.gateway.catalog.client(MODEL)).text.encode(texts[0], add_special=True)
+        again = (await client.embeddings.create(model=MODEL, input=ids, encoding_format="float")).data
+        assert again[0].embedding == plain[0].embedding
+        for wrong in ({"input": ""}, {"input": []}, {"input": "x", "dimensions": 5}, {"input": [99999]}):
+            with pytest.raises(openai.BadRequestError):
+                await client.embeddings.create(model=MODEL, **wrong)
+
+    run(work)
+
+
 @pytest.mark.parametrize(
     ("change", "status", "words", "param"),
     [
