@@ -31,7 +31,7 @@ from swarm.trace import Trace
 from swarm.worker.capacity import measure_capacity
 
 SEED_BITS = 31  # of a seed drawn anew
-UNTOLD_SECONDS = 0.5  # that an audit of the last answer may take without a word
+UNTOLD_SECONDS = 1.0  # that an audit of the last answer may take without a word
 AUDIT_SECONDS = 15.0  # and then with one
 
 

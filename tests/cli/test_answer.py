@@ -6,6 +6,7 @@ import pytest
 
 from swarm.cli.answer import Request
 from swarm.cli.models import demo_directory, known_models, model_directory, only_model, served_model
+from swarm.config import ClientConfig
 from swarm.errors import UsageFault
 from swarm.records import ModelRef
 
@@ -45,6 +46,13 @@ def test_the_timeout_holds_for_opening_and_for_every_step():
     config = Request(timeout=2.5).client_config()
     assert (config.open_seconds, config.deadline_seconds) == (2.5, 2.5)
     assert Request().client_config().deadline_seconds > 60
+
+
+def test_the_share_of_audits_is_the_librarys_unless_it_is_said():
+    config = Request(audit=0.5, audit_private=True, timeout=2.5).client_config()
+    assert (config.audit_share, config.audit_private, config.deadline_seconds) == (0.5, True, 2.5)
+    assert Request().client_config() == ClientConfig()
+    assert ClientConfig().audit_share == 0.05
 
 
 @pytest.fixture

@@ -74,6 +74,7 @@ def test_hosts_are_numeric():
         (["bootstrap", "--bootstrap", "nowhere:x"], "HOST:PORT"),
         (["client", "--chain", "me", "hi"], "peer ids"),
         (["client", "--temperature", "-1", "hi"], "--temperature"),
+        (["client", "--audit", "2", "hi"], "--audit"),
         (["client", "--local", "--model", "demo", "--chain", "ab" * 32, "hi"], "use one of them"),
         (["client", "--stop-id", "x", "hi"], "token ids"),
         (["demo", "--workers", "1"], "--workers"),

@@ -56,6 +56,18 @@ def test_a_note_is_not_repeated_until_there_is_news():
         ),
         (Event("session.audit", "failed", {"lost": "aa", "layers": "3-5"}), "third peer"),
         (Event("session.exactness", "failed", {}), "not bit-exact"),
+        (
+            Event("peers.ban", "complete", {"peer": "aa", "seconds": 86400.0, "reason": "layers 3-5: other bits"}),
+            "peer aa lied, and an answer that it took part in may be wrong: it is banned for 24 h (layers 3-5: other bits)",
+        ),
+        (
+            Event("peers.ban", "failed", {"peer": "aa", "error": "the disk is full"}),
+            "banned while this runs, but the disk",
+        ),
+        (
+            Event("audit", "failed", {"peer": "aa", "by": "bb", "layers": "3-5", "verdict": "unsettled"}),
+            "peer aa and others (bb) computed different rows for layers 3-5, and nobody can say who is right",
+        ),
     ],
 )
 def test_what_happens_in_a_session_is_told(event, said):
@@ -68,3 +80,4 @@ def test_what_happens_in_a_session_is_told(event, said):
 
 def test_other_events_are_for_verbose_logs():
     assert sentence_of(Event("worker.step", "complete", {})) is None
+    assert sentence_of(Event("audit", "failed", {"verdict": "differs"})) is None  # the ban is told

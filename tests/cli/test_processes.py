@@ -97,6 +97,22 @@ def test_one_object_says_everything(client):
     assert json.loads(local.stdout)["chain"] == []
 
 
+def test_an_answer_is_audited_before_the_command_ends(swarm, models, tmp_path):
+    audit = ("--audit", "1", "--audit-private", "--verbose")
+    done = subprocess.run(
+        [sys.executable, "-m", "swarm", "client", "--model", "tiny", "--max-tokens", "5", *audit, "--raw", PROMPT],
+        env=os.environ | environment(swarm, models, tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (verdict,) = [line for line in done.stderr.splitlines() if "audit complete" in line]
+    assert "verdict=equal reason=the same bits" in verdict
+    assert not (tmp_path / "swarm" / "bans.json").exists()
+
+
 def test_stdin_is_the_prompt_when_it_is_no_terminal(client):
     piped = client("--model", "tiny", "--max-tokens", "5", "--raw", input=PROMPT)
     given = client("--model", "tiny", "--max-tokens", "5", "--raw", PROMPT)

@@ -125,6 +125,18 @@ def test_each_precision_counts_by_itself_because_a_chain_has_one():
     ]
 
 
+def test_a_banned_worker_is_marked():
+    records = [record(1, 0, 8), record(2, 0, 8)]
+    banned = frozenset({records[0].peer_id})
+    file = io.StringIO()
+    health = all_well(records)
+    models = served_models(records, health)
+    show(models, health, Console(file=file, width=120, highlight=False), banned)
+    assert file.getvalue().count("banned") == 1
+    data = as_data(models, health, NOW, banned)
+    assert sorted(worker["banned"] for worker in data["models"][0]["workers"]) == [False, True]
+
+
 def test_an_empty_swarm_says_what_to_start():
     assert "swarm worker" in shown([])
 
