@@ -150,7 +150,17 @@ async def half_open(ground: Ground, begun: asyncio.Event) -> None:
         if number == PER_SECOND:
             begun.set()
         await asyncio.sleep(max(0.0, began + number / PER_SECOND - loop.time()))
-    await asyncio.Event().wait()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        for raw in held:
+            try:
+                raw.recv(1)
+                ground.met["refused"] += 1
+            except BlockingIOError:
+                ground.met["unanswered"] += 1
+            except OSError:
+                ground.met["refused"] += 1
 
 
 async def drip(ground: Ground, begun: asyncio.Event) -> None:
@@ -274,6 +284,8 @@ async def main(kind: str, ground: Ground) -> None:
     await asyncio.wait((attack, waits[1]), return_when=asyncio.FIRST_COMPLETED)
     if attack.done():
         attack.result()  # it never ends by itself: whatever ended it is a bug of the attacker's
+    attack.cancel()
+    await asyncio.wait((attack,))
     sys.stdout.write(json.dumps(ground.met) + "\n")
     sys.stdout.flush()
     os._exit(0)

@@ -1,0 +1,162 @@
+"""What attackers send is refused in words, costs nobody else anything, and their process says what it met with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.clock import run_virtual
+from support.links import CLIENT, LOAD, WORKER, echo, forward, local
+from support.models import make_model
+from support.swarm import LocalSwarm
+
+from chaos import hostile
+from chaos.attack import ATTACKS
+from chaos.scenarios import SCENARIOS
+from swarm.client import Client, Options
+from swarm.config import ChannelConfig
+from swarm.errors import ProtocolFault
+from swarm.identity import Identity
+from swarm.span import LayerSpan
+from swarm.trace import Trace
+from swarm.transport.channel import dial
+from swarm.transport.server import ChannelServer
+from swarm.transport.tls import TlsNetwork
+from swarm.wire import packing
+from swarm.wire.connection import Connection, Role
+from swarm.wire.events import Answered
+from swarm.wire.messages import Fault, FaultCode, Message, Open
+
+ROOT = Path(__file__).parents[2]
+HIDDEN = 64
+NAME = bytes(range(1, 17))
+PROMPT, OPTIONS = list(range(4, 24)), Options(max_tokens=6, ignore_eos=True)
+GROWTH_BYTES = 8 << 20  # of all that Python holds, while one payload is refused
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("model"), hidden_size=HIDDEN, tokenizer=True)
+
+
+class Raw:
+    """The receiving end of a stream: what was answered, and whether the worker hung up."""
+
+    def __init__(self) -> None:
+        self.wire = Connection(Role.DIALLER, "raw", 1024)
+        self.faults: list[Fault] = []
+        self.lost: str | None = None
+
+    def data_received(self, data: memoryview) -> None:
+        for event in self.wire.receive_data(data):
+            if isinstance(event, Answered) and isinstance(event.message, Fault):
+                self.faults.append(event.message)
+
+    def writing_resumed(self) -> None:
+        pass
+
+    def connection_lost(self, reason: str) -> None:
+        self.lost = reason
+
+
+async def send(swarm: LocalSwarm, payload: bytes, number: int) -> Raw:
+    """By a peer that has a session open, under NAME."""
+    node = swarm.hub.node(Identity.from_seed(number.to_bytes(32, "big")).peer_id)
+    stream = await node.connect(swarm.workers[0].address, swarm.workers[0].peer_id)
+    raw = Raw()
+    stream.start(raw)
+    opening = Open(NAME, swarm.model.digest, LayerSpan(0, 4), "fp32", 200)
+    messages = raw.wire.hello() + raw.wire.send(raw.wire.new_stream(), opening)
+    stream.write([part for frame in messages for part in frame])
+    await asyncio.sleep(0.1)
+    raw.wire._our_requests[1] = asked(payload)  # so that a Fault for it is an answer
+    stream.write([payload])
+    await asyncio.sleep(1)
+    stream.abort()
+    await asyncio.sleep(5)  # its session lapses with it
+    return raw
+
+
+def asked(payload: bytes) -> type[Message]:
+    """What the payload's header says that it is."""
+    try:
+        return packing.message_type_of(payload[4])
+    except ProtocolFault:
+        return Open
+
+
+async def answer(client: Client) -> list[int]:
+    return [token.id async for token in client.generate(PROMPT, options=OPTIONS)]
+
+
+PAYLOADS = {
+    "lengths": lambda: hostile.lengths(),
+    "lies": lambda: hostile.lies(NAME, HIDDEN, "fp32"),
+    "nesting": lambda: hostile.nesting(),
+}
+
+
+@pytest.mark.parametrize("kind", PAYLOADS)
+def test_what_is_malformed_is_refused_and_nobody_else_notices(
+    model: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    payloads: Iterator[bytes] = PAYLOADS[kind]()
+
+    async def main() -> None:
+        async with LocalSwarm(model, [(0, 4)]) as swarm, swarm.client() as client:
+            calm = await answer(client)
+            running = client.generate(PROMPT, options=OPTIONS)
+            heard = [(await anext(running)).id]
+            tracemalloc.start()
+            for number, payload in enumerate(payloads, 1000):
+                tracemalloc.reset_peak()
+                before = tracemalloc.get_traced_memory()[0]
+                raw = await send(swarm, payload, number)
+                assert tracemalloc.get_traced_memory()[1] - before < GROWTH_BYTES, payload[:64]
+                assert all(fault.code is not FaultCode.INTERNAL for fault in raw.faults), (raw.faults, payload[:64])
+            tracemalloc.stop()
+            heard += [token.id async for token in running]
+            assert heard == calm == await answer(client)
+            assert running.session.recoveries == []  # type: ignore[union-attr]
+
+    with caplog.at_level(logging.ERROR):
+        run_virtual(main())
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["half-open", "lengths"])
+def test_an_attack_by_a_process(kind: str) -> None:
+    async def main() -> None:
+        config = ChannelConfig(max_handshakes=64)
+        network = TlsNetwork(WORKER, config=config)
+        async with ChannelServer(network, "127.0.0.1", 0, echo, config, Trace()) as server:
+            told = {"kind": kind, "targets": [["127.0.0.1", server.port, 0, 4]], "digest": "00", "precision": "bf16"}
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "chaos.attack", json.dumps(told | {"hidden": 64, "context_rows": 64})),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                cwd=ROOT,
+            )
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert await process.stdout.readline() == b"attacking\n"
+            channel = await dial(TlsNetwork(CLIENT), [local(server.port)], WORKER.peer_id, config)
+            assert (await channel.request(forward())).load == LOAD  # type: ignore[union-attr]
+            await channel.aclose()
+            process.stdin.close()
+            met = json.loads(await process.stdout.readline())
+            await process.wait()
+            assert met["opened" if kind == "half-open" else "refused"] > 0
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_every_attack_of_a_scenario_is_there() -> None:
+    wanted = {case.attack for scenario in SCENARIOS for case in scenario.cases if case.attack is not None}
+    assert wanted == ATTACKS.keys()
