@@ -33,7 +33,7 @@ class Directory:
     `bootstrap` are (host, port) pairs, names allowed; empty for the first bootstrap. `passive` nodes (clients, hidden peers) are
     not listed by others and store nothing. `data_port`, if not 0, is the TCP port where `page()` is served; `fetch_page` asks
     another peer for its. `host` "::" listens on v4 and v6. With a `swarm_key` only who has the same one finds anything here,
-    is answered, and is believed.
+    is answered, and is believed. `allow` names the only peers whose records are kept for others.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Directory:
         data_port: int = 0,
         trace: Trace | None = None,
         swarm_key: bytes | None = None,
+        allow: frozenset[bytes] | None = None,
     ) -> None:
         self.identity = identity
         self.config = config or DirectoryConfig()
@@ -71,6 +72,7 @@ class Directory:
             trace=self.trace,
             keyspace=self._keyspace,
         )
+        self._server.storage.allow = allow
         self._resolved: dict[tuple[str, int], list[tuple[str, int]]] = {}
         self._last: SignedRecord | None = None  # announced last
         self._upkeep_task: asyncio.Task[None] | None = None

@@ -111,6 +111,7 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
         self.config = config
         self.verifier = verifier
         self.keyspace = keyspace
+        self.allow: frozenset[bytes] | None = None  # peers whose records are kept; None: everybody's
         self._secret = secret
         self._shelves: dict[bytes, dict[PeerId, Held]] = {}
         self._ordered: dict[bytes, list[Held]] = {}  # shelves by place, where asked for since they last changed
@@ -125,7 +126,7 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
         A newer record replaces the older ones of its peer under every key; where it no longer belongs, they vanish.
         """
         signed = self.verifier.check(raw, now)
-        if signed is None:
+        if signed is None or (self.allow is not None and signed.record.peer_id not in self.allow):
             return False
         peer, keys = signed.record.peer_id, frozenset(self.keyspace.keys_of(signed.record))
         new = Held(signed, node_id(peer), network, hashlib.blake2b(peer, key=self._secret, digest_size=8).digest())

@@ -173,6 +173,7 @@ class Node:
                 port=0,
                 bootstrap=config.bootstrap,
                 swarm_key=config.swarm_key,
+                known_peers=config.known_peers,
                 passive=True,
                 config=self._directory_config,
                 now=self._now,
@@ -236,6 +237,8 @@ class Node:
                 data_port=port if config.public_port is None else config.public_port,
                 bootstrap=config.bootstrap,
                 swarm_key=config.swarm_key,
+                known_peers=config.known_peers,
+                allow=config.allow if self._serve is None else None,  # a worker names those that it computes for
                 config=self._directory_config,
                 now=self._now,
                 fetch_page=self._fetch_page,

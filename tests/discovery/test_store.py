@@ -46,6 +46,13 @@ def test_one_key_holds_a_set_of_peers():
     assert peers(store) == {identity(number).peer_id for number in range(5)}
 
 
+def test_of_named_peers_alone_where_they_are_named():
+    store = make_store()
+    store.allow = frozenset({identity(1).peer_id})
+    assert [store.put(LOW, signed(number).raw, NOW) for number in range(3)] == [False, True, False]
+    assert peers(store) == {identity(1).peer_id}
+
+
 def test_the_highest_sequence_wins_in_any_order():
     store = make_store()
     for sequence in (2, 1, 3, 3, 2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
@@ -15,9 +16,10 @@ from swarm import Client, Node
 from swarm.client.generate import Options
 from swarm.config import AskConfig, NodeConfig, SpanConfig
 from swarm.discovery import Directory, directory
+from swarm.discovery.keys import PUBLIC
 from swarm.errors import NoSwarm, NotAllowed
 from swarm.identity import Identity
-from swarm.records import PeerState
+from swarm.records import PeerState, SignedRecord
 from swarm.span import LayerSpan
 
 OURS, THEIRS = b"o" * 32, b"t" * 32
@@ -132,5 +134,24 @@ def test_only_named_peers_are_served(model: Path) -> None:
                 await ask(model, place, None, other)
             assert all(not len(node._layers.service._sessions) for node in nodes[1:] if node._layers)
             assert await ask(model, place, None, friend) == expected
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_a_bootstrap_keeps_records_of_named_peers_alone(model: Path) -> None:
+    named, other = Identity.generate(), Identity.generate()
+
+    async def main() -> None:
+        allow = frozenset({named.peer_id})
+        async with (
+            Node(NodeConfig("127.0.0.1", 0, allow=allow), Identity.generate()) as bootstrap,
+            AsyncExitStack() as stack,
+        ):
+            config = NodeConfig("127.0.0.1", 0, bootstrap=(("127.0.0.1", bootstrap.ports[1]),))
+            serve = SpanConfig(model, LayerSpan(0, 4), precision="fp32", device="cpu", max_memory=64 << 20)
+            for identity in (named, other):
+                await stack.enter_async_context(Node(config, identity, serve=serve))
+            held, _ = bootstrap.directory.page(PUBLIC.index, 0)
+            assert [SignedRecord.parse(raw, time.time()).record.peer_id for raw in held] == [named.peer_id]
 
     asyncio.run(asyncio.wait_for(main(), 60))
