@@ -105,5 +105,8 @@ def test_a_key_that_lies_where_nothing_can_be_created_is_used_and_held(tmp_path,
 
 def test_a_file_that_is_no_key_is_named(tmp_path):
     (tmp_path / "my.key").write_text("not a key")
-    with pytest.raises(UsageFault, match=r"my\.key is no key file of a peer"), held_identity("worker", tmp_path / "my.key"):
+    with (
+        pytest.raises(UsageFault, match=r"my\.key is no key file of a peer"),
+        held_identity("worker", tmp_path / "my.key"),
+    ):
         pass
