@@ -26,6 +26,7 @@ class DirectoryConfig:
         6.0  # between two signs of life to a bootstrap, which may have been started anew and know nobody
     )
     rejoin_seconds: float = 3.0  # between two attempts to find back while no contact answers
+    keep_seconds: float = 60.0  # between two writings of the known peers to disk
     max_records_per_key: int = 512
     max_records: int = 16384  # in all; a record counts once for every key it is held under
     max_keys_per_peer: int = 64
@@ -46,7 +47,9 @@ class ChannelConfig:
     max_streams: int = 4096  # requests under way on one channel
     max_channels: int = 1024  # that a server takes; about 40 KiB each
     max_channels_per_peer: int = 16
-    block_share: float = 0.875  # part of a server's channels that one address block may hold while nobody else wants any
+    block_share: float = (
+        0.875  # part of a server's channels that one address block may hold while nobody else wants any
+    )
     max_held_bytes: int = 512 * MIB  # for all peers of a server: their requests, and replies that they have not read
     max_unfinished_bytes: int = 48 * MIB  # of those, in messages that have not arrived whole
     handshake_seconds: float = 4.0  # from TCP's handshake to the end of TLS's
@@ -88,7 +91,7 @@ class ClientConfig:
     max_candidates: int = 64  # peers probed for one chain
     audit_share: float = 0.05  # of sessions: of those, a span is computed again by another worker afterwards
     audit_private: bool = False  # workers at private addresses may audit each other, as if each had another owner
-    audit_seconds: float = 120.0  # an audit that is not done by then is given up
+    audit_seconds: float = 120.0  # without progress, an audit is given up after this long
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ class NodeConfig:
     public_port: int | None = None  # that others are told, the probe's being the next; None: those listened on
     swarm_key: bytes | None = field(default=None, repr=False)  # secret of a private swarm; None: the open swarm
     allow: frozenset[bytes] | None = None  # ids of the peers that are served; None: everybody
+    known_peers: Path | None = None  # file of peers that answered, for the day when no bootstrap does; None: none
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from swarm.cli.keys import bans_file, held_identity
+from swarm.cli.keys import bans_file, held_identity, known_peers_file
 from swarm.cli.models import DEMO, model_directory, only_model, served_model
 from swarm.cli.output import Output, make_trace
 from swarm.cli.report import report
@@ -159,7 +159,8 @@ async def open_client(request: Request, output: Output) -> AsyncIterator[Client]
         identity = stack.enter_context(held_identity("client", request.key))
         ask = await _ask(request, identity, trace)
         _hint(request, ask, output)
-        config = NodeConfig(port=0, bootstrap=request.bootstrap, swarm_key=request.swarm_key)
+        known = known_peers_file(request.bootstrap, request.swarm_key, os.environ)
+        config = NodeConfig(port=0, bootstrap=request.bootstrap, swarm_key=request.swarm_key, known_peers=known)
         async with Node(config, identity, ask=ask, client_config=request.client_config(), trace=trace) as node:
             yield node.client
 

@@ -7,8 +7,9 @@ machine gets a key of its own.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +28,17 @@ def data_directory(environment: Mapping[str, str]) -> Path:
 def bans_file(environment: Mapping[str, str]) -> Path:
     """Where this user's clients remember peers that lied."""
     return data_directory(environment) / "bans.json"
+
+
+def known_peers_file(
+    bootstrap: Sequence[tuple[str, int]], swarm_key: bytes | None, environment: Mapping[str, str]
+) -> Path | None:
+    """Where the peers of that swarm are kept; None for who starts a swarm of his own."""
+    if not bootstrap:
+        return None
+    names = "\n".join(sorted(f"{host} {port}" for host, port in bootstrap)).encode()
+    which = hashlib.blake2b(names, key=hashlib.sha256(swarm_key or b"").digest(), digest_size=8).hexdigest()
+    return data_directory(environment) / "swarms" / f"{which}.peers"
 
 
 def default_keys(mode: str, directory: Path) -> Iterator[Path]:

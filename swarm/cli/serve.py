@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from swarm.cli.keys import held_identity
+from swarm.cli.keys import held_identity, known_peers_file
 from swarm.cli.output import Output, make_trace
 from swarm.config import NodeConfig, SpanConfig
 from swarm.identity import Identity
@@ -38,6 +39,7 @@ def run_node(
         from swarm.engine import settle_threads
 
         settle_threads(threads)
+    config = replace(config, known_peers=known_peers_file(config.bootstrap, config.swarm_key, os.environ))
     with held_identity(mode, key) as identity:
         asyncio.run(_serve(config, identity, serve, trace, output))
 

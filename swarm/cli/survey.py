@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from swarm.cli.keys import known_peers_file
 from swarm.config import ChannelConfig
 from swarm.discovery import Directory
 from swarm.errors import SwarmError, UsageFault
@@ -47,7 +49,14 @@ async def joined(
 ) -> AsyncIterator[Directory]:
     """A directory that only asks. Raises NoSwarm."""
     async with Directory(
-        identity, host="::", port=0, bootstrap=bootstrap, swarm_key=swarm_key, passive=True, trace=trace
+        identity,
+        host="::",
+        port=0,
+        bootstrap=bootstrap,
+        swarm_key=swarm_key,
+        known_peers=known_peers_file(bootstrap, swarm_key, os.environ),
+        passive=True,
+        trace=trace,
     ) as directory:
         await telling_why(directory.join(), TlsNetwork(identity, swarm_key=swarm_key), bootstrap)
         yield directory

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from random import Random, SystemRandom
 from types import TracebackType
 from typing import Self
@@ -16,6 +17,7 @@ from swarm.discovery.clock import SwarmClock
 from swarm.discovery.collect import FetchPage
 from swarm.discovery.endpoint import OpenSocket, open_udp, resolve
 from swarm.discovery.keys import Keyspace
+from swarm.discovery.known import KnownPeer, chosen, read_known, write_known
 from swarm.discovery.server import RecordServer
 from swarm.discovery.store import is_live
 from swarm.errors import NoSwarm
@@ -34,6 +36,7 @@ class Directory:
     not listed by others and store nothing. `data_port`, if not 0, is the TCP port where `page()` is served; `fetch_page` asks
     another peer for its. `host` "::" listens on v4 and v6. With a `swarm_key` only who has the same one finds anything here,
     is answered, and is believed. `allow` names the only peers whose records are kept for others.
+    `known_peers` is a file where peers that answered are kept, for the day when no bootstrap does.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Directory:
         trace: Trace | None = None,
         swarm_key: bytes | None = None,
         allow: frozenset[bytes] | None = None,
+        known_peers: Path | None = None,
     ) -> None:
         self.identity = identity
         self.config = config or DirectoryConfig()
@@ -74,6 +78,7 @@ class Directory:
         )
         self._server.storage.allow = allow
         self._resolved: dict[tuple[str, int], list[tuple[str, int]]] = {}
+        self._known_peers = known_peers
         self._last: SignedRecord | None = None  # announced last
         self._upkeep_task: asyncio.Task[None] | None = None
         self._keys_at_once = asyncio.Semaphore(MAX_KEYS_AT_ONCE)
@@ -87,6 +92,7 @@ class Directory:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._keep_known()
         await self._server.close()
         if self._upkeep_task is not None:
             self._upkeep_task.cancel()
@@ -94,17 +100,39 @@ class Directory:
                 await self._upkeep_task
 
     async def join(self) -> None:
-        """Get to know the swarm through the bootstraps. Raises NoSwarm, which names them."""
-        if not self._bootstrap:
+        """Get to know the swarm through the bootstraps, else through peers known from before. Raises NoSwarm, naming those."""
+        known = self._read_known()
+        if not self._bootstrap and not known:
             return
-        with self.trace.span("directory.join"):
+        with self.trace.span("directory.join", known=len(known)):
             for _ in range(JOIN_ATTEMPTS):
                 await self._resolve()
-                found = await self._server.ask_seeds()
+                found = await self._server.ask_seeds() or await self._server.ask_known(known)
                 if found:
                     await self._server.bootstrap(found)
                     return
-            raise NoSwarm(self._silence())
+            if self._bootstrap:
+                raise NoSwarm(self._silence())
+
+    def _read_known(self) -> list[KnownPeer]:
+        """A file that cannot be used is as good as none: it is told, and written anew."""
+        if self._known_peers is None:
+            return []
+        try:
+            return read_known(self._known_peers)
+        except (OSError, ValueError) as error:
+            self.trace.failed("directory.known", file=str(self._known_peers), error=str(error))
+            return []
+
+    def _keep_known(self) -> None:
+        """Never instead of peers known before: while nobody answers the file stays as it is."""
+        alive = self._server.steady()
+        if self._known_peers is None or not alive:
+            return
+        try:
+            write_known(self._known_peers, chosen(alive, self._read_known(), self.time()))
+        except OSError as error:  # the disk is full or read-only: the swarm does without
+            self.trace.failed("directory.known", file=str(self._known_peers), error=str(error))
 
     def _silence(self) -> str:
         named = ", ".join(
@@ -219,8 +247,12 @@ class Directory:
         loop = asyncio.get_running_loop()
         due = loop.time() + self.config.refresh_seconds
         knock = loop.time() + self.config.knock_seconds
+        keep = loop.time()
         while True:
             await asyncio.sleep(self.config.rejoin_seconds * self._random.uniform(0.75, 1.25))
+            if loop.time() >= keep:
+                self._keep_known()
+                keep = loop.time() + self.config.keep_seconds
             if loop.time() < due and (self.contacts or not (self._server.seeds or self._server.protocol.router.lost)):
                 if loop.time() >= knock and not self._server.protocol.passive:
                     await self._server.knock()

@@ -19,6 +19,7 @@ from swarm.records import normalise_host
 MAX_SEND_BUFFER = 1 << 18  # bytes that wait for the socket; beyond it datagrams are dropped, as a full link would
 RECEIVE_BUFFER = 1 << 20  # bytes asked of the system
 MAX_RESOLVED = 16  # addresses taken from one name
+RESOLVE_SECONDS = 3.0  # a name server that is out of reach must not keep us from peers that are known by address
 ANY_HOST = "::"  # v4 and v6
 
 
@@ -137,8 +138,9 @@ async def resolve(names: Iterable[tuple[str, int]]) -> dict[tuple[str, int], lis
         except ValueError:
             pass
         try:
-            infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-        except (OSError, UnicodeError):
+            async with asyncio.timeout(RESOLVE_SECONDS):
+                infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        except (OSError, UnicodeError):  # TimeoutError is an OSError
             return []
         return list(dict.fromkeys((normalise_host(str(info[4][0])), port) for info in infos))[:MAX_RESOLVED]
 

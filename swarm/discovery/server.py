@@ -20,6 +20,7 @@ from swarm.discovery.collect import Collector, FetchPage
 from swarm.discovery.crawl import crawl
 from swarm.discovery.endpoint import OpenSocket
 from swarm.discovery.keys import KEY_BYTES, Keyspace, distance
+from swarm.discovery.known import KnownPeer
 from swarm.discovery.packets import Method
 from swarm.discovery.protocol import ANYBODY, Answer, RecordProtocol
 from swarm.discovery.store import RecordStore, Verifier
@@ -77,6 +78,19 @@ class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
         chosen = addresses if len(addresses) <= most else self.random.sample(addresses, most)
         answers = await asyncio.gather(*(self.protocol.call(to, ANYBODY, Method.PING) for to in dict.fromkeys(chosen)))
         return [answer.node for answer in answers if answer]
+
+    async def ask_known(self, peers: Iterable[KnownPeer]) -> list[Node]:
+        """Ping peers of earlier days; who still is who he was."""
+        answers = await asyncio.gather(
+            *(self.protocol.call(peer.endpoint, peer.node, Method.PING) for peer in list(peers)[:MAX_SEEDS])
+        )
+        return [answer.node for answer in answers if answer]
+
+    def steady(self) -> list[tuple[bytes, Endpoint]]:
+        """Contacts that answered when last asked."""
+        router = self.protocol.router
+        suspects = {node.id for node in router.suspects()}
+        return [(node.id, (node.ip, node.port)) for node in router.contacts() if node.id not in suspects]
 
     async def knock(self) -> None:
         """Make ourselves known to one bootstrap address: its node may have been started anew and know nobody."""
