@@ -76,9 +76,12 @@ def run(
 
     With --namespaces `all` is every one that is made for them, and those are found first.
     """
+    from chaos.namespaces import missing
     from chaos.running import run_all
     from chaos.scenarios import MACHINES, SCENARIOS, find
 
+    if namespaces and (why := missing()):
+        raise click.UsageError(why)
     listed = MACHINES if namespaces else SCENARIOS
     wanted = list(listed) if scenarios == ("all",) else [find(name, listed) or find(name) for name in scenarios]
     for name, scenario in zip(scenarios, wanted, strict=False):

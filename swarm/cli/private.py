@@ -81,7 +81,8 @@ allow_option = click.option(
     "--allow",
     type=Parsed("PEER|FILE", parse_allowed),
     multiple=True,
-    help="Serve this peer (repeatable; or a file of ids) and nobody else.  [default: everybody]",
+    help="Serve this peer (repeatable; or a file of ids) and nobody else; a bootstrap also keeps no other's record."
+    "  [default: everybody]",
 )
 
 

@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from support.models import make_model
 
 from chaos import __main__ as command
+from chaos import namespaces as machines
 from chaos import running
 from chaos.run import Setup
 from chaos.scenarios import MACHINES, NAMED, PROMPT_ROWS, SCENARIOS, TOKENS, Scenario, find
@@ -63,6 +65,10 @@ def test_namespaces_have_scenarios_of_their_own(monkeypatch: pytest.MonkeyPatch)
         return [{"passed": True}]
 
     monkeypatch.setattr(running, "run_all", run_all)
+    monkeypatch.setattr(machines, "missing", lambda: "there are none here")
+    assert "there are none here" in run("run", "all", "--namespaces").output
+    assert ran == []
+    monkeypatch.setattr(machines, "missing", lambda: None)
     assert run("run", "all", "--namespaces").exit_code == 0
     assert ran == [(each.name, True) for each in MACHINES]
     ran.clear()
@@ -85,16 +91,32 @@ def test_seeds_of_the_simulation_are_run_up_to_the_first_that_fails(monkeypatch:
     assert run("replay", "8").exit_code == 0
 
 
-def test_a_lost_reply_on_real_processes(tmp_path: Path) -> None:
-    """Scenario 21, with a model of three layers; in a process of its own, for it computes with one thread."""
+def run_whole(tmp_path: Path, *words: str) -> tuple[dict[str, Any], str]:
+    """A scenario with a model of three layers; in a process of its own, for it computes with one thread."""
     model = make_model(tmp_path / "model", num_hidden_layers=3, tokenizer=True)
     figures, page = tmp_path / "figures.json", tmp_path / "page.md"
-    words = ["run", "lost-reply", "--model", model, "--seed", "3", "--json", figures, "--report", page]
+    given = ["run", *words, "--model", model, "--seed", "3", "--json", figures, "--report", page]
     done = subprocess.run(
-        [sys.executable, "-m", "chaos", *words], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "chaos", *given], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     (each,) = json.loads(figures.read_text())["scenarios"]
     assert each["passed"]
+    return each, page.read_text()
+
+
+def test_a_lost_reply_on_real_processes(tmp_path: Path) -> None:
+    """Scenario 21, in fp32."""
+    each, page = run_whole(tmp_path, "lost-reply", "--precision", "fp32")
     assert (each["strikes"], each["failovers"], each["success_rate"], each["tokens"]) == (3, 0, 1.0, 3 * TOKENS)
-    assert "| 21 lost-reply | bf16 | holds | 3 |" in page.read_text()
+    assert "| 21 lost-reply | fp32 | holds | 3 |" in page
+
+
+def test_a_little_of_everything_on_real_processes(tmp_path: Path) -> None:
+    each, _ = run_whole(tmp_path, "short", "--precision", "bf16")
+    assert each["success_rate"] == 1.0
+    assert each["tokens_lost"] == each["tokens_duplicated"] == each["tokens_wrong"] == 0
+    assert {case["name"] for case in each["cases"] if case["noticed"]} >= {
+        "killed in the middle",
+        "paused until it is noticed",
+    }
