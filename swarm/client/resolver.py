@@ -141,8 +141,8 @@ class Resolver:
     def forecast(self, hops: Iterable[Hop], round_trip: float | None, *, idle: bool = False) -> float | None:
         """Predicted seconds of one decode row through these hops; None if one of them is not known.
 
-        `round_trip` stands in for one that was not measured. With `idle` it is that to the hop, and how busy the worker was
-        said to be does not count.
+        `round_trip` stands in for one that was not measured. With `idle` it is that to the hop, where the least that was measured
+        counts, and how busy the worker was said to be does not.
         """
         total = 0.0
         for hop in hops:
@@ -151,7 +151,7 @@ class Resolver:
                 return None
             known = self._peers.measurements.get(hop.peer_id, UNMEASURED)
             if idle:
-                known = Measurement(known.round_trip if round_trip is None else round_trip)
+                known = Measurement(min((x for x in (known.round_trip, round_trip) if x is not None), default=None))
             elif known.round_trip is None:
                 known = replace(known, round_trip=round_trip)
             total += predicted_seconds(record, hop.span, known)

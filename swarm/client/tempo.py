@@ -25,6 +25,9 @@ EXCESS_SECONDS = {
 }  # a step that takes less longer than usual disturbs less than a move
 SLOW_STEPS = 3  # that many slow ones ...
 OF_STEPS = 4  # ... of so many: one quick step does not hide a slow worker, one or two slow ones do not make one
+WINDOW_STEPS = (
+    8  # or of so many that together took as long as if each were slow: who works by fits and starts is slow too
+)
 PAST_STEPS = 32  # whose median is the usual; it follows a context that grows
 ENOUGH_STEPS = {Rows.DECODE: 4, Rows.CHUNK: 2}  # of its own from which a hop is measured by its past alone
 CHUNK_ROWS = 128  # of a full chunk
@@ -58,7 +61,7 @@ class Slowness:
 
     def __str__(self) -> str:
         what = "chunks" if self.kind is Rows.CHUNK else "steps"
-        return f"slow: its {what} take {self.seconds:.2f} s instead of {self.usual:.2f} s"
+        return f"slow: its {what} take {self.seconds:.3g} s instead of {self.usual:.3g} s"
 
 
 class _Series:
@@ -66,11 +69,15 @@ class _Series:
 
     def __init__(self) -> None:
         self.past: deque[float] = deque(maxlen=PAST_STEPS)  # that were not slow
-        self.last: deque[float | None] = deque(maxlen=OF_STEPS)  # seconds of slow ones, None for others
+        self.last: deque[tuple[float, bool]] = deque(maxlen=WINDOW_STEPS)  # seconds, and whether that was slow
 
-    @property
-    def slow(self) -> list[float]:
-        return [seconds for seconds in self.last if seconds is not None]
+    def slow(self, usual: float, excess: float) -> list[float]:
+        """Seconds of the last slow ones, if they make the hop one to leave."""
+        slow = [seconds for seconds, is_slow in self.last if is_slow]
+        close = sum(is_slow for _, is_slow in [*self.last][-OF_STEPS:]) >= SLOW_STEPS
+        most = max(SLOWER * usual, usual + excess)
+        apart = len(slow) >= SLOW_STEPS and sum(seconds for seconds, _ in self.last) >= WINDOW_STEPS * most
+        return slow if close or apart else []
 
 
 class Tempo:
@@ -111,14 +118,15 @@ class Tempo:
         usual = self.usual(step.kind, bias)
         if usual is None or not self._is_slow(step, usual, max(1.0, common)):
             series.past.append(self._ordinary(step.seconds, usual, common))
-            series.last.append(None)
+            series.last.append((step.seconds, False))
             return None
-        series.last.append(step.seconds)
-        if len(series.slow) < SLOW_STEPS:
+        series.last.append((step.seconds, True))
+        slow = series.slow(usual, EXCESS_SECONDS[step.kind])
+        if not slow:
             return None
         decode = self.usual(Rows.DECODE, bias) if step.kind is Rows.CHUNK else usual
         chunk = self.chunk(decode) if decode is not None else usual
-        return Slowness(step.kind, median(series.slow), usual, chunk)
+        return Slowness(step.kind, median(slow), usual, chunk)
 
     @staticmethod
     def _ordinary(seconds: float, usual: float | None, common: float) -> float:

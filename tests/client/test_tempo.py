@@ -55,8 +55,16 @@ def test_one_quick_step_does_not_hide_a_slow_worker() -> None:
 
 
 def test_hiccups_with_calm_between_them_are_none_of_its_business() -> None:
-    calm, hiccup = [decode(0.02)] * 2, [decode(5.0)] * 2
+    calm, hiccup = [decode(0.02)] * 7, [decode(5.0)] * 2
     assert feed(Tempo(0.02), (calm + hiccup) * 50) == []
+    calm, hiccup = [decode(0.02)] * 2, [decode(0.11)]
+    assert feed(Tempo(0.02), (calm + hiccup) * 50) == []
+
+
+def test_who_works_by_fits_and_starts_is_slow() -> None:
+    """Every other step stands still; what three of them cost together is what counts."""
+    assert feed(Tempo(0.02), [decode(0.02)] * 10 + [decode(0.4), decode(0.02)] * 3) == [15]
+    assert feed(Tempo(0.02), [decode(0.02)] * 10 + [decode(0.15), decode(0.02)] * 30) == []
 
 
 def test_what_was_slow_does_not_become_usual() -> None:
@@ -65,7 +73,7 @@ def test_what_was_slow_does_not_become_usual() -> None:
     assert tempo.usual(Rows.DECODE) == 0.02
     slowness = tempo.add(decode(1.0), 1.0, 1.0)
     assert slowness is not None
-    assert str(slowness) == "slow: its steps take 1.00 s instead of 0.02 s"
+    assert str(slowness) == "slow: its steps take 1 s instead of 0.02 s"
 
 
 def test_without_a_past_what_the_worker_announces_counts() -> None:
@@ -159,7 +167,7 @@ def test_ten_times_slower_is_noticed_at_the_third_step(base: float, factors: lis
 
 
 @given(st.lists(st.tuples(st.sampled_from(Rows), st.floats(0.0, 100.0)), max_size=200), st.floats(0.0, 1.0))
-def test_a_hop_that_is_said_to_be_slow_was_so_in_three_of_four_steps(
+def test_a_hop_that_is_said_to_be_slow_was_so_in_three_steps_of_late(
     steps: list[tuple[Rows, float]], predicted: float
 ) -> None:
     """Whatever happens: against what was usual then, and by enough to matter."""
@@ -170,7 +178,8 @@ def test_a_hop_that_is_said_to_be_slow_was_so_in_three_of_four_steps(
         beyond = usual is not None and seconds > SLOWER * usual and seconds > usual + EXCESS_SECONDS[kind]
         seen[kind].append(beyond)
         found = tempo.add(Step(kind, 128 if kind is Rows.CHUNK else 1, seconds), 1.0, 1.0)
-        assert (found is not None) == (beyond and sum(seen[kind][-4:]) >= 3)
+        assert found is None or (beyond and sum(seen[kind][-8:]) >= 3)
+        assert found is not None or not beyond or sum(seen[kind][-4:]) < 3
         assert len(tempo._series[kind].past) <= PAST_STEPS
 
 
