@@ -16,6 +16,9 @@ from swarm.errors import UsageFault
 MAX_TOOLS = 128
 MAX_TOOL_BYTES = 256 << 10  # of all definitions together
 
+# Forced calls are written without spaces between tokens of JSON: a small model may go on with spaces for ever.
+TIGHT = {"x-guidance": {"whitespace_flexible": False}}
+
 Tool = Mapping[str, Any]  # as in OpenAI's API: {"type": "function", "function": {"name", "description", "parameters"}}
 Body = Literal["object", "list", "named", "functions", "keys", "harmony", "fenced"]
 
@@ -136,10 +139,10 @@ def forced(form: ToolFormat, tools: Sequence[Tool], id_of: Callable[[str], int |
 
     functions = [tool["function"] for tool in tools]
     if form.body == "named":
-        rules = [
-            f"call{number}: {json.dumps(function['name'])} {mark(form.between)} %json {json.dumps(function['parameters'])}"
-            for number, function in enumerate(functions)
-        ]
+        rules = []
+        for number, function in enumerate(functions):
+            arguments = json.dumps(function["parameters"] | TIGHT)
+            rules.append(f"call{number}: {json.dumps(function['name'])} {mark(form.between)} %json {arguments}")
         choice = " | ".join(f"call{number}" for number in range(len(functions)))
         return "\n".join([f"start: {mark(form.begin)} ({choice})", *rules])
     calls = [
@@ -156,4 +159,4 @@ def forced(form: ToolFormat, tools: Sequence[Tool], id_of: Callable[[str], int |
         schema = {"type": "array", "items": schema, "minItems": 1, "maxItems": 1}
     begin = f'{mark(form.begin)} "\\n" ' if form is HERMES else f"{mark(form.begin)} " if form.begin else ""
     end = f' "\\n" {mark(form.end)}' if form is HERMES else f" {mark(form.end)}" if form.end else ""
-    return f"start: {begin}call{end}\ncall: %json {json.dumps(schema)}"
+    return f"start: {begin}call{end}\ncall: %json {json.dumps(schema | TIGHT)}"

@@ -8,15 +8,21 @@ from swarm.gateway.anthropic import endpoints as anthropic
 from swarm.gateway.app import Gateway, route
 from swarm.gateway.openai import endpoints as openai
 from swarm.gateway.openai.embeddings import embeddings
+from swarm.gateway.responses.endpoints import Responses
 
 
 def routes_of(gateway: Gateway) -> list[BaseRoute]:
+    responses = Responses()
     return [
         route(gateway, "/v1/models", openai.list_models),
         route(gateway, "/v1/models/{model:path}", openai.get_model),
         route(gateway, "/v1/chat/completions", openai.chat_completions, "POST"),
         route(gateway, "/v1/completions", openai.text_completions, "POST"),
         route(gateway, "/v1/embeddings", embeddings, "POST"),
+        route(gateway, "/v1/responses", responses.create, "POST"),
+        route(gateway, "/v1/responses/{name}", responses.get),
+        route(gateway, "/v1/responses/{name}", responses.delete, "DELETE"),
+        route(gateway, "/v1/responses/{name}/input_items", responses.input_items),
         route(gateway, "/v1/messages", anthropic.create_message, "POST"),
         route(gateway, "/v1/messages/count_tokens", anthropic.count_tokens, "POST"),
     ]

@@ -1,0 +1,70 @@
+"""The endpoints of responses: make one, look at it, forget it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+
+from swarm.gateway.app import Answering, Call
+from swarm.gateway.errors import refusal_of
+from swarm.gateway.responses.body import Writing
+from swarm.gateway.responses.requests import ResponseRequest
+from swarm.gateway.responses.store import ResponseStore
+from swarm.gateway.sse import EventStream, event
+
+
+class Responses:
+    """The endpoints, over one store."""
+
+    def __init__(self) -> None:
+        self.store = ResponseStore()
+
+    async def create(self, call: Call) -> Answering:
+        request = ResponseRequest.model_validate(call.json())
+        name = request.previous_response_id
+        before = self.store.get(call.owner, name).messages if name else ()
+        messages = request.messages(before)
+        client = await call.gateway.catalog.client(request.model)
+        async with AsyncExitStack() as stack:
+            ask = request.ask(messages, call.owner)
+            (turn,) = await stack.enter_async_context(call.gateway.asking.turns(client, ask))
+            writing = Writing(f"resp_{secrets.token_hex(24)}", int(call.gateway.now()), request, turn)
+            if not request.stream:
+                body = await writing.finish()
+                self._keep(call, request, writing, messages)
+                return body
+            kept = stack.pop_all()
+
+        async def events() -> AsyncGenerator[bytes, None]:
+            async with kept:
+                async for each in writing.events():
+                    yield each
+            self._keep(call, request, writing, messages)
+
+        return EventStream(
+            events(), lambda error: event({"type": "error", **refusal_of(error).openai()["error"]}, "error")
+        )
+
+    async def get(self, call: Call) -> Answering:
+        return dict(self.store.get(call.owner, call.request.path_params["name"]).body)
+
+    async def input_items(self, call: Call) -> Answering:
+        items = [dict(item) for item in self.store.get(call.owner, call.request.path_params["name"]).items]
+        ends = (
+            {"first_id": items[0]["id"], "last_id": items[-1]["id"]} if items else {"first_id": None, "last_id": None}
+        )
+        return {"object": "list", "data": items, "has_more": False, **ends}
+
+    async def delete(self, call: Call) -> Answering:
+        name = call.request.path_params["name"]
+        self.store.delete(call.owner, name)
+        return {"id": name, "object": "response", "deleted": True}
+
+    def _keep(self, call: Call, request: ResponseRequest, writing: Writing, messages: tuple[object, ...]) -> None:
+        if request.store:
+            items = [
+                item.model_dump(exclude_unset=True) | {"id": f"item_{number}", "type": item.type}
+                for number, item in enumerate(request.items())
+            ]
+            self.store.put(call.owner, writing.body(), (*messages, writing.message()), items)  # type: ignore[arg-type]
