@@ -119,6 +119,17 @@ def test_liars_may_be_banned_and_honest_members_not() -> None:
     assert found(made) == ["I6, a liar: worker-2b is banned and never lied"]
 
 
+def test_a_slow_worker_is_to_be_left_in_time() -> None:
+    made = outcome(answered(), limits=Limits(slow_steps=3))
+    laggards = made.cases[0].clocked.laggards
+    laggards.steps = {"a": 3, "b": 4, "c": 1}
+    laggards.left = {"a", "b"}
+    assert found(made) == [
+        "limit, all: a case: b was left after 4 slow steps, 3 are allowed",
+        "limit, all: a case: c was slow and was not left",
+    ]
+
+
 def test_a_request_that_is_to_fail_names_the_layers() -> None:
     case = Case("gone", (), failing=1)
     assert found(outcome(answered(error="NoChain: nobody serves layers 8-15"), case=case)) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,6 +16,7 @@ from support.swarm import LocalSwarm, LocalWorker
 
 from swarm.client import Client
 from swarm.client.generate import Answer, Options
+from swarm.engine.sampler import Sampling
 from swarm.trace import Event, Trace
 from swarm.wire.messages import Forward, Rows, Working
 
@@ -34,6 +36,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+SAMPLINGS = {"fp32": Sampling(), "bf16": Sampling(temperature=1.0, top_k=50, seed=11)}
+
+
+@pytest.fixture(scope="module")
+def matrix(model: Path) -> dict[str, list[int]]:
+    """Of PROMPT, by precision, each with a sampling of its own."""
+
+    async def main(precision: str) -> list[int]:
+        async with Client(model, local=True, precision=precision) as client:
+            return (await ask(client, sampling=SAMPLINGS[precision])).token_ids
+
+    return {precision: asyncio.run(main(precision)) for precision in SAMPLINGS}
+
+
 @pytest.fixture(scope="module")
 def expected(model: Path) -> dict[int, list[int]]:
     """By the length of the prompt."""
@@ -45,8 +61,8 @@ def expected(model: Path) -> dict[int, list[int]]:
     return asyncio.run(main())
 
 
-async def ask(client: Client, prompt: list[int] = PROMPT) -> Answer:
-    answer = client.generate(prompt, options=OPTIONS)
+async def ask(client: Client, prompt: list[int] = PROMPT, sampling: Sampling = OPTIONS.sampling) -> Answer:
+    answer = client.generate(prompt, options=replace(OPTIONS, sampling=sampling))
     await answer.read()
     return answer
 
@@ -120,15 +136,16 @@ def pairs() -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("hop", range(3))
 @pytest.mark.parametrize("position", [FIRST, MIDDLE])
+@pytest.mark.parametrize("precision", SAMPLINGS)
 def test_a_worker_ten_times_slower_is_left_within_three_steps(
-    model: Path, expected: dict[int, list[int]], hop: int, position: int
+    model: Path, matrix: dict[str, list[int]], hop: int, position: int, precision: str
 ) -> None:
     async def main() -> None:
-        async with LocalSwarm(model, pairs()) as swarm:
+        async with LocalSwarm(model, pairs(), precision=precision) as swarm:
             watcher = Watcher(swarm, position)
             watcher.hop = hop
             async with swarm.client(Trace(watcher)) as client:
-                answer = await ask(client)
+                answer = await ask(client, sampling=SAMPLINGS[precision])
                 peers = client._parts.peers
                 assert peers is not None
                 assert watcher.victim is not None
@@ -136,7 +153,7 @@ def test_a_worker_ten_times_slower_is_left_within_three_steps(
                 await asyncio.sleep(swarm.client_config.suspicion_seconds)
                 assert not peers.avoided(strictly=True)
                 await swarm.freed(1)
-            assert answer.token_ids == expected[len(PROMPT)]
+            assert answer.token_ids == matrix[precision]
             (recovery,) = answer.session.recoveries  # type: ignore[union-attr]
             assert recovery.moved
             assert recovery.peer_id == watcher.victim.worker.peer_id
