@@ -165,6 +165,16 @@ class Client:
         return self._started
 
     @property
+    def banned(self) -> frozenset[PeerId]:
+        """Who lied to this user; nobody of them is asked for anything."""
+        return self._parts.resolver.banned if self._parts.resolver else frozenset()
+
+    @property
+    def peers(self) -> Peers | None:
+        """Whom it talks to; None with `local`."""
+        return self._parts.peers
+
+    @property
     def spec(self) -> ModelSpec:
         return self._parts.spec
 

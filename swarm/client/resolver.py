@@ -91,7 +91,7 @@ class Resolver:
         """A chain over the whole model. Raises NoChain, or WrongModel when only another model of that name is served."""
         whole = LayerSpan(0, self.model.layer_count)
         if self._by_hand:
-            return fixed_chain(await self.records(), self.model, self._by_hand, banned=self._banned())
+            return fixed_chain(await self.records(), self.model, self._by_hand, banned=self.banned)
         try:
             return await self.chain(whole)
         except NoChain as hole:
@@ -126,7 +126,7 @@ class Resolver:
                     precision=precision or self.precision,
                     prefer_numerics=numerics,
                     avoid=self._peers.avoided(strictly) | barred,
-                    banned=self._banned(),
+                    banned=self.banned,
                 )
             except NoChain as error:
                 hole = error
@@ -157,7 +157,9 @@ class Resolver:
             total += predicted_seconds(record, hop.span, known)
         return total
 
-    def _banned(self) -> frozenset[PeerId]:
+    @property
+    def banned(self) -> frozenset[PeerId]:
+        """Who lied to this user."""
         return frozenset() if self._bans is None else self._bans.banned()
 
     def precision_of(self, chain: Chain) -> str:

@@ -15,14 +15,16 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from swarm.errors import LocalFault
 from swarm.gateway.asking import Asking
 from swarm.gateway.auth import Keys
 from swarm.gateway.catalog import Catalog
 from swarm.gateway.errors import FieldFault, Refusal, refusal_of
+from swarm.gateway.metrics import Metrics
 from swarm.gateway.sse import Disconnected, while_connected
+from swarm.gateway.status import Who
 from swarm.trace import Trace
 
 MAX_BODY_BYTES = 32 << 20
@@ -31,7 +33,7 @@ ANTHROPIC_PATHS = ("/v1/messages",)
 Answering = ASGIApp | dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Gateway:
     """What endpoints have."""
 
@@ -40,7 +42,12 @@ class Gateway:
     asking: Asking = field(default_factory=Asking)
     trace: Trace = field(default_factory=Trace)
     now: Callable[[], float] = time.time
+    who: Who = field(default_factory=Who)
     origins: tuple[str, ...] = ()  # web pages of other hosts that may ask; "*" is any
+    metrics: Metrics = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(self.catalog, self.asking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +76,9 @@ Handler = Callable[[Call], Awaitable[Answering]]
 class Endpoint:
     """One handler as an ASGI application."""
 
-    def __init__(self, gateway: Gateway, handler: Handler, *, open_to_all: bool = False) -> None:
+    def __init__(self, gateway: Gateway, path: str, handler: Handler, *, open_to_all: bool = False) -> None:
         self._gateway = gateway
+        self._path = path  # as the metrics call it
         self._handler = handler
         self._open = open_to_all
 
@@ -85,7 +93,13 @@ class Endpoint:
         except Exception as error:  # whatever went wrong, whoever asked is told something they can act on
             answer = self._refused(request, error)
         response = JSONResponse(answer) if isinstance(answer, dict) else answer
-        await response(scope, receive, send)
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._gateway.metrics.answered(self._path, message["status"])
+            await send(message)
+
+        await response(scope, receive, counted)
 
     def _refused(self, request: Request, error: Exception) -> Response:
         refusal = refusal_of(error)
@@ -123,7 +137,7 @@ def create_app(gateway: Gateway, routes: Sequence[BaseRoute] | None = None) -> A
 
 def route(gateway: Gateway, path: str, handler: Handler, *methods: str, open_to_all: bool = False) -> Route:
     """A path, and who may ask there: everybody with a key, or everybody."""
-    return Route(path, Endpoint(gateway, handler, open_to_all=open_to_all), methods=list(methods or ("GET",)))
+    return Route(path, Endpoint(gateway, path, handler, open_to_all=open_to_all), methods=list(methods or ("GET",)))
 
 
 class _Nowhere:
@@ -144,7 +158,7 @@ class _Named:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = secrets.token_hex(8).encode()
 
-        async def named(message: Any) -> None:
+        async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message["headers"], (b"x-request-id", name)]}
             await send(message)
@@ -179,7 +193,7 @@ class _Origins:
             await send({"type": "http.response.body", "body": b""})
             return
 
-        async def shared(message: Any) -> None:
+        async def shared(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message["headers"], *allowed]}
             await send(message)

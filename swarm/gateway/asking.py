@@ -23,8 +23,10 @@ from swarm.client.harmony import HarmonyReader, Thought
 from swarm.client.tools import HERMES, ToolFormat, forced, told
 from swarm.engine.sampler import Sampling
 from swarm.errors import UsageFault
+from swarm.gateway.hub import Hub
 
 MAX_CHOICES = 16
+TELL_SECONDS = 0.05  # between two events about one answer's tokens
 MAX_KEPT_PROMPTS = 64  # whose ids are remembered
 MAX_KEPT_CHARACTERS = 1 << 20  # of one such prompt
 
@@ -104,14 +106,19 @@ class Turn:
     """One choice: `async for delta in turn`, then `finish_reason`."""
 
     def __init__(
-        self, index: int, answer: Answer, client: Client, reader: CallReader | HarmonyReader | None, single_call: bool
+        self, index: int, answer: Answer, client: Client, ask: Ask, reader: CallReader | HarmonyReader | None, hub: Hub
     ) -> None:
         self.index = index
         self.answer = answer
+        self.ask = ask
+        self.id = secrets.token_hex(6)  # in the status and its events
+        self.began = asyncio.get_running_loop().time()
         self.finish_reason: Literal["stop", "length", "tool_calls"] | None = None
         self._client = client
         self._reader = reader
-        self._single_call = single_call
+        self._hub = hub
+        self._told_at = float("-inf")  # loop time
+        self._recoveries = 0
         self._calls = 0
 
     def __aiter__(self) -> AsyncIterator[Delta]:
@@ -121,17 +128,52 @@ class Turn:
         async with aclosing(self._all()) as deltas:
             async for delta in deltas:
                 yield delta
-                if self._single_call and isinstance(delta, ToldCall):
+                if self.ask.single_call and isinstance(delta, ToldCall):
                     break
         full = self.answer.finish_reason == "length"
         self.finish_reason = "length" if full else "tool_calls" if self._calls else "stop"
 
     async def _all(self) -> AsyncGenerator[Delta, None]:
-        async for token in self.answer:
-            for delta in self._told(token):
-                yield delta
+        self._hub.publish("session", session=self.id, model=self.ask.model, phase="opened")
+        try:
+            async for token in self.answer:
+                self._publish()
+                for delta in self._told(token):
+                    yield delta
+        finally:
+            timings = self.answer.timings
+            self._hub.publish(
+                "session",
+                session=self.id,
+                model=self.ask.model,
+                phase="ended",
+                prompt_tokens=len(self.answer.prompt_ids),
+                cached_tokens=self.answer.cached_tokens,
+                tokens=len(self.answer.token_ids),
+                first_token_s=timings.first_token,
+                decoding_s=timings.decoding,
+            )
         for piece in self._reader.finish() if self._reader else ():
             yield self._delta(piece)
+
+    def _publish(self) -> None:
+        """How far it is, now and then; and who was replaced."""
+        now = asyncio.get_running_loop().time()
+        for recovery in getattr(self.answer.session, "recoveries", ())[self._recoveries :]:
+            self._recoveries += 1
+            self._hub.publish(
+                "failover",
+                session=self.id,
+                peer=recovery.peer_id.hex(),
+                layers=str(recovery.span),
+                to=[peer_id.hex() for peer_id in recovery.replacements],
+                cause=recovery.cause,
+                rows=recovery.position,
+                seconds=round(recovery.seconds, 3),
+            )
+        if now - self._told_at >= TELL_SECONDS:
+            self._told_at = now
+            self._hub.publish("token", session=self.id, tokens=len(self.answer.token_ids))
 
     def _told(self, token: Token) -> list[Delta]:
         tokens: tuple[ToldToken, ...] = ()
@@ -165,7 +207,9 @@ class _Prepared:
 class Asking:
     """Asks clients. `async with asking.turns(client, ask) as turns`: leaving ends what still runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, hub: Hub | None = None) -> None:
+        self.hub = hub or Hub()
+        self.running: dict[str, Turn] = {}  # those that were not left yet
         self._grammars: dict[str, Grammars] = {}  # by model: at most as many as there are clients
         self._ids: OrderedDict[tuple[bytes, str], tuple[int, ...]] = OrderedDict()
         self._lock = threading.Lock()  # prompts are encoded in threads
@@ -182,7 +226,10 @@ class Asking:
                 options = replace(prepared.options, choice=index)
                 answer = client.generate(prepared.ids, options=options)
                 await stack.enter_async_context(aclosing(answer))
-                turns.append(Turn(index, answer, client, _reader(prepared.form, ask.tools), ask.single_call))
+                turn = Turn(index, answer, client, ask, _reader(prepared.form, ask.tools), self.hub)
+                self.running[turn.id] = turn
+                stack.callback(self.running.pop, turn.id)
+                turns.append(turn)
             yield turns
 
     async def count(self, client: Client, ask: Ask) -> int:

@@ -108,6 +108,21 @@ class Catalog:
         """Those that were started."""
         return self._clients
 
+    @property
+    def known_records(self) -> Sequence[PeerRecord]:
+        """As they were when somebody last looked."""
+        return self._seen.records
+
+    @property
+    def models(self) -> Mapping[str, ModelRef]:
+        """Whose files are here, by name."""
+        return {name: local.ref for name, local in self._local.items()}
+
+    @property
+    def swarms(self) -> bool:
+        """Whether there is a swarm at all."""
+        return self._directory is not None
+
     async def records(self) -> list[PeerRecord]:
         """Every worker's record, a few seconds old at most. Empty without a swarm."""
         if self._directory is None:

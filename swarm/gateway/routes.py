@@ -9,11 +9,19 @@ from swarm.gateway.app import Gateway, route
 from swarm.gateway.openai import endpoints as openai
 from swarm.gateway.openai.embeddings import embeddings
 from swarm.gateway.responses.endpoints import Responses
+from swarm.gateway.status import StatusSource
+from swarm.gateway.watching import Watching
 
 
 def routes_of(gateway: Gateway) -> list[BaseRoute]:
     responses = Responses()
+    source = StatusSource(gateway.catalog, gateway.asking, gateway.who, gateway.now)
+    watching = Watching(source, gateway.metrics)
     return [
+        route(gateway, "/health", watching.health, open_to_all=True),
+        route(gateway, "/metrics", watching.metrics),
+        route(gateway, "/api/status", watching.status),
+        route(gateway, "/api/events", watching.events),
         route(gateway, "/v1/models", openai.list_models),
         route(gateway, "/v1/models/{model:path}", openai.get_model),
         route(gateway, "/v1/chat/completions", openai.chat_completions, "POST"),

@@ -1,0 +1,69 @@
+"""What happens, told to whoever listens: the console's live picture and the metrics. Each listener has a bounded queue.
+
+Knows nothing of HTTP. A listener that does not keep up misses what is oldest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+MAX_WAITING = 256  # events that one listener has not read
+MAX_LISTENERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that happened; `name` is the event's type on the wire."""
+
+    name: str
+    data: dict[str, Any]
+
+
+class Full(Exception):
+    """As many listen as may."""
+
+
+class Hub:
+    """`publish` to all; `with hub.listen() as events: async for event in events`."""
+
+    def __init__(self) -> None:
+        self._queues: set[asyncio.Queue[Happening]] = set()
+        self._taps: list[Callable[[Happening], None]] = []
+
+    @property
+    def listened(self) -> bool:
+        return bool(self._queues or self._taps)
+
+    def tap(self, tap: Callable[[Happening], None]) -> None:
+        """Called at once with everything, for as long as the hub lives."""
+        self._taps.append(tap)
+
+    def publish(self, name: str, **data: Any) -> None:
+        happening = Happening(name, data)
+        for tap in self._taps:
+            tap(happening)
+        for queue in self._queues:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(happening)
+
+    @contextmanager
+    def listen(self) -> Iterator[AsyncIterator[Happening]]:
+        """Raises Full."""
+        if len(self._queues) >= MAX_LISTENERS:
+            raise Full
+        queue: asyncio.Queue[Happening] = asyncio.Queue(MAX_WAITING)
+        self._queues.add(queue)
+        try:
+            yield _all_of(queue)
+        finally:
+            self._queues.discard(queue)
+
+
+async def _all_of(queue: asyncio.Queue[Happening]) -> AsyncIterator[Happening]:
+    while True:
+        yield await queue.get()
