@@ -130,3 +130,16 @@ class AskConfig:
     chain: tuple[bytes, ...] = ()  # peer ids of a chain by hand; empty: automatic
     device: str = "cpu"  # of embedding and head
     bans: Path | None = None  # file of peers that lied; None: remembered while the client runs
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig:
+    """Where programs ask over HTTP, and for which models."""
+
+    host: str = "127.0.0.1"  # numeric address; others than loopback need a key
+    port: int = 8080  # 0: any free one
+    keys: tuple[str, ...] = ()  # API keys, any of which lets in; empty: everybody who reaches it
+    origins: tuple[str, ...] = ()  # web pages of other hosts that may ask; "*" is any
+    models: tuple[Path, ...] = ()  # directories of models whose files are here
+    device: str = "cpu"  # of embeddings and heads
+    bans: Path | None = None  # as of `AskConfig`

@@ -53,6 +53,7 @@ class Audit:
             return True
         if not self._comparable(links):
             if not self._doubted:
+                links[-1].mixed = True
                 return True
             self._mute.update(link.hop.peer_id for link in links)
             return False
@@ -85,7 +86,10 @@ class Audit:
         raise AuditFault(self._disagreement())
 
     def _comparable(self, links: Sequence[Link]) -> bool:
-        return self._lost is None or all(link.numerics == self._lost.numerics for link in links)
+        """Whether all that the session holds after the lost link was computed in the class that these compute in."""
+        if self._lost is None:
+            return True
+        return not self._lost.mixed and all(link.numerics == self._lost.numerics for link in links)
 
     def _disagreement(self) -> str:
         peers = ", ".join(peer_id.short for peer_id in self._doubted)

@@ -37,7 +37,7 @@ from swarm.identity import PeerId
 from swarm.trace import Trace
 
 MAX_AUDITS_AT_ONCE = 2
-MAX_AUDIT_BYTES = 256 << 20  # of sessions' rows that wait to be compared; what does not fit is not audited
+MAX_AUDIT_BYTES = 256 << 20  # of rows that wait to be compared; beyond it one session alone, however long, else none
 MAX_DEPTH = 1  # of audits that follow from audits: which of several hops that were asked has lied
 MAX_DOUBTED = 64
 
@@ -111,7 +111,7 @@ class Auditor:
             self._spawn(self._convict(Lie(liar, agreeing, "other bits in a replay, in one numerics class"), 0))
 
     def _audit(self, part: Evidence, depth: int = 0) -> None:
-        if self._held + part.bytes > MAX_AUDIT_BYTES:
+        if self._held and self._held + part.bytes > MAX_AUDIT_BYTES:
             reason = f"{self._held} bytes of rows wait for an audit already"
             self._trace.complete("audit", **_named(part), verdict="skipped", reason=reason)
         elif self._open:
@@ -148,11 +148,17 @@ class Auditor:
             self._trace.failed("audit", **details, liar=", ".join(str(lie.liar) for lie in verdict.lies))
 
     async def _judge(self, hearing: Hearing) -> Verdict:
+        loop, seconds = asyncio.get_running_loop(), self._config.audit_seconds
+
+        def progress() -> None:
+            if not limit.expired():
+                limit.reschedule(loop.time() + seconds)
+
         try:
-            async with asyncio.timeout(self._config.audit_seconds):
-                return await hearing.judge()
+            async with asyncio.timeout(seconds) as limit:
+                return await hearing.judge(progress)
         except TimeoutError:
-            return Verdict("skipped", f"not done within {self._config.audit_seconds:g} s")
+            return Verdict("skipped", f"no worker computed any of it within {seconds:g} s")
         except LocalFault:
             raise
         except SwarmError as error:  # what is wrong with the swarm is told to those who ask it for answers

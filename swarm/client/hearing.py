@@ -6,7 +6,7 @@ Decides who lied; what becomes of them is the auditor's business.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
@@ -73,15 +73,15 @@ class Hearing:
         """Who was heard."""
         return "; ".join(str(opinion.account) for opinion in self.opinions[1:])
 
-    async def judge(self) -> Verdict:
-        """Raises SwarmError where nobody can be asked."""
+    async def judge(self, progress: Callable[[], None]) -> Verdict:
+        """`progress` is called whenever a worker has computed rows. Raises SwarmError where nobody can be asked."""
         part, rows = self.part, self.rows
         signed = signed_ranges(part.receipts, await digests(part.inputs, rows), await digests(part.outputs, rows))
         if not signed:
             return Verdict("skipped", "it signed none of the rows that the session went on with")
         self.opinions.append(await self._audited())
         while len(self.opinions) < MAX_OPINIONS:
-            other = await self._another()
+            other = await self._another(progress)
             if other is None:
                 break
             for index, known in enumerate(self.opinions):
@@ -131,13 +131,13 @@ class Hearing:
         precision = part.outputs.rows_at(0, 1).dtype if record is None else record.precision
         return Opinion(Account((part,)), precision, blocks_at(self.peers, part.hop, self.config.audit_private))
 
-    async def _another(self) -> Opinion | None:
+    async def _another(self, progress: Callable[[], None]) -> Opinion | None:
         """Of workers in address blocks that were not heard yet; None when there is nobody."""
         for _ in range(MAX_TRIES):
             found = self._draw(await self.resolver.records())
             if found is not None:
                 try:
-                    return await self._ask(*found)
+                    return await self._ask(*found, progress)
                 except HopFault as fault:
                     self._endure(fault)
             elif self._busy:
@@ -161,7 +161,7 @@ class Hearing:
     def _heard(self) -> frozenset[bytes]:
         return frozenset(block for opinion in self.opinions for block in opinion.blocks)
 
-    async def _ask(self, hops: Sequence[Hop], precision: str) -> Opinion:
+    async def _ask(self, hops: Sequence[Hop], precision: str, progress: Callable[[], None]) -> Opinion:
         """Raises HopFault."""
         blocks: frozenset[bytes] = frozenset()
         for hop in hops:
@@ -172,7 +172,9 @@ class Hearing:
             blocks |= blocks_at(self.peers, hop, self.config.audit_private)
             if blocks & self._heard():  # it announced another address than the one where it is
                 raise HopFault([(hop, UsageFault("it is in an address block that was heard already"))])
-        account = await hear(hops, precision, self.part.inputs, self.rows, self.peers, self.resolver.model, self.config)
+        account = await hear(
+            hops, precision, self.part.inputs, self.rows, self.peers, self.resolver.model, self.config, progress
+        )
         for part in account.parts:
             if part.numerics != part.hop.numerics:
                 raise HopFault([(part.hop, ProtocolFault("it computes in another numerics class than it announces"))])

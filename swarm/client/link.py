@@ -28,6 +28,7 @@ from swarm.wire.messages import (
     Opened,
     Renew,
     Result,
+    Rows,
     Working,
 )
 from swarm.wire.receipts import INLINE_BYTES, Receipt, Tally, hash_rows
@@ -47,6 +48,7 @@ class Link:
         self.hop = hop
         self.inputs = inputs
         self.numerics = hop.numerics
+        self.mixed = False  # the rows that the session holds after it are in part another's, of another numerics class
         self.load = Load(0, 0, 0, 0.0)  # of the worker, as its last reply said
         self.receipts: list[Receipt] = []  # the worker's, of rows in order, none twice: never more than rows
         self._channel = channel
@@ -56,6 +58,7 @@ class Link:
         self._unread = False  # rows were sent, and what the worker answered, if it did, is not in the tally
         self._step = 0
         self._used_at = 0.0
+        self._counted = False  # in the client's traffic
 
     @classmethod
     async def open(
@@ -74,6 +77,8 @@ class Link:
             raise ProtocolFault(f"peer {hop.peer_id.short} answered Open with {type(reply).__name__}")
         link.numerics = link._tally.numerics = reply.numerics
         link._noticed(reply.load)
+        peers.traffic.opened(hop.peer_id)
+        link._counted = True
         return link
 
     async def forward(self, entry: Entry) -> Tensor:
@@ -87,14 +92,7 @@ class Link:
         self._unread = True
         self._step += 1  # whatever becomes of it: another question never goes by this one's number
         self._peers.trace.started("hop.forward", peer=self.hop.peer_id.short, position=entry.position, rows=entry.count)
-        try:
-            reply = await self._ask(message, self._wait())
-        except PeerLost as lost:
-            try:
-                self._channel = await self._peers.channel(self.hop, REDIAL_SECONDS)
-            except PeerFault:
-                raise lost from None  # why the connection ended says more than why it cannot be made again
-            reply = await self._ask(message, self._wait())
+        reply = await self._persist(message)
         self._check(reply, message)
         assert isinstance(reply, Result)
         await self._count(entry, reply)
@@ -103,6 +101,28 @@ class Link:
             "hop.forward", peer=self.hop.peer_id.short, position=entry.position, rows=entry.count
         )
         return reply.tensor
+
+    async def _persist(self, message: Forward) -> Message:
+        """Ask, over a new connection if the old one breaks."""
+        peer_id, traffic, loop = self.hop.peer_id, self._peers.traffic, asyncio.get_running_loop()
+        if message.rows is Rows.CHUNK:
+            traffic.chunk_began(peer_id)
+        try:
+            try:
+                return await self._ask(message, self._wait())
+            except PeerLost as lost:
+                try:
+                    self._channel = await self._peers.channel(self.hop, REDIAL_SECONDS)
+                except PeerFault:
+                    raise lost from None  # why the connection ended says more than why it cannot be made again
+                return await self._ask(message, self._wait())
+        finally:
+            if message.rows is Rows.CHUNK:
+                traffic.chunk_ended(peer_id, loop.time())
+
+    def shared(self, since: float) -> bool:
+        """Whether a prompt of another session may have held up a decode row that was asked for then."""
+        return self._peers.traffic.chunks_since(self.hop.peer_id, self.load.sessions, since)
 
     async def renew(self, idle_seconds: float) -> None:
         """Keep the lease of a session that was idle for so long. A peer that fails is noticed when it is needed."""
@@ -116,6 +136,9 @@ class Link:
 
     async def close(self) -> None:
         """Free the worker's cache, and take the last receipt. A peer that does not answer frees it by itself."""
+        if self._counted:
+            self._counted = False
+            self._peers.traffic.closed(self.hop.peer_id)
         channel = self._peers.open_channel(self.hop.peer_id)  # perhaps another session made a new one
         if channel is None:
             return

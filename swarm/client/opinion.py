@@ -6,7 +6,7 @@ What the workers see is what they see of a replay: chunks as they were, decode r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,7 @@ async def hear(
     peers: Peers,
     model: ModelRef,
     config: ClientConfig,
+    progress: Callable[[], None],
 ) -> Account:
     """What `hops` make of the first `rows` inputs. Raises HopFault.
 
@@ -69,6 +70,7 @@ async def hear(
             entry = Entry(segment.rows, segment.position, _for(precision, segment.tensor))
             for index, link in enumerate(links):
                 output = await _patiently(link, entry)
+                progress()
                 crossed[index].append(entry)
                 entry = Entry(entry.rows, entry.position, output)
                 await _give_way(link, peers)

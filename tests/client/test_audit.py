@@ -120,6 +120,27 @@ def test_a_worker_of_another_class_settles_no_contradiction(model: Path) -> None
     run_virtual(main())
 
 
+def test_rows_of_another_class_that_a_session_holds_make_nobody_a_liar(model: Path) -> None:
+    """Whoever replaces the replacement computes the first worker's rows anew, in another class than that one did."""
+
+    async def main() -> None:
+        async with LocalSwarm(model, [(0, 4)] * 5) as swarm:
+
+            def first(victim: LocalWorker) -> None:
+                corrupt(victim, 1e-3)  # other bits, as another class has
+                for other in others(swarm, victim):
+                    reclass(other)
+
+            acts = {0: first, MIDDLE: LocalWorker.kill, MIDDLE + 3: LocalWorker.kill}
+            async with swarm.client(Trace(At(swarm, acts))) as client:
+                answer = await ask(client)
+                assert len(answer.token_ids) == OPTIONS.max_tokens
+                assert len(answer.session.recoveries) == 2  # type: ignore[union-attr]
+                assert not answer.session.exact  # type: ignore[union-attr]
+
+    run_virtual(main())
+
+
 def test_a_third_peer_that_was_full_a_moment_ago_settles_a_contradiction(model: Path, expected: list[int]) -> None:
     async def main() -> None:
         async with LocalSwarm(model, [(0, 4)] * 3) as swarm:

@@ -233,6 +233,23 @@ def test_a_worker_that_stays_full_is_nobodys_failure(model: Path) -> None:
     play(model, [(0, 4)] * 2, act, replace(CONFIG, audit_seconds=10.0))
 
 
+def test_an_audit_may_take_its_time_as_long_as_it_gets_on(model: Path) -> None:
+    async def act(swarm: LocalSwarm) -> None:
+        _, slow = by_id(swarm)
+
+        async def wait(message: Any, exchange: Any) -> Any:
+            if isinstance(message, Forward):
+                await asyncio.sleep(8)
+            return await slow.service.handle(message, exchange)
+
+        slow.handler = wait
+        began = asyncio.get_running_loop().time()
+        assert (await audited(swarm)).verdicts == ["equal"]
+        assert asyncio.get_running_loop().time() - began > 20
+
+    play(model, [(0, 4)] * 2, act, replace(CONFIG, audit_seconds=10.0))
+
+
 def test_one_that_dies_is_replaced_by_another(model: Path) -> None:
     async def act(swarm: LocalSwarm) -> None:
         _, dying, _ = by_id(swarm)
@@ -273,12 +290,17 @@ def test_leaving_the_client_ends_an_audit_and_frees_its_session(model: Path) -> 
     play(model, [(0, 4)] * 2, act)
 
 
-def test_what_does_not_fit_is_not_kept(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_is_not_kept_unless_nothing_else_is(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def act(swarm: LocalSwarm) -> None:
         monkeypatch.setattr("swarm.client.auditor.MAX_AUDIT_BYTES", 1000)
-        seen = await audited(swarm)
-        assert seen.verdicts == ["skipped"]
-        assert [event.phase for event in seen.events] == ["complete"]
+        seen = Seen()
+        async with swarm.client(Trace(seen), random=First()) as client:
+            await asyncio.gather(ask(client), ask(client))
+            await client.auditor.idle()
+            assert sorted(seen.verdicts) == ["equal", "skipped"]
+            await ask(client)
+            await client.auditor.idle()
+            assert sorted(seen.verdicts) == ["equal", "equal", "skipped"]
 
     play(model, [(0, 4)] * 2, act)
 
