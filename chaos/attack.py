@@ -33,6 +33,7 @@ SOURCES = tuple(f"127.0.2.{number}" for number in range(1, 21))
 KEYS = 8  # identities that are used in turn: keys are free
 HALF_OPEN = 10_000
 PER_SECOND = 1000  # half-open connections begun
+AT_A_TIME = 10
 SPARE_FILES = 200
 DRIPS = 120
 DRIP_HEAD = 200 << 10  # of a message of 64 MiB that then drips
@@ -133,8 +134,6 @@ async def half_open(ground: Ground, begun: asyncio.Event) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     held: list[socket.socket] = []
     targets = itertools.cycle(ground.targets)
-    loop = asyncio.get_running_loop()
-    began = loop.time()
     for number in range(HALF_OPEN):
         if len(held) >= files - SPARE_FILES:
             held.pop(0).close()
@@ -147,9 +146,9 @@ async def half_open(ground: Ground, begun: asyncio.Event) -> None:
             raw.connect((target.host, target.port))
         held.append(raw)
         ground.met["opened"] += 1
-        if number == PER_SECOND:
+        if number % AT_A_TIME == 0:
             begun.set()
-        await asyncio.sleep(max(0.0, began + number / PER_SECOND - loop.time()))
+            await asyncio.sleep(AT_A_TIME / PER_SECOND)
     try:
         await asyncio.Event().wait()
     finally:

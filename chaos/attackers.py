@@ -1,16 +1,25 @@
-"""An attack beside a case: the attackers' process, and how far the workers' memory grew meanwhile."""
+"""An attack beside a case: the attackers' process, how far the workers' memory grew, and when the attackers held still.
+
+They are stopped and go on again every second, so that what the machine does otherwise is the same under attack and without: the
+gaps between the tokens of others are compared within one case. Their connections stay all the while.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
+import time
+from bisect import bisect
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
 from chaos.farm import Member
+from chaos.load import Request
 from chaos.proxy import Link
 from swarm.engine.manifest import read_manifest
 from swarm.engine.spec import read_spec
@@ -19,6 +28,7 @@ from swarm.errors import LocalFault
 BEGIN_SECONDS = 60.0
 END_SECONDS = 20.0
 SAMPLE_SECONDS = 0.2
+BEAT_SECONDS = 1.0  # attackers act for so long, then hold still for as long
 
 
 class Attack:
@@ -30,7 +40,8 @@ class Attack:
         self.grown: dict[str, int] = {}  # worker -> bytes of resident memory, at most, beyond those before
         self._model, self._precision, self._workers = model, precision, workers
         self._process: asyncio.subprocess.Process | None = None
-        self._sampling: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._turns: list[tuple[float, bool]] = []  # since when (monotonic) they act, or hold still
 
     async def __aenter__(self) -> Attack:
         spec = read_spec(self._model)
@@ -48,7 +59,7 @@ class Attack:
             "context_rows": spec.max_positions,
         }
         before = {worker.name: worker.resources()[0] for worker in self._workers}
-        self._sampling = asyncio.create_task(self._sample(before))
+        self._tasks.append(asyncio.create_task(self._sample(before)))
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "chaos.attack", json.dumps(told)),
             stdin=asyncio.subprocess.PIPE,
@@ -63,6 +74,7 @@ class Attack:
         if line != b"attacking\n":
             await self.__aexit__()
             raise LocalFault(f"the attack '{self.kind}' did not begin within {BEGIN_SECONDS:g} s")
+        self._tasks.append(asyncio.create_task(self._beat()))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -70,6 +82,11 @@ class Attack:
         assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)
         process.stdin.close()
         with suppress(TimeoutError, ValueError):
             async with asyncio.timeout(END_SECONDS):
@@ -77,9 +94,24 @@ class Attack:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-        if self._sampling is not None:
-            self._sampling.cancel()
-            await asyncio.gather(self._sampling, return_exceptions=True)
+
+    def gaps(self, requests: Sequence[Request], acting: bool) -> list[float]:
+        """Seconds between tokens, both of which came while the attackers acted, or held still."""
+        found = []
+        for request in requests:
+            for before, after in pairwise(request.times):
+                turns = {bisect(self._turns, (moment, True)) for moment in (before, after)}
+                if len(turns) == 1 and 0 not in turns and self._turns[turns.pop() - 1][1] is acting:
+                    found.append(after - before)
+        return found
+
+    async def _beat(self) -> None:
+        assert self._process is not None
+        for acting in cycle((True, False)):
+            with suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGCONT if acting else signal.SIGSTOP)
+            self._turns.append((time.monotonic(), acting))
+            await asyncio.sleep(BEAT_SECONDS)
 
     async def _sample(self, before: dict[str, int]) -> None:
         while True:

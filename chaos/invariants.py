@@ -136,9 +136,9 @@ def _of_limits(outcome: Outcome) -> Iterator[tuple[str, str]]:
 
 
 def _of_attacks(outcome: Outcome) -> Iterator[tuple[str, str]]:
-    """Workers must not grow, and others' tokens must come as they do without an attack: just before, or just after."""
+    """Workers must not grow, and others' tokens must come as they do while the attackers hold still."""
     limits = outcome.scenario.limits
-    for before, result, after in zip([None, *outcome.cases], outcome.cases, [*outcome.cases[1:], None], strict=False):
+    for result in outcome.cases:
         if result.attack is None:
             continue
         if not result.attack.met:
@@ -146,16 +146,9 @@ def _of_attacks(outcome: Outcome) -> Iterator[tuple[str, str]]:
         for member, grown in result.attack.grown.items():
             if limits.grown is not None and grown > limits.grown:
                 yield "limit", f"{result.case.name}: {member} grew by {grown / MIB:.0f} MiB"
-        gap = gap_of(result)
-        calm = [gap_of(other) for other in (before, after) if other is not None and other.attack is None]
-        usual = max((each for each in calm if each is not None), default=None)
+        gap, usual = (percentile(result.attack.gaps(result.requests, acting), 0.95) for acting in (True, False))
         if limits.gap_share is not None and gap is not None and usual is not None and gap > limits.gap_share * usual:
             yield "limit", f"{result.case.name}: p95 of gaps {1e3 * gap:.1f} ms, without an attack {1e3 * usual:.1f} ms"
-
-
-def gap_of(result: CaseResult) -> float | None:
-    """p95 of the seconds between tokens."""
-    return percentile([gap for request in result.requests for gap in request.gaps], 0.95)
 
 
 def resumed(outcome: Outcome) -> list[float]:

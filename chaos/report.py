@@ -11,7 +11,9 @@ from typing import Any
 import psutil
 from rich.table import Table
 
+from chaos.attackers import Attack
 from chaos.invariants import Breach, percentile, resumed
+from chaos.load import Request
 from chaos.run import CaseResult, Outcome
 
 MIB = 1 << 20
@@ -199,14 +201,23 @@ def markdown(everything: Sequence[dict[str, Any]], wanted: int | None = None) ->
     return "\n".join(lines)
 
 
+def _attack(attack: Attack, requests: Sequence[Request]) -> dict[str, Any]:
+    gaps = {name: attack.gaps(requests, acting) for name, acting in (("attacked", True), ("spared", False))}
+    found = {name: _percentiles(values, (0.5, 0.95)) for name, values in gaps.items()}
+    return {"kind": attack.kind, "met": attack.met, "grown": attack.grown, "gap": found}
+
+
 def _attacks(each: dict[str, Any]) -> Iterator[str]:
     """What attackers met with, and what the honest noticed of them."""
     for case in each["cases"]:
         if case["attack"]:
             met = ", ".join(f"{count} {what}" for what, count in sorted(case["attack"]["met"].items()))
             grown = max(case["attack"]["grown"].values(), default=0) / MIB
-            gap = f"{1e3 * case['gap']['p95']:.1f} ms" if case["gap"]["p95"] is not None else "unknown"
-            yield f"attack {case['attack']['kind']}: {met}; a worker grew by {grown:.0f} MiB at most, gap p95 {gap}"
+            gaps = [case["attack"]["gap"][name]["p95"] or 0.0 for name in ("attacked", "spared")]
+            yield (
+                f"attack {case['attack']['kind']}: {met}; a worker grew by {grown:.0f} MiB at most; gap p95 "
+                f"{1e3 * gaps[0]:.1f} ms, while the attackers held still {1e3 * gaps[1]:.1f} ms"
+            )
         elif any(other["attack"] for other in each["cases"]) and case["gap"]["p95"] is not None:
             yield f"{case['name']}: gap p95 {1e3 * case['gap']['p95']:.1f} ms"
 

@@ -92,7 +92,7 @@ class Limits:
     recoveries: int | None = None  # sessions that have to find a replacement: at least so many; 0: none may
     resumed: float | None = None  # seconds from a return to the next token
     grown: int | None = None  # bytes by which a worker may grow under attack
-    gap_share: float | None = None  # p95 of the gaps under attack, of that in the cases without
+    gap_share: float | None = None  # p95 of the gaps under attack, of that while the attackers hold still
     slow_steps: int | None = None  # of a worker that is slowed, before a session begins to leave it: at most so many
     caught: int | None = None  # liars that have to be banned: at least so many
 
