@@ -21,6 +21,7 @@ from swarm.transport.base import Buffer, Receiver, Stream
 from swarm.transport.certificates import NoIdentity, OtherSwarm, contexts, proved_peer
 from swarm.transport.layer import TlsLayer
 from swarm.transport.listening import TlsListening
+from swarm.transport.reaching import reach
 from swarm.transport.sockets import names, raise_file_limit, tune, unacknowledged
 
 SCRATCH_BYTES = 256 << 10
@@ -60,9 +61,8 @@ class TlsNetwork:
     async def meet(self, host: str, port: int) -> TlsStream:
         """A stream to whoever listens there. Waits without a deadline. Raises PeerLost."""
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        loop = asyncio.get_running_loop()
         try:
-            raw, _ = await loop.create_connection(_Unread, host, port)
+            raw = await reach(_Unread, host, port)
         except OSError as error:
             raise PeerLost(f"{place} cannot be connected to: {_reason(error)}") from error
         try:
