@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
+from swarm.client.traffic import Traffic
 from swarm.config import ChannelConfig, ClientConfig
 from swarm.errors import PeerLost, PortInUse, UsageFault
 from swarm.identity import PeerId
@@ -59,6 +60,7 @@ class Peers:
         self._suspicions: dict[PeerId, _Suspicion] = {}
         self._measured_at: OrderedDict[PeerId, float] = OrderedDict()
         self.measurements: dict[PeerId, Measurement] = {}
+        self.traffic = Traffic()
 
     async def __aenter__(self) -> Peers:
         return self

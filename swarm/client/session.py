@@ -307,7 +307,8 @@ async def _patiently(link: Link, entry: Entry) -> tuple[Tensor, Step | None]:
                 raise
             await asyncio.sleep(min(error.retry_after, PATIENCE_SECONDS))
             continue
-        queue, shared = max(queue, link.load.queue_rows), link.load.sessions > 1
+        queue = max(queue, link.load.queue_rows)
+        shared = link.shared(began) if entry.rows is Rows.DECODE else link.load.sessions > 1
         return tensor, None if again else Step(entry.rows, entry.count, loop.time() - began, queue, shared)
     raise AssertionError("the last attempt returns or raises")
 

@@ -47,7 +47,7 @@ class Step:
     rows: int
     seconds: float  # from asking to the answer
     queue_rows: int = 0  # that waited at the worker, as its replies before and after said
-    shared: bool = False  # whether the worker has sessions beside ours
+    shared: bool = False  # whether a chunk of another session may have been computed before these rows
 
 
 @dataclass(frozen=True, slots=True)
