@@ -117,7 +117,7 @@ class Tempo:
         series = self._series[step.kind]
         usual = self.usual(step.kind, bias)
         if usual is None or not self._is_slow(step, usual, max(1.0, common)):
-            series.past.append(self._ordinary(step.seconds, usual, common))
+            series.past.extend(self._ordinary(step, usual, max(1.0, common)))
             series.last.append((step.seconds, False))
             return None
         series.last.append((step.seconds, True))
@@ -129,9 +129,13 @@ class Tempo:
         return Slowness(step.kind, median(slow), usual, chunk)
 
     @staticmethod
-    def _ordinary(seconds: float, usual: float | None, common: float) -> float:
-        """What to keep of a step that was not slow: a moment in which everything stood still says nothing of the hop."""
-        return seconds if usual is None or seconds <= SLOWER * usual else seconds / max(1.0, common)
+    def _ordinary(step: Step, usual: float | None, common: float) -> list[float]:
+        """What to keep of a step that was not slow. One that took long for a known reason says nothing of the hop."""
+        kept = [step.seconds, step.seconds / common]
+        if usual is None:
+            return kept[:1]
+        most = max(SLOWER * usual, usual + EXCESS_SECONDS[step.kind])
+        return [seconds for seconds in kept if seconds <= most][:1]
 
     def _is_slow(self, step: Step, usual: float, common: float) -> bool:
         explained = common * usual * (1 + step.queue_rows / TILE_ROWS)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -366,12 +367,70 @@ async def nobody_moves(swarm: LocalSwarm, watcher: Watcher, sessions: int, expec
     assert watcher.events == []
 
 
-def test_sixteen_sessions_at_one_worker_stay_where_they_are(model: Path, expected: dict[int, list[int]]) -> None:
-    """One after the other and with chunks in between: each waits for fifteen others, and longer for their prompts."""
+class Batched:
+    """Computes for one worker's own batcher, in virtual time: a call for decode rows takes two steps, a chunk sixteen."""
 
+    def __init__(self, worker: LocalWorker) -> None:
+        self.factor = 1.0
+        worker.service._batcher._compute = self
+        worker.announce(tokens_per_second=1 / STEP)
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        steps = 16 if "_chunk" in function.__qualname__ else 2
+        await asyncio.sleep(self.factor * steps * STEP)
+        return function()
+
+
+async def many(clients: Sequence[Client], sessions: int, pause: float) -> list[Answer]:
+    """One after the other begins, in turn at each client, so that prompts slip between the others' rows."""
+
+    async def one(number: int) -> Answer:
+        await asyncio.sleep(number * pause)
+        return await ask(clients[number % len(clients)])
+
+    return await asyncio.gather(*map(one, range(sessions)))
+
+
+@pytest.mark.parametrize("clients", [1, 2])
+@pytest.mark.parametrize("pause", [0.0, 0.3, 0.7])
+def test_sixteen_sessions_at_one_worker_stay_where_they_are(
+    model: Path, expected: dict[int, list[int]], clients: int, pause: float
+) -> None:
     async def main() -> None:
-        async with LocalSwarm(model, pairs()) as swarm:
-            await nobody_moves(swarm, Watcher(swarm), 16, expected[len(PROMPT)])
+        async with LocalSwarm(model, [(0, 4)] * 2) as swarm, AsyncExitStack() as stack:
+            for worker in swarm.workers:
+                Batched(worker)
+            events: list[Event] = []
+            trace = Trace(events.append)
+            asking = [await stack.enter_async_context(swarm.client(trace)) for _ in range(clients)]
+            answers = await many(asking, 16, pause)
+            assert all(answer.token_ids == expected[len(PROMPT)] for answer in answers)
+            assert {event.name for event in events}.isdisjoint({"session.move", "session.failover", "peers.suspect"})
+
+    run_virtual(main())
+
+
+def test_a_slow_worker_that_many_sessions_share_is_left_by_all(model: Path, expected: dict[int, list[int]]) -> None:
+    async def main() -> None:
+        async with LocalSwarm(model, [(0, 4)] * 2) as swarm:
+            batched = {worker.peer_id: Batched(worker) for worker in swarm.workers}
+            events: list[Event] = []
+
+            def slow_down(event: Event) -> None:
+                events.append(event)
+                if event.name == "hop.forward" and event.details["position"] == MIDDLE and not slowed:
+                    worker = swarm.worker(event.details["peer"])
+                    slowed.append(worker.peer_id)
+                    batched[worker.peer_id].factor = 10.0
+
+            slowed: list[bytes] = []
+            async with swarm.client(Trace(slow_down)) as client:
+                answers = await many([client], 8, 0.0)
+            assert all(answer.token_ids == expected[len(PROMPT)] for answer in answers)
+            for answer in answers:
+                (recovery,) = answer.session.recoveries  # type: ignore[union-attr]
+                assert recovery.moved
+                assert recovery.peer_id == slowed[0]
 
     run_virtual(main())
 

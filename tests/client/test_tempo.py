@@ -107,6 +107,14 @@ def test_a_prompt_of_another_session_explains_one_chunk() -> None:
     assert feed(Tempo(None), [*on_a_gpu, *[decode(0.2, shared=True)] * 3]) == [15]
 
 
+def test_what_others_made_long_does_not_become_usual() -> None:
+    tempo = Tempo(0.02)
+    held_up = [decode(0.34, queue_rows=80, shared=True)] * 20
+    assert feed(tempo, [*held_up, *[decode(0.03)] * 4, *held_up]) == []
+    assert tempo.usual(Rows.DECODE) == 0.03
+    assert feed(tempo, [decode(0.3)] * 3) == [3]
+
+
 def test_a_network_or_a_machine_of_ours_on_which_everything_takes_longer_blames_nobody() -> None:
     tempos = [Tempo(0.02), Tempo(0.05), Tempo(0.01)]
     for factor in [1.0] * 6 + [30.0] * 20:
