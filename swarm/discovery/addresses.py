@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from typing import TypeVar
 
-from swarm.records import normalise_host
+from swarm.records import address_block, normalise_host
 
 V4_BYTES, V6_BYTES = 6, 18  # host and port
 _CACHED_HOSTS = 4096
+MAX_OF_BLOCK = 2  # nodes of one address block that come before those of others
 
+T = TypeVar("T")
 Endpoint = tuple[str, int]  # normalised numeric host, port
 
 
@@ -43,3 +48,22 @@ def reach(host: str) -> int:
     """
     address = ipaddress.ip_address(host)
     return 0 if address.is_loopback else 2 if address.is_global else 1
+
+
+def spread(items: Iterable[T], host: Callable[[T], str]) -> Iterator[T]:
+    """The same items, in their order, but what is crowded in one /24 or /48 of the internet comes last.
+
+    Ids are ground where they are wanted; addresses in many networks are harder to come by.
+    """
+    last: list[T] = []
+    of_block: Counter[bytes] = Counter()
+    for item in items:
+        where = host(item)
+        if reach(where) == 2:
+            block = address_block(where)
+            of_block[block] += 1
+            if of_block[block] > MAX_OF_BLOCK:
+                last.append(item)
+                continue
+        yield item
+    yield from last

@@ -16,7 +16,7 @@ from itertools import islice
 
 from kademlia.node import Node
 
-from swarm.discovery.addresses import Endpoint, reach
+from swarm.discovery.addresses import Endpoint, reach, spread
 from swarm.discovery.keys import distance
 from swarm.discovery.packets import BadDatagram, Found, Method, parse_found
 from swarm.discovery.protocol import Answer, RecordProtocol
@@ -103,7 +103,8 @@ class Frontier:
         return all(one.state is not State.LATE for one in self._candidates.values())
 
     def _nearest(self, late: bool = False) -> list[Candidate]:
-        return list(islice((one for _, _, one in self._ordered if self._usable(one, late)), self.k))
+        usable = (one for _, _, one in self._ordered if self._usable(one, late))
+        return list(islice(spread(usable, lambda one: one.node.ip), self.k))
 
     def _usable(self, one: Candidate, late: bool) -> bool:
         if one.state is State.ANSWERED:
@@ -149,7 +150,7 @@ async def crawl(
     seconds: float,
     heard: Listener | None = None,
 ) -> list[Answer]:
-    """Ask towards `key`. All who answered, nearest first.
+    """Ask towards `key`. All who answered, nearest first, those crowded in one network last.
 
     To read, with `heard`, who gets each answer as it comes, with records; else to find the very k nodes that are the nearest.
     """
@@ -184,4 +185,5 @@ async def crawl(
         for one, late in running.values():
             if one.state is State.ASKED and loop.time() + CLOCK_SLACK >= late:
                 frontier.mark(one, State.LATE)
-    return sorted(answers.values(), key=lambda answer: distance(answer.node.id, key))
+    nearest = sorted(answers.values(), key=lambda answer: distance(answer.node.id, key))
+    return list(spread(nearest, lambda answer: answer.node.ip))

@@ -203,7 +203,8 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
     def rpc_store_record(self, source: Endpoint, proven: bool, key: bytes, raw: bytes) -> list[Any]:
         """Only a proven address may store, and only at nodes near the key."""
         near = self.router.closest(key, 2 * self.k)
-        far = len(near) == 2 * self.k and distance(self.source_node.id, key) > distance(near[-1].id, key)
+        own = distance(self.source_node.id, key)
+        far = len(near) == 2 * self.k and all(distance(node.id, key) < own for node in near)
         held = proven and not far and self.store.put(key, raw, self.now(), address_block(source[0]))
         self.counters["stored" if held else "refused"] += 1
         return [int(held)]

@@ -8,12 +8,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from operator import attrgetter
 
 from kademlia.node import Node
 from kademlia.routing import RoutingTable
 
-from swarm.discovery.addresses import Endpoint
+from swarm.discovery.addresses import Endpoint, spread
 from swarm.discovery.keys import KEY_BYTES, distance
 
 MAX_STRIKES = 2  # requests in a row without an answer, after which a contact is dropped
@@ -100,14 +101,19 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         return [node for node in self.contacts() if self._strikes[node.id]]
 
     def closest(self, key: bytes, count: int, exclude: bytes = b"") -> list[Node]:
-        """The contacts nearest to a key that are not suspected; if all are, then those."""
+        """The contacts nearest to a key that are not suspected, or if all are, then those; few of any one network."""
         if self._ordered is None:
             self._ordered = sorted(self.contacts(), key=_LONG_ID)
         most = count + 1 + len(self._strikes)  # so many of the nearest have enough who are not suspected, if any are
-        nearest = _nearest(self._ordered, int.from_bytes(key, "big"), most, 0, len(self._ordered), ID_BITS - 1)
-        known = [node for node in nearest if node.id != exclude]
-        steady = [node for node in known if not self._strikes[node.id]] if self._strikes else known
-        return (steady or known)[:count]
+        place, size = int.from_bytes(key, "big"), len(self._ordered)
+        for enough in (most, size):
+            nearest = _nearest(self._ordered, place, enough, 0, size, ID_BITS - 1)
+            known = [node for node in nearest if node.id != exclude]
+            usable = ([node for node in known if not self._strikes[node.id]] if self._strikes else known) or known
+            chosen = list(islice(spread(usable, lambda node: node.ip), count))
+            if chosen == usable[:count]:  # else one network is crowded here, and others begin farther away
+                break
+        return chosen
 
 
 def _nearest(known: list[Node], place: int, count: int, start: int, stop: int, bit: int) -> list[Node]:
