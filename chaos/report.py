@@ -89,8 +89,7 @@ def _case(result: CaseResult) -> dict[str, Any]:
         "seconds": round(result.seconds, 2),
         "settled": result.settled,
         "gap": _percentiles([gap for request in result.requests for gap in request.gaps], (0.5, 0.95)),
-        "attack": result.attack
-        and {"kind": result.attack.kind, "met": result.attack.met, "grown": result.attack.grown},
+        "attack": result.attack and _attack(result.attack, result.requests),
         "growth_in_ten_minutes": {name: round(part, 5) for name, part in result.memory.growths().items()},
     }
 

@@ -21,7 +21,7 @@ SCENARIOS = (
             *(
                 Case(kind, (), sessions=2, seconds=seconds, attack=kind)
                 for kind, seconds in (
-                    ("half-open", 26.0),
+                    ("half-open", 40.0),
                     ("drip", 24.0),
                     ("lengths", 16.0),
                     ("lies", 16.0),

@@ -18,7 +18,13 @@ from support.swarm import LocalSwarm
 
 from chaos import hostile
 from chaos.attack import ATTACKS
-from chaos.scenarios import SCENARIOS
+from chaos.attackers import Attack
+from chaos.conductor import Clocked
+from chaos.invariants import breaches
+from chaos.load import Request
+from chaos.report import figures, markdown
+from chaos.run import CaseResult, Outcome, Setup
+from chaos.scenarios import SCENARIOS, Case, Limits, Scenario
 from swarm.client import Client, Options
 from swarm.config import ChannelConfig
 from swarm.errors import ProtocolFault
@@ -155,6 +161,35 @@ def test_an_attack_by_a_process(kind: str) -> None:
             assert met["opened" if kind == "half-open" else "refused"] > 0
 
     asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def attacked(gap: float, grown: int) -> Outcome:
+    """A request whose tokens come every 20 ms, or after `gap` while the attackers act."""
+    attack = Attack("drip", Path("model"), "bf16", ())
+    attack.met, attack.grown = {"cut off": 3}, {"worker-0a": grown}
+    attack._turns = [(100.0, True), (101.0, False)]
+    times = [100.0 + gap * number for number in range(1, int(1 / gap))]
+    times += [101.0 + 0.02 * number for number in range(1, 50)]
+    ids = tuple(range(len(times)))
+    request = Request("a case", 0, ids, began=100.0, ids=[*ids], indexes=[*ids], times=times, ended=times[-1])
+    case = Case("a case", (), attack="drip")
+    scenario = Scenario(0, "imagined", "Imagined", (case,), limits=Limits(grown=64 << 20, gap_share=1.2))
+    made = Outcome(scenario, Setup(Path("model"), 24))
+    made.cases.append(CaseResult(case, [request], Clocked(), seconds=2.0, attack=attack))
+    return made
+
+
+def test_gaps_are_compared_with_those_while_the_attackers_hold_still() -> None:
+    assert breaches(attacked(0.022, 5 << 20), {}) == []
+    slow, big = breaches(attacked(0.03, 70 << 20), {})[::-1]
+    assert "p95 of gaps 30.0 ms, without an attack 20.0 ms" in str(slow)
+    assert "worker-0a grew by 70 MiB" in str(big)
+
+
+def test_a_report_says_what_attackers_met_with() -> None:
+    page = markdown([figures(attacked(0.022, 5 << 20), [])])
+    assert "attack drip: 3 cut off; a worker grew by 5 MiB at most; gap p95 22.0 ms" in page
+    assert "while the attackers held still 20.0 ms" in page
 
 
 def test_every_attack_of_a_scenario_is_there() -> None:
