@@ -8,12 +8,13 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
 
+from swarm.cli.api import api_config, how_to_ask
 from swarm.cli.keys import bans_file, held_identity, known_peers_file
 from swarm.cli.models import DEMO, model_directory, only_model, served_model
 from swarm.cli.output import Output, make_trace
@@ -26,6 +27,7 @@ from swarm.engine.sampler import Sampling
 from swarm.errors import UsageFault
 from swarm.identity import Identity, PeerId
 from swarm.node import Node
+from swarm.node.api import Api
 from swarm.span import LayerSpan
 from swarm.trace import Trace
 from swarm.worker.capacity import measure_capacity
@@ -64,6 +66,8 @@ class Request:
     as_json: bool = False
     key: Path | None = None
     swarm_key: bytes | None = field(default=None, repr=False)
+    api: tuple[str, int] | None = None  # where programs may ask meanwhile
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
     verbose: bool = False
     drawn_seed: int = field(default_factory=lambda: secrets.randbits(SEED_BITS))
 
@@ -151,7 +155,11 @@ async def open_client(request: Request, output: Output) -> AsyncIterator[Client]
     if request.local:
         directory = model_directory(request.model or only_model(request.models_dir), request.models_dir)
         local = Client(directory, local=True, precision=request.precision, device=request.device, trace=trace)
-        async with local:
+        api = api_config(request.api, request.api_keys, (str(directory),), request.models_dir)
+        async with AsyncExitStack() as running:
+            await running.enter_async_context(local)
+            if api is not None:
+                output.note(how_to_ask((await running.enter_async_context(Api(api, mode="local", trace=trace))).url))
             yield local
         return
     need_bootstrap(request.bootstrap)
@@ -161,7 +169,11 @@ async def open_client(request: Request, output: Output) -> AsyncIterator[Client]
         _hint(request, ask, output)
         known = known_peers_file(request.bootstrap, request.swarm_key, os.environ)
         config = NodeConfig(port=0, bootstrap=request.bootstrap, swarm_key=request.swarm_key, known_peers=known)
-        async with Node(config, identity, ask=ask, client_config=request.client_config(), trace=trace) as node:
+        api = api_config(request.api, request.api_keys, (str(ask.model),), request.models_dir)
+        settings = request.client_config()
+        async with Node(config, identity, ask=ask, api=api, client_config=settings, trace=trace) as node:
+            if node.answers:
+                output.note(how_to_ask(node.api.url))
             yield node.client
 
 

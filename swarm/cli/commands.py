@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import click
 
 from swarm import __version__
+from swarm.cli import api, peers, private
 from swarm.cli import options as types
-from swarm.cli import peers, private
-from swarm.config import DEFAULT_PORT, NodeConfig
+from swarm.config import DEFAULT_PORT, ApiConfig, NodeConfig
 from swarm.errors import SwarmError
 from swarm.span import LayerSpan
 
@@ -27,6 +27,7 @@ swarm runs one language model across many machines, and goes on when they vanish
   swarm worker --model DIR --layers 0-11 --bootstrap HOST:PORT
                                                   hold layers 0 to 11 of a model
   swarm client --model DIR --bootstrap HOST:PORT  talk to it
+  swarm api --bootstrap HOST:PORT                 let programs ask, as they ask OpenAI; a console in the browser
   swarm status --bootstrap HOST:PORT              who holds what, and which layers nobody holds
 
 `swarm COMMAND --help` has the options.
@@ -61,6 +62,13 @@ def options(*given: Callable[[F], F]) -> Callable[[F], F]:
 
 
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Log what happens, on stderr.")
+log_option = click.option(
+    "--log",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How lines on stderr are written.",
+)
 bootstrap_option = click.option(
     "--bootstrap",
     "bootstrap",
@@ -105,7 +113,10 @@ node_options = options(
     bootstrap_option,
     private.swarm_key_option,
     private.allow_option,
+    api.api_option,
+    api.api_key_option,
     verbose_option,
+    log_option,
     click.option("--exit-with-stdin", is_flag=True, hidden=True),
 )
 sampling_options = options(
@@ -134,28 +145,15 @@ def swarm(ctx: click.Context) -> None:
 
 @swarm.command()
 @node_options
-def bootstrap(
-    host: str,
-    port: int,
-    probe_port: int | None,
-    public_host: str | None,
-    public_port: int | None,
-    key: Path | None,
-    bootstrap: tuple[tuple[str, int], ...],
-    swarm_key: bytes | None,
-    allow: tuple[frozenset[Any], ...],
-    verbose: bool,
-    exit_with_stdin: bool,
-) -> None:
+@models_dir_option
+def bootstrap(**given: Any) -> None:
     """Run a rendezvous point: a swarm of its own, or with --bootstrap one more of an existing swarm.
 
     Prints `ready HOST:PORT PEER` once it serves.
     """
-    from swarm.cli.serve import run_node
+    from swarm.cli.serve import NodeRequest, run_bootstrap
 
-    allowed = private.everybody_allowed(allow)
-    config = NodeConfig(host, port, probe_port, public_host, bootstrap, public_port, swarm_key, allowed)
-    run_node("bootstrap", config, key, verbose=verbose, exit_with_stdin=exit_with_stdin)
+    run_bootstrap(NodeRequest(**given))
 
 
 @swarm.command()
@@ -174,31 +172,18 @@ def worker(
     device: str,
     max_memory: int | None,
     threads: int | None,
-    models_dir: Path | None,
-    host: str,
-    port: int,
-    probe_port: int | None,
-    public_host: str | None,
-    public_port: int | None,
-    key: Path | None,
-    bootstrap: tuple[tuple[str, int], ...],
-    swarm_key: bytes | None,
-    allow: tuple[frozenset[Any], ...],
-    verbose: bool,
-    exit_with_stdin: bool,
+    **given: Any,
 ) -> None:
     """Hold layers of a model and compute them for others.
 
     Prints `ready HOST:PORT PEER` once it serves. Without --bootstrap it starts a swarm that others may join.
     """
     from swarm.cli.models import model_directory
-    from swarm.cli.serve import run_node
+    from swarm.cli.serve import NodeRequest, run_worker
     from swarm.config import SpanConfig
 
-    serve = SpanConfig(model_directory(model, models_dir), layers, precision, device, max_memory)
-    allowed = private.everybody_allowed(allow)
-    config = NodeConfig(host, port, probe_port, public_host, bootstrap, public_port, swarm_key, allowed)
-    run_node("worker", config, key, serve=serve, threads=threads, verbose=verbose, exit_with_stdin=exit_with_stdin)
+    serve = SpanConfig(model_directory(model, given["models_dir"]), layers, precision, device, max_memory)
+    run_worker(NodeRequest(**given), model, serve, threads)
 
 
 @swarm.command()
@@ -224,6 +209,8 @@ def worker(
     "--json", "as_json", is_flag=True, help="Print one object at the end: text, ids, chain, timings, recoveries."
 )
 @click.option("--key", type=click.Path(dir_okay=False, path_type=Path), help="Identity key file, created if absent.")
+@api.api_option
+@api.api_key_option
 @verbose_option
 def client(**given: Any) -> None:
     """Answer PROMPT, or what stdin holds; chat when stdin is a terminal."""
@@ -273,6 +260,42 @@ def bench(shape: str, precision: str, threads: int | None, quick: bool) -> None:
 
     figures = asyncio.run(measure(shape, precision=precision, threads=threads, quick=quick, progress=progress))
     show(figures, Console(highlight=False))
+
+
+@swarm.command("api")
+@click.option(
+    "--host", type=types.HOST, default=ApiConfig().host, show_default=True, help="Numeric address to listen on."
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=ApiConfig().port, show_default=True, help="0: any free one."
+)
+@api.api_key_option
+@click.option(
+    "--cors-origin", "origins", multiple=True, metavar="URL", help="A web page's origin that may ask; * is any."
+)
+@click.option("--model", "models", multiple=True, metavar="DIR-OR-NAME", help="A model to answer for (repeatable).")
+@models_dir_option
+@bootstrap_option
+@private.swarm_key_option
+@click.option("--local", is_flag=True, help="Compute every layer in this process; no swarm.")
+@click.option("--device", default="cpu", show_default=True, help="Of the heads, and of every layer with --local.")
+@threads_option
+@click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), help="Give up after so many seconds without progress."
+)
+@peers.audit_options
+@click.option("--key", type=click.Path(dir_okay=False, path_type=Path), help="Identity key file, created if absent.")
+@verbose_option
+@log_option
+def run_api(**given: Any) -> None:
+    """Answer programs over HTTP, as OpenAI and Anthropic do, and show the swarm at /.
+
+    Prints `ready URL` once it serves. It answers for --model, for every model in --models-dir, and for the demo.
+    """
+    from swarm.cli.serve import ApiRequest
+    from swarm.cli.serve import run_api as run
+
+    run(ApiRequest(**given))
 
 
 swarm.add_command(private.key)

@@ -29,6 +29,14 @@ def parse_address(text: str) -> tuple[str, int]:
     return match[1] or match[2], port
 
 
+def parse_place(text: str) -> tuple[str, int]:
+    """`[HOST:]PORT` of this machine, loopback unless it says otherwise. Raises UsageFault."""
+    host, _, port = text.strip().rpartition(":")
+    if not re.fullmatch(r"\d{1,5}", port) or int(port) >= 1 << 16:
+        raise UsageFault(f"'{text}' is no place to listen: write PORT or HOST:PORT, such as 8080 or 0.0.0.0:8080")
+    return parse_host(host.strip("[]")) if host else "127.0.0.1", int(port)
+
+
 def parse_host(text: str) -> str:
     """A numeric address of this machine. Raises UsageFault."""
     try:
@@ -87,6 +95,7 @@ class Parsed(click.ParamType[T]):
 
 
 ADDRESS = Parsed("HOST:PORT", parse_address)
+ADDRESS_HERE = Parsed("[HOST:]PORT", parse_place)
 HOST = Parsed("ADDRESS", parse_host)
 SIZE = Parsed("SIZE", parse_size)
 IDS = Parsed("ID[,ID…]", parse_ids)

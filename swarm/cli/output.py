@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import TextIO
 
 from swarm.trace import Event, Trace, log_to
@@ -90,18 +92,44 @@ def sentence_of(event: Event) -> str | None:
     return None
 
 
-def make_trace(verbose: bool, output: Output | None = None) -> Trace:
-    """Sentences for the user; with `verbose` every event as a log line on stderr too."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+class JsonLines(logging.Formatter):
+    """A log line as a JSON object, for programs that collect logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        event = record.args[0] if isinstance(record.args, tuple) and record.args else None
+        if isinstance(event, Event):
+            line |= {
+                "event": event.name,
+                "phase": event.phase,
+                **{key: str(value) for key, value in event.details.items()},
+            }
+        else:
+            line["message"] = record.getMessage()
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def make_trace(verbose: bool, output: Output | None = None, log: str = "text") -> Trace:
+    """Sentences for the user; with `verbose` every event as a log line on stderr too.
+
+    With `log` "json" there are no sentences: every line is an object, failures always and the rest with `verbose`.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        JsonLines() if log == "json" else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     )
+    logging.basicConfig(handlers=[handler], level=logging.DEBUG if verbose else logging.WARNING)
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING if verbose else logging.ERROR)
     trace = Trace()
-    if output is not None:
+    if output is not None and log != "json":
         trace.listen(output.listen)
-    if verbose:
+    if verbose or log == "json":
         trace.listen(log_to(logging.getLogger("swarm")))
     return trace

@@ -1,4 +1,4 @@
-"""`swarm bootstrap` and `swarm worker`: run a node until a signal, say on stdout when it serves, drain it, leave."""
+"""`swarm bootstrap`, `swarm worker` and `swarm api`: run a node until a signal, say on stdout when it serves, drain it, leave."""
 
 from __future__ import annotations
 
@@ -7,47 +7,155 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from swarm.cli.api import api_config, how_to_ask
 from swarm.cli.keys import held_identity, known_peers_file
 from swarm.cli.output import Output, make_trace
-from swarm.config import NodeConfig, SpanConfig
-from swarm.identity import Identity
+from swarm.cli.private import everybody_allowed
+from swarm.cli.survey import need_bootstrap
+from swarm.config import ApiConfig, ClientConfig, NodeConfig, SpanConfig
+from swarm.identity import PeerId
 from swarm.node import Node
-from swarm.trace import Trace
+
+if TYPE_CHECKING:
+    from swarm.node.api import Api
 
 
-def run_node(
-    mode: str,
-    config: NodeConfig,
-    key: Path | None,
-    *,
-    serve: SpanConfig | None = None,
-    threads: int | None = None,
-    verbose: bool = False,
-    exit_with_stdin: bool = False,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class NodeRequest:
+    """What the command line said of a node that serves others."""
+
+    host: str
+    port: int
+    probe_port: int | None
+    public_host: str | None
+    public_port: int | None
+    key: Path | None
+    bootstrap: tuple[tuple[str, int], ...]
+    swarm_key: bytes | None = field(repr=False)
+    allow: tuple[frozenset[PeerId], ...]
+    models_dir: Path | None
+    api: tuple[str, int] | None
+    api_keys: tuple[str, ...] = field(repr=False)
+    verbose: bool
+    log: str
+    exit_with_stdin: bool
+
+    def config(self) -> NodeConfig:
+        return NodeConfig(
+            self.host,
+            self.port,
+            self.probe_port,
+            self.public_host,
+            self.bootstrap,
+            self.public_port,
+            self.swarm_key,
+            everybody_allowed(self.allow),
+            known_peers_file(self.bootstrap, self.swarm_key, os.environ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """What the command line said of a node that only answers programs."""
+
+    host: str
+    port: int
+    api_keys: tuple[str, ...] = field(repr=False)
+    origins: tuple[str, ...]
+    models: tuple[str, ...]
+    models_dir: Path | None
+    bootstrap: tuple[tuple[str, int], ...]
+    swarm_key: bytes | None = field(repr=False)
+    local: bool
+    device: str
+    threads: int | None
+    timeout: float | None
+    audit: float
+    audit_private: bool
+    key: Path | None
+    verbose: bool
+    log: str
+
+    def client_config(self) -> ClientConfig:
+        config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private)
+        return (
+            config
+            if self.timeout is None
+            else replace(config, deadline_seconds=self.timeout, open_seconds=self.timeout)
+        )
+
+
+def run_bootstrap(request: NodeRequest) -> None:
     """Serve until SIGTERM or SIGINT. Raises SwarmError."""
-    if exit_with_stdin:
+    _run_node("bootstrap", request, None, api_config(request.api, request.api_keys, (), request.models_dir))
+
+
+def run_worker(request: NodeRequest, model: str, serve: SpanConfig, threads: int | None) -> None:
+    """Serve until SIGTERM or SIGINT. Raises SwarmError."""
+    from swarm.engine import settle_threads
+
+    settle_threads(threads)
+    _run_node("worker", request, serve, api_config(request.api, request.api_keys, (model,), request.models_dir))
+
+
+def _run_node(mode: str, request: NodeRequest, serve: SpanConfig | None, api: ApiConfig | None) -> None:
+    if request.exit_with_stdin:
         threading.Thread(target=_leave_with_stdin, name="stdin", daemon=True).start()
     output = Output()
-    trace = make_trace(verbose, output)
-    if serve is not None:
-        from swarm.engine import settle_threads
-
-        settle_threads(threads)
-    config = replace(config, known_peers=known_peers_file(config.bootstrap, config.swarm_key, os.environ))
-    with held_identity(mode, key) as identity:
-        asyncio.run(_serve(config, identity, serve, trace, output))
+    trace = make_trace(request.verbose, output, request.log)
+    with held_identity(mode, request.key) as identity:
+        node = Node(request.config(), identity, serve=serve, api=api, trace=trace, progress=output.note)
+        asyncio.run(_serve(node, output))
 
 
-async def _serve(
-    config: NodeConfig, identity: Identity, serve: SpanConfig | None, trace: Trace, output: Output
-) -> None:
-    node = Node(config, identity, serve=serve, trace=trace, progress=output.note)
+def run_api(request: ApiRequest) -> None:
+    """Answer programs until SIGTERM or SIGINT. Raises SwarmError."""
+    from swarm.engine import settle_threads
+
+    place = (request.host, request.port)
+    more = {"origins": request.origins, "device": request.device}
+    api = api_config(place, request.api_keys, request.models, request.models_dir, **more)
+    if not request.local:
+        need_bootstrap(request.bootstrap)
+    settle_threads(request.threads)
+    output = Output()
+    trace = make_trace(request.verbose, output, request.log)
+    if request.local:
+        from swarm.node.api import Api
+
+        assert api is not None
+        asyncio.run(_answer(Api(api, mode="local", trace=trace), output))
+        return
+    known = known_peers_file(request.bootstrap, request.swarm_key, os.environ)
+    config = NodeConfig(port=0, bootstrap=request.bootstrap, swarm_key=request.swarm_key, known_peers=known)
+    with held_identity("client", request.key) as identity:
+        node = Node(config, identity, api=api, passive=True, client_config=request.client_config(), trace=trace)
+        asyncio.run(_answer(node, output))
+
+
+async def _answer(service: Node | Api, output: Output) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with service:
+        api = service.api if isinstance(service, Node) else service
+        click.echo(f"ready {api.url}")
+        sys.stdout.flush()
+        output.note(how_to_ask(api.url))
+        stopping = asyncio.create_task(stop.wait())
+        ended, _ = await asyncio.wait({stopping, *api.tasks}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        for task in ended - {stopping}:
+            task.result()
+
+
+async def _serve(node: Node, output: Output) -> None:
     serving, stop = asyncio.Event(), asyncio.Event()
     running = asyncio.create_task(_run(node, serving, stop, output), name="node")
     loop = asyncio.get_running_loop()
@@ -80,6 +188,8 @@ async def _run(node: Node, serving: asyncio.Event, stop: asyncio.Event, output: 
         sys.stdout.flush()
         if not node.config.bootstrap:
             output.note(f"a swarm of its own: others join it with --bootstrap {node.addresses[0]}")
+        if node.answers:
+            output.note(how_to_ask(node.api.url))
         await node.wait(stop)
         await node.drain()
 

@@ -1,7 +1,7 @@
 """One daemon: composes the services of a mode, in the order in which they must be torn down.
 
 A bootstrap is a directory, a probe and a page server. A worker is a bootstrap that also holds layers. A client neither listens
-nor stores records for others: it asks.
+nor stores records for others: it asks. Any of them may answer programs over HTTP; a node that does nothing else is a client.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from swarm.config import (
+    ApiConfig,
     AskConfig,
     ChannelConfig,
     ClientConfig,
@@ -36,6 +37,7 @@ from swarm.wire.messages import FetchRecords, Load, Message, RecordsPage
 
 if TYPE_CHECKING:  # a bootstrap loads no torch
     from swarm.client import Client
+    from swarm.node.api import Api
     from swarm.node.layers import Layers
 
 PORT_TRIES = 20  # free TCP ports tried until the same UDP port is free too
@@ -44,7 +46,8 @@ PORT_TRIES = 20  # free TCP ports tried until the same UDP port is free too
 class Node:
     """`async with Node(...) as node: await node.wait(stop)`.
 
-    With `serve` it is a worker; with `ask` a client, whose `client` generates; with neither a bootstrap.
+    With `serve` it is a worker; with `ask` a client, whose `client` generates; with neither a bootstrap, or with `api` and
+    `passive` a client that answers programs only.
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class Node:
         *,
         serve: SpanConfig | None = None,
         ask: AskConfig | None = None,
+        api: ApiConfig | None = None,
+        passive: bool = False,
         client_config: ClientConfig | None = None,
         worker_config: WorkerConfig | None = None,
         channel_config: ChannelConfig | None = None,
@@ -69,6 +74,9 @@ class Node:
             raise UsageFault("a node serves layers or asks for answers; run two for both")
         self._serve = serve
         self._ask = ask
+        self._api_config = api
+        self._passive = passive or ask is not None
+        self._api: Api | None = None
         self._client_config = client_config
         self._client: Client | None = None
         self._worker_config = worker_config or WorkerConfig()
@@ -101,6 +109,18 @@ class Node:
         return self._client
 
     @property
+    def answers(self) -> bool:
+        """Whether programs may ask it over HTTP."""
+        return self._api is not None
+
+    @property
+    def api(self) -> Api:
+        """Of a node with `api`."""
+        if self._api is None:
+            raise UsageFault("this node answers no programs: give it `api`")
+        return self._api
+
+    @property
     def ports(self) -> tuple[int, int, int]:
         """TCP data, UDP directory, UDP probe."""
         if self._server is None or self._directory is None or self._probe is None:
@@ -126,7 +146,11 @@ class Node:
     async def wait(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; a service that ends by itself ends the node, with its error."""
         stopping = asyncio.create_task(stop.wait())
-        tasks = [*self.directory.tasks, *(self._layers.tasks if self._layers else ())]
+        tasks = [
+            *self.directory.tasks,
+            *(self._layers.tasks if self._layers else ()),
+            *(self._api.tasks if self._api else ()),
+        ]
         try:
             done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -142,9 +166,30 @@ class Node:
             await self._layers.drain()
 
     async def _start(self) -> None:
-        if self._ask is not None:
-            await self._start_client(self._ask)
-            return
+        if self._passive:
+            await self._join_passively()
+            if self._ask is not None:
+                await self._start_client(self._ask)
+        else:
+            await self._serve_others()
+        if self._api_config is not None:
+            from swarm.node.api import Api
+
+            mode = "worker" if self._serve else "client" if self._passive else "bootstrap"
+            self._api = await self._stack.enter_async_context(
+                Api(
+                    self._api_config,
+                    mode=mode,
+                    identity=self.identity,
+                    directory=self.directory,
+                    network=self._network,
+                    client_config=self._client_config,
+                    channel_config=self._channel_config,
+                    trace=self.trace,
+                )
+            )
+
+    async def _serve_others(self) -> None:
         await self._listen()
         await telling_why(self.directory.join(), self._network, self.config.bootstrap)
         if self._serve is not None:
@@ -162,9 +207,7 @@ class Node:
                 )
             )
 
-    async def _start_client(self, ask: AskConfig) -> None:
-        from swarm.client import Client
-
+    async def _join_passively(self) -> None:
         config = self.config
         self._directory = await self._stack.enter_async_context(
             Directory(
@@ -182,6 +225,10 @@ class Node:
             )
         )
         await telling_why(self._directory.join(), self._network, config.bootstrap)
+
+    async def _start_client(self, ask: AskConfig) -> None:
+        from swarm.client import Client
+
         self._client = await self._stack.enter_async_context(
             Client(
                 ask.model,
@@ -191,8 +238,8 @@ class Node:
                 device=ask.device,
                 identity=self.identity,
                 network=self._network,
-                directory=self._directory,
-                now=self._directory.time,
+                directory=self.directory,
+                now=self.directory.time,
                 config=self._client_config,
                 bans=ask.bans,
                 channel_config=self._channel_config,

@@ -1,0 +1,55 @@
+"""Options of the HTTP API: which models, which address, whose keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from swarm.cli import options as types
+from swarm.cli.keys import bans_file
+from swarm.config import ApiConfig
+from swarm.errors import UsageFault
+
+api_key_option = click.option(
+    "--api-key",
+    "api_keys",
+    multiple=True,
+    envvar="SWARM_API_KEY",
+    show_envvar=True,
+    help="Programs must send one of these (repeatable); needed where others than this machine can reach the API.",
+)
+api_option = click.option(
+    "--api", type=types.ADDRESS_HERE, help="Answer programs over HTTP as well, at [HOST:]PORT.  [HOST: 127.0.0.1]"
+)
+
+
+def api_config(
+    place: tuple[str, int] | None,
+    keys: Sequence[str],
+    models: Sequence[str] = (),
+    models_dir: Path | None = None,
+    **more: Any,
+) -> ApiConfig | None:
+    """What the options say; None without --api. The demo model and all of `models_dir` are among the models."""
+    if place is None:
+        if keys and not os.environ.get("SWARM_API_KEY"):
+            raise UsageFault("--api-key is for programs that ask over HTTP: give --api [HOST:]PORT too")
+        return None
+    from swarm.cli.models import model_directory
+    from swarm.client.client import SHIPPED
+    from swarm.client.models import list_models
+
+    paths = [model_directory(name, models_dir) for name in models]
+    if models_dir is not None:
+        paths += [models_dir / name for name in list_models(models_dir)]
+    distinct = tuple(dict.fromkeys([*paths, *SHIPPED.values()]))
+    return ApiConfig(place[0], place[1], tuple(keys), models=distinct, bans=bans_file(os.environ), **more)
+
+
+def how_to_ask(url: str) -> str:
+    """What a person does with an API."""
+    return f"programs ask at {url}/v1 (OpenAI) and {url} (Anthropic); the console is at {url}/"
