@@ -16,7 +16,7 @@ from swarm.wire.tensors import Tensor
 if TYPE_CHECKING:
     from swarm.wire.receipts import Receipt  # which knows how rows are computed, from here
 
-PROTOCOL_VERSION = 2  # 1 knows no receipts: its Result and Closed have a field less, so neither version reads the other
+PROTOCOL_VERSION = 2  # 1 knows neither receipts nor kept sessions: messages have fields less, so neither reads the other
 SESSION_ID_BYTES = 16
 MAX_DETAIL_BYTES = 1024
 MAX_PAGE_RECORDS = 256
@@ -73,13 +73,18 @@ class Pong:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Start a session. Only the peer that opened it may use it. Opening it again empties it."""
+    """Start a session. Only the peer that opened it may use it. Opening it again empties it.
+
+    With a parent, another session of the same owner over the same layers, it begins with a copy of that one's first rows.
+    """
 
     session_id: bytes  # 16 bytes, random
     model_digest: bytes  # 32 bytes
     span: LayerSpan  # layers wanted; within the worker's own span
     precision: str
     max_rows: int  # the session's cache is reserved for this many rows, or refused
+    parent: bytes | None = None
+    parent_rows: int = 0  # whole chunks, computed as chunks: decoded rows have other bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,8 @@ class Opened:
     lease_seconds: float
     numerics: str
     load: Load
+    position: int = 0  # of the next row: those before it are there
+    receipt: Receipt | None = None  # for the rows of a parent; or, once the session is idle, for those without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +130,10 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """Keep an idle session's lease. Answered with Opened."""
+    """Keep a session's lease. Answered with Opened."""
 
     session_id: bytes
+    idle: bool = False  # it takes no more rows, and may be dropped for another's sake; until then it may be a parent
 
 
 @dataclass(frozen=True, slots=True)

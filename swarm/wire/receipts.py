@@ -130,6 +130,18 @@ class Tally:
         self._base = 0
         self._inputs = bytearray()
         self._outputs = bytearray()
+        # And of all rows, for a session that begins with some of these: it has receipts of its own from the first row on
+        self._all_inputs = bytearray()
+        self._all_outputs = bytearray()
+
+    def branch(self, session_id: bytes, rows: int) -> Tally:
+        """Of another session that begins with the first `rows` of this one, which wait for a receipt. Raises LocalFault."""
+        size = rows * _HASH_BYTES
+        if not 0 < size <= len(self._all_inputs):
+            raise LocalFault(f"{self!r} does not hold the digests of its first {rows} rows")
+        tally = Tally(session_id, self.span, self.model_digest, self.numerics)
+        tally.add_digests(0, bytes(self._all_inputs[:size]), bytes(self._all_outputs[:size]))
+        return tally
 
     @property
     def stop(self) -> int:
@@ -150,8 +162,13 @@ class Tally:
         if position > self.stop or not inputs or len(inputs) != len(outputs) or len(inputs) % _HASH_BYTES:
             raise LocalFault(f"digests of rows at {position} do not follow {self!r}")
         self._roll_back(position)
-        self._inputs += inputs
-        self._outputs += outputs
+        for part, whole, new in (
+            (self._inputs, self._all_inputs, inputs),
+            (self._outputs, self._all_outputs, outputs),
+        ):
+            del whole[position * _HASH_BYTES :]
+            part += new
+            whole += new
 
     def _roll_back(self, position: int) -> None:
         self._base = min(self._base, position)

@@ -107,7 +107,12 @@ def test_the_largest_metadata_with_a_receipt_fits_its_frame_many_times():
 
 @pytest.mark.parametrize("wrong", [b"", RECEIPT.pack()[:-1], RECEIPT.pack() + b"\0", bytes(600), "text", 7, [b"x"]])
 def test_a_malformed_receipt_is_a_protocol_fault(wrong):
-    for kind, fields in ((7, [bytes(16), 0, 0, 1, ["fp32", [1, 2], "raw", 8], [0, 0, 0, 0.0]]), (11, [bytes(16)])):
+    load = [0, 0, 0, 0.0]
+    for kind, fields in (
+        (5, [bytes(16), 1.0, "n", load, 0]),
+        (7, [bytes(16), 0, 0, 1, ["fp32", [1, 2], "raw", 8], load]),
+        (11, [bytes(16)]),
+    ):
         packing.parse_metadata(kind, msgpack.packb([*fields, None]))
         with pytest.raises(ProtocolFault, match="receipt"):
             packing.parse_metadata(kind, msgpack.packb([*fields, wrong]))

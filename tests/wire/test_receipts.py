@@ -268,3 +268,24 @@ def test_a_worker_that_signs_something_else_is_named(changes: dict[str, object],
         counted.check(None, WORKER.peer_id)
     assert counted.pending == 4
     assert counted.check(signed(**true), WORKER.peer_id) == signed(**true)
+
+
+def test_a_session_that_begins_with_another_s_rows_has_a_receipt_of_its_own_for_them() -> None:
+    parent, child = tally(), bytes(range(16, 32))
+    fill(parent, 0, 4)
+    parent.sign(WORKER)
+    fill(parent, 4, 8)
+    parent.sign(WORKER)
+    fill(parent, 7, 9)  # a row anew, and another
+    branched, whole = parent.branch(child, 6), Tally(child, LayerSpan(2, 5), DIGEST, "fp32 cpu")
+    fill(whole, 0, 6)
+    receipt = branched.sign(WORKER)
+    assert (receipt.session_id, receipt.start, receipt.stop) == (child, 0, 6)
+    assert whole.check(receipt, WORKER.peer_id) == receipt
+    fill(branched, 6, 8)
+    fill(whole, 6, 8)
+    assert whole.check(branched.sign(WORKER), WORKER.peer_id).start == 6
+    assert parent.branch(child, 9).stop == 9
+    for rows_of_parent in (0, 10):
+        with pytest.raises(LocalFault, match="does not hold"):
+            parent.branch(child, rows_of_parent)
