@@ -6,6 +6,7 @@ from starlette.routing import BaseRoute
 
 from swarm.gateway.anthropic import endpoints as anthropic
 from swarm.gateway.app import Gateway, route
+from swarm.gateway.console import Console
 from swarm.gateway.openai import endpoints as openai
 from swarm.gateway.openai.embeddings import embeddings
 from swarm.gateway.responses.endpoints import Responses
@@ -17,7 +18,10 @@ def routes_of(gateway: Gateway) -> list[BaseRoute]:
     responses = Responses()
     source = StatusSource(gateway.catalog, gateway.asking, gateway.who, gateway.now)
     watching = Watching(source, gateway.metrics)
+    console = Console()
     return [
+        route(gateway, "/", console.page, open_to_all=True),
+        *(route(gateway, f"/{name}", console.file, open_to_all=True) for name in console.names),
         route(gateway, "/health", watching.health, open_to_all=True),
         route(gateway, "/metrics", watching.metrics),
         route(gateway, "/api/status", watching.status),
