@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import socket
+import ssl
 import sys
 import threading
 from collections import Counter
@@ -37,7 +38,7 @@ AT_A_TIME = 10
 SPARE_FILES = 200
 DRIPS = 120
 DRIP_HEAD = 200 << 10  # of a message of 64 MiB that then drips
-MALFORMED_PER_SECOND = 40
+MALFORMED_PER_SECOND = 20  # what they say is the point, not how many they are
 VERDICT_SECONDS = 2.0  # in which a worker must have refused what is malformed
 HOG_SECONDS = 1.0  # between two attempts to take more
 MAX_HOGGED = 2000  # sessions
@@ -64,8 +65,8 @@ class Ground:
     context_rows: int
     met: Counter[str] = field(default_factory=Counter)
     sources: Iterator[str] = field(default_factory=lambda: itertools.cycle(SOURCES))
-    keys: Iterator[Identity] = field(
-        default_factory=lambda: itertools.cycle([Identity.generate() for _ in range(KEYS)])
+    keys: Iterator[ssl.SSLContext] = field(
+        default_factory=lambda: itertools.cycle([contexts(Identity.generate())[1] for _ in range(KEYS)])
     )
 
 
@@ -77,11 +78,10 @@ class Stranger:
         self._wire = Connection(Role.DIALLER, "stranger", 64 << 10)
 
     @classmethod
-    async def meet(cls, ground: Ground, target: Target, key: Identity | None = None) -> Stranger:
+    async def meet(cls, ground: Ground, target: Target) -> Stranger:
         """Raises OSError."""
-        context = contexts(key or next(ground.keys))[1]
         reader, writer = await asyncio.open_connection(
-            target.host, target.port, ssl=context, local_addr=(next(ground.sources), 0)
+            target.host, target.port, ssl=next(ground.keys), local_addr=(next(ground.sources), 0)
         )
         stranger = cls(reader, writer)
         stranger._say(stranger._wire.hello())
@@ -205,6 +205,7 @@ async def malformed(
 ) -> None:
     """A new connection for each payload, so many a second; `session`: with a session open, if the worker opens one."""
     verdicts: set[asyncio.Task[None]] = set()
+    all_of_them = list(payloads(bytes(16)))
 
     async def one(payload: bytes, target: Target) -> None:
         try:
@@ -219,8 +220,9 @@ async def malformed(
         ground.met["refused" if await stranger.hung_up() else "borne"] += 1
         stranger.leave()
 
+    targets = itertools.cycle(ground.targets)
     while True:
-        for payload, target in zip(payloads(bytes(16)), itertools.cycle(ground.targets), strict=False):
+        for payload, target in zip(all_of_them, targets, strict=False):
             task = asyncio.create_task(one(payload, target))
             verdicts.add(task)
             task.add_done_callback(verdicts.discard)
@@ -241,11 +243,7 @@ async def hog(ground: Ground, begun: asyncio.Event) -> None:
             held.append((stranger, name))
             ground.met["sessions"] += 1
 
-    strangers = [
-        (target, await Stranger.meet(ground, target, key))
-        for target in ground.targets
-        for key in [Identity.generate() for _ in range(KEYS)]
-    ]
+    strangers = [(target, await Stranger.meet(ground, target)) for target in ground.targets for _ in range(KEYS)]
     while True:
         for target, stranger in strangers:
             with suppress(OSError):

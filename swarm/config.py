@@ -54,7 +54,7 @@ class ChannelConfig:
     max_unfinished_bytes: int = 48 * MIB  # of those, in messages that have not arrived whole
     handshake_seconds: float = 4.0  # from TCP's handshake to the end of TLS's
     max_handshakes: int = 512  # begun and unfinished, silent ones too
-    early_bytes_per_second: int = 64 * KIB  # that one address block may send before it has proved a key
+    early_bytes_per_second: int = 32 * KIB  # that one address block may send before it has proved a key
     early_burst_bytes: int = MIB  # that it may have saved up: a crowd behind one router that comes all at once
     frame_seconds: float = 10.0  # header, body or message that has begun: grace, and from then on the least rate counts
     min_frame_rate: int = 4 * KIB  # bytes per second

@@ -23,9 +23,9 @@ SCENARIOS = (
                 for kind, seconds in (
                     ("half-open", 40.0),
                     ("drip", 24.0),
-                    ("lengths", 16.0),
+                    ("lengths", 20.0),
                     ("lies", 16.0),
-                    ("nesting", 16.0),
+                    ("nesting", 24.0),
                 )
             ),
             Case("at peace again", (), sessions=2, seconds=PEACE_SECONDS),
