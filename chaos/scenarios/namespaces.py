@@ -26,7 +26,7 @@ APART_SECONDS = 8.0
 SCENARIOS = (
     Scenario(
         1,
-        "vanish",
+        "power-cut",
         "a machine vanishes at every hop, at every kind of moment: no FIN, no RST",
         tuple(
             struck(f"hop {part}, {name}", HalfOpen(), position, part)
