@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from swarm.span import LayerSpan
 from swarm.trace import Trace
 
 FRESH_SECONDS = 5.0  # records this old are still good for choosing a chain
+LOOKUP_GAP, MAX_LOOKUP_GAP = 0.25, 2.0  # seconds after a lookup that brought nothing new, and after many of them
 
 
 class Directory(Protocol):
@@ -27,6 +28,11 @@ class Directory(Protocol):
     async def lookup(self, model: ModelRef) -> list[SignedRecord]: ...
 
     async def lookup_all(self) -> list[SignedRecord]: ...
+
+
+def _offers(records: Mapping[PeerId, PeerRecord]) -> set[tuple[object, ...]]:
+    """What of records decides whether there is a chain."""
+    return {(peer, record.span, record.state, record.addresses) for peer, record in records.items()}
 
 
 class Resolver:
@@ -54,6 +60,7 @@ class Resolver:
         self._trace = trace
         self._records: dict[PeerId, PeerRecord] = {}
         self._looked_up_at = float("-inf")
+        self._gap = 0.0
         self._lookup: asyncio.Task[None] | None = None
 
     async def aclose(self) -> None:
@@ -63,9 +70,12 @@ class Resolver:
             await asyncio.wait({self._lookup})
 
     async def records(self, fresh: bool = False) -> list[PeerRecord]:
-        """The model's unexpired records; looked up if they are old or `fresh` ones are wanted. Lookups are shared."""
+        """The model's unexpired records; looked up if they are old or `fresh` ones are wanted. Lookups are shared.
+
+        While layers are missing many ask again and again: what was looked up just now is fresh.
+        """
         age = asyncio.get_running_loop().time() - self._looked_up_at
-        if fresh or age > FRESH_SECONDS:
+        if age >= (self._gap if fresh else FRESH_SECONDS):
             if self._lookup is None or self._lookup.done():
                 self._lookup = asyncio.create_task(self._look_up(), name="lookup")
             await asyncio.shield(self._lookup)
@@ -83,8 +93,10 @@ class Resolver:
             old = known.get(record.peer_id)
             if old is None or record.sequence >= old.sequence:
                 known[record.peer_id] = record
-        self._records = known
-        self._looked_up_at = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        news = _offers(known) != _offers(self._records) or now - self._looked_up_at > 2 * MAX_LOOKUP_GAP
+        self._gap = 0.0 if news else min(MAX_LOOKUP_GAP, max(LOOKUP_GAP, 2 * self._gap))
+        self._records, self._looked_up_at = known, now
         self._trace.complete("client.lookup", records=len(found))
 
     async def first_chain(self) -> Chain:
