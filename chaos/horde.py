@@ -1,6 +1,7 @@
 """Clients that vanish: `python -m chaos.horde MODEL PRECISION SESSIONS HOST:PORT…` is a process for others to kill.
 
-It says `streaming` on stdout once every session has had a token, and goes on asking until it is killed, or its stdin ends.
+Every session stops after its first token until all have one; then it says `streaming` on stdout. Once it is told to go on, with
+a line on stdin, all of them do, until it is killed or its stdin ends.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -19,10 +20,10 @@ from swarm.errors import LocalFault
 
 FIRST_ID = 4
 TOKENS = 400  # of an answer: nobody waits for its end
-STREAMING_SECONDS = 120.0  # until all sessions have had a token
+STREAMING_SECONDS = 300.0  # until all sessions have had a token
 
 
-async def stream(model: str, precision: str, sessions: int, places: list[tuple[str, int]]) -> None:
+async def stream(model: str, precision: str, sessions: int, places: list[tuple[str, int]], told: asyncio.Event) -> None:
     """Ask for ever."""
     left = sessions
 
@@ -35,6 +36,7 @@ async def stream(model: str, precision: str, sessions: int, places: list[tuple[s
                 if not left:
                     sys.stdout.write("streaming\n")
                     sys.stdout.flush()
+                await told.wait()
 
     async with Client(model, bootstrap=places, precision=precision) as client, asyncio.TaskGroup() as group:
         for number in range(sessions):
@@ -44,8 +46,11 @@ async def stream(model: str, precision: str, sessions: int, places: list[tuple[s
 @asynccontextmanager
 async def streaming(
     model: Path, precision: str, sessions: int, places: tuple[tuple[str, int], ...]
-) -> AsyncIterator[None]:
-    """Such a process in mid-stream; leaving kills it. Raises LocalFault if it never gets there."""
+) -> AsyncIterator[Callable[[], None]]:
+    """Such a process, in the middle of its streams; what it gives makes it go on. Leaving kills it.
+
+    Raises LocalFault if it never gets there.
+    """
     words = [str(model), precision, str(sessions), *(f"{host}:{port}" for host, port in places)]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "chaos.horde", *words),
@@ -54,7 +59,8 @@ async def streaming(
         process_group=0,
     )
     assert process.stdout is not None
-    assert process.stdin is not None
+    stdin = process.stdin
+    assert stdin is not None
     line = b""
     try:
         with suppress(TimeoutError):
@@ -62,21 +68,26 @@ async def streaming(
                 line = await process.stdout.readline()
         if line != b"streaming\n":
             raise LocalFault(f"{sessions} sessions did not come to stream within {STREAMING_SECONDS:g} s")
-        yield
+        yield lambda: stdin.write(b"go on\n")
     finally:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-        process.stdin.close()
+        stdin.close()
 
 
-def _leave_with_stdin() -> None:
-    while os.read(0, 1 << 12):
-        pass
-    os._exit(0)
+async def _main(words: list[str]) -> None:
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+
+    def listen() -> None:
+        while os.read(0, 1 << 12):
+            loop.call_soon_threadsafe(told.set)
+        os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+    places = [(host, int(port)) for host, _, port in (word.rpartition(":") for word in words[3:])]
+    await stream(words[0], words[1], int(words[2]), places, told)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_leave_with_stdin, daemon=True).start()
-    given = [(host, int(port)) for host, _, port in (word.rpartition(":") for word in sys.argv[4:])]
-    asyncio.run(stream(sys.argv[1], sys.argv[2], int(sys.argv[3]), given))
+    asyncio.run(_main(sys.argv[1:]))

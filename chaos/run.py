@@ -37,6 +37,7 @@ from swarm.wire.messages import FetchRecords
 SETTLE_SECONDS = 60.0  # after the load, until every count is back where it was
 POLL_SECONDS = 0.5
 KEY_BYTES = 20  # of a directory's key
+MID_STREAM_SECONDS = 1.0  # in which clients that are to vanish stream, all at once
 PASSING_SECONDS = 20.0  # between two clients that pass by
 SPARE_FILES = 2  # open files that a process may have more than before: the client's connection is told of last
 
@@ -197,7 +198,9 @@ class Run:
         self._say(f"{len(clients)} clients with {sum(clients)} sessions")
         async with AsyncExitStack() as stack:
             hordes = (streaming(setup.model, setup.precision, each, self.farm.places) for each in clients)
-            await asyncio.gather(*(stack.enter_async_context(horde) for horde in hordes))
+            for go_on in await asyncio.gather(*(stack.enter_async_context(horde) for horde in hordes)):
+                go_on()
+            await asyncio.sleep(MID_STREAM_SECONDS)
         self._say(f"{len(clients)} clients with {sum(clients)} sessions were killed")
 
     async def _come_and_go(self, sessions: int) -> None:
