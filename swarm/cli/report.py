@@ -34,6 +34,7 @@ def report(answer: Answer, client: Client) -> dict[str, Any]:
                 "peer": str(recovery.peer_id),
                 "layers": str(recovery.span),
                 "cause": recovery.cause,
+                "moved": recovery.moved,
                 "rows": recovery.position,
                 "replacements": [str(peer_id) for peer_id in recovery.replacements],
                 "seconds": recovery.seconds,

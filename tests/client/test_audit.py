@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.answers import OPTIONS, PROMPT, ask, unsplit
 from support.clock import run_virtual
 from support.models import make_model
 from support.swarm import LocalSwarm, LocalWorker
 
-from swarm.client import Client
-from swarm.client.generate import Answer, Options
 from swarm.errors import AuditFault, Overloaded
 from swarm.trace import Event, Trace
 from swarm.wire.messages import Open
 
-PROMPT = [(7 * index) % 250 for index in range(140)]
-OPTIONS = Options(max_tokens=10, ignore_eos=True)
 MIDDLE = len(PROMPT) + 4
 
 
@@ -29,17 +26,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(model: Path) -> list[int]:
-    async def main() -> list[int]:
-        async with Client(model, local=True, precision="fp32") as client:
-            return (await ask(client)).token_ids
-
-    return asyncio.run(main())
-
-
-async def ask(client: Client) -> Answer:
-    answer = client.generate(PROMPT, options=OPTIONS)
-    await answer.read()
-    return answer
+    return asyncio.run(unsplit(model))
 
 
 class At:

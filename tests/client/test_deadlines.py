@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.answers import OPTIONS, PROMPT, ask, unsplit
 from support.clock import run_virtual
 from support.models import make_model
 from support.swarm import LocalSwarm, LocalWorker
 
-from swarm.client import Client
-from swarm.client.generate import Answer, Options
 from swarm.client.session import ChainSession
 from swarm.config import ClientConfig
 from swarm.errors import DeadlineExceeded, LocalFault, NoChain, Overloaded, UsageFault
@@ -23,8 +22,6 @@ from swarm.transport.channel import Channel
 from swarm.wire.messages import Forward, Open, Renew, Rows, Working
 from swarm.wire.tensors import Tensor
 
-PROMPT = [(7 * index) % 250 for index in range(140)]
-OPTIONS = Options(max_tokens=10, ignore_eos=True)
 CONFIG = ClientConfig(deadline_seconds=30)
 HIDDEN = 64
 
@@ -36,17 +33,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(model: Path) -> list[int]:
-    async def main() -> list[int]:
-        async with Client(model, local=True, precision="fp32") as client:
-            return (await ask(client)).token_ids
-
-    return asyncio.run(main())
-
-
-async def ask(client: Client) -> Answer:
-    answer = client.generate(PROMPT, options=OPTIONS)
-    await answer.read()
-    return answer
+    return asyncio.run(unsplit(model))
 
 
 class Clock:
