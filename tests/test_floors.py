@@ -37,7 +37,17 @@ WITH_SOCKETS = ("transport", "discovery", "gateway", "node", "cli", "demo", "ben
 NEVER = ("transformers", "pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
 RUNS_DATA = ("eval", "exec", "compile", "__import__")
 LOADS_CODE = ("torch.load", "torch.jit.load", "torch.hub.load", "numpy.load", "np.load", "yaml.load")
-LIGHT = ("swarm", "swarm.cli", "swarm.wire", "swarm.routing", "swarm.errors", "swarm.records", "swarm.config")
+LIGHT = (
+    "swarm",
+    "swarm.cli",
+    "swarm.wire",
+    "swarm.routing",
+    "swarm.errors",
+    "swarm.records",
+    "swarm.config",
+    "swarm.client.bans",
+    "swarm.client.proof",
+)
 
 
 @dataclass(frozen=True)
