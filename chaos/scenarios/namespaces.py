@@ -5,6 +5,7 @@ These are the scenarios of `run --namespaces`; the other lists know nothing of t
 
 from __future__ import annotations
 
+from chaos.farm import Layout
 from chaos.faults import Bandwidth, Cut, Delay, HalfOpen, Kill, Loss, Part, Pause
 from chaos.scenarios.model import (
     MIDDLE,
@@ -93,5 +94,33 @@ SCENARIOS = (
             ),
         ),
         limits=Limits(resumed=5.0),
+    ),
+    Scenario(
+        9,
+        "silent-bootstraps",
+        "every bootstrap's machine vanished; a cold start with one of two vanished, which says not even that nobody listens",
+        (
+            Case("both vanish", (Strike(HalfOpen(), Target("bootstraps"), row(MIDDLE)),), requests=4),
+            Case(
+                "cold start, one of two vanished",
+                (Strike(HalfOpen(), Target("bootstraps", count=1), Moment("before")),),
+                requests=2,
+                first_token=10.0,
+            ),
+            Case(
+                "cold start on a bad link, one of two vanished",
+                (
+                    Strike(HalfOpen(), Target("bootstraps", count=1), Moment("before")),
+                    *(
+                        Strike(fault, Target(who), Moment("before"))
+                        for fault in (Delay(0.2, 0.1), Loss(0.05))
+                        for who in ("workers", "bootstraps")
+                    ),
+                ),
+                requests=2,
+                first_token=20.0,  # of which a prompt takes seven there
+            ),
+        ),
+        Layout(bootstraps=2),
     ),
 )
