@@ -33,7 +33,7 @@ from swarm.wire.messages import Message, Open, Opened, Renew
 SOURCES = tuple(f"127.0.2.{number}" for number in range(1, 21))
 KEYS = 8  # identities that are used in turn: keys are free
 HALF_OPEN = 10_000
-PER_SECOND = 1000  # half-open connections begun
+PER_SECOND = 1200  # half-open connections begun
 AT_A_TIME = 10
 SPARE_FILES = 200
 DRIPS = 120

@@ -95,15 +95,19 @@ class Attack:
             process.kill()
         await process.wait()
 
-    def gaps(self, requests: Sequence[Request], acting: bool) -> list[float]:
-        """Seconds between tokens, both of which came while the attackers acted, or held still."""
-        found = []
+    def turns(self, requests: Sequence[Request]) -> list[tuple[bool, list[float]]]:
+        """For each turn, whether the attackers acted, and seconds between tokens both of which came in it."""
+        found: list[tuple[bool, list[float]]] = [(acting, []) for _, acting in self._turns]
         for request in requests:
             for before, after in pairwise(request.times):
-                turns = {bisect(self._turns, (moment, True)) for moment in (before, after)}
-                if len(turns) == 1 and 0 not in turns and self._turns[turns.pop() - 1][1] is acting:
-                    found.append(after - before)
+                first, last = (bisect(self._turns, (moment, True)) - 1 for moment in (before, after))
+                if first == last >= 0:
+                    found[first][1].append(after - before)
         return found
+
+    def gaps(self, requests: Sequence[Request], acting: bool) -> list[float]:
+        """Of all turns in which the attackers acted, or held still."""
+        return [gap for acted, gaps in self.turns(requests) if acted is acting for gap in gaps]
 
     async def _beat(self) -> None:
         assert self._process is not None

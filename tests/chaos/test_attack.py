@@ -20,7 +20,7 @@ from chaos import hostile
 from chaos.attack import ATTACKS
 from chaos.attackers import Attack
 from chaos.conductor import Clocked
-from chaos.invariants import breaches
+from chaos.invariants import breaches, slowed
 from chaos.load import Request
 from chaos.report import figures, markdown
 from chaos.run import CaseResult, Outcome, Setup
@@ -167,15 +167,17 @@ def attacked(gap: float, grown: int) -> Outcome:
     """A request whose tokens come every 20 ms, or after `gap` while the attackers act."""
     attack = Attack("drip", Path("model"), "bf16", ())
     attack.met, attack.grown = {"cut off": 3}, {"worker-0a": grown}
-    attack._turns = [(100.0, True), (101.0, False)]
-    times = [100.0 + gap * number for number in range(1, int(1 / gap))]
-    times += [101.0 + 0.02 * number for number in range(1, 50)]
+    attack._turns = [(100.0 + turn, turn % 2 == 0) for turn in range(10)]
+    times = []
+    for start, acting in attack._turns:
+        step = gap if acting else 0.02
+        times += [start + step * number for number in range(1, int(1 / step))]
     ids = tuple(range(len(times)))
     request = Request("a case", 0, ids, began=100.0, ids=[*ids], indexes=[*ids], times=times, ended=times[-1])
     case = Case("a case", (), attack="drip")
     scenario = Scenario(0, "imagined", "Imagined", (case,), limits=Limits(grown=64 << 20, gap_share=1.2))
     made = Outcome(scenario, Setup(Path("model"), 24))
-    made.cases.append(CaseResult(case, [request], Clocked(), seconds=2.0, attack=attack))
+    made.cases.append(CaseResult(case, [request], Clocked(), seconds=10.0, attack=attack))
     return made
 
 
@@ -184,6 +186,14 @@ def test_gaps_are_compared_with_those_while_the_attackers_hold_still() -> None:
     slow, big = breaches(attacked(0.03, 70 << 20), {})[::-1]
     assert "p95 of gaps 30.0 ms, without an attack 20.0 ms" in str(slow)
     assert "worker-0a grew by 70 MiB" in str(big)
+
+
+def test_a_machine_that_is_busy_by_itself_is_not_taken_for_an_attack() -> None:
+    quiet, busy = [0.02] * 40, [0.02] * 30 + [0.2] * 10
+    turns = [(number % 2 == 0, busy if number in (2, 3, 6) else quiet) for number in range(16)]
+    assert not slowed(turns, 1.2)
+    assert slowed([(acting, busy if acting else quiet) for acting, _ in turns], 1.2)
+    assert not slowed([], 1.2)
 
 
 def test_a_report_says_what_attackers_met_with() -> None:
