@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Any, Protocol
 
+from chaos.liars import Lie
 from chaos.simulation.peers import BOOTSTRAP
 from chaos.simulation.world import Topology, World
 from swarm.span import LayerSpan
@@ -21,7 +22,9 @@ WINDOW_STEPS = 40  # or before so many rows were sent to a worker
 MOST_FAULTS = 10
 AIMED_SHARE = 0.6  # of all faults
 LONGEST_SECONDS = 10.0  # that a fault is in force
-MOST_SKEW = 35.0  # seconds; records live for 60 and come every 20, and nobody corrects clocks yet
+LIAR_SHARE = 0.25  # of seeds
+LIAR_STEPS = 10  # a lie begins before so many rows were sent to a worker
+MOST_SKEW = 3600.0  # seconds; records live for 60
 
 
 class Fault(Protocol):
@@ -197,6 +200,24 @@ class FullCache:
 
 
 @dataclass(frozen=True, slots=True)
+class Lies:
+    """A worker's rows are wrong, and signed all the same."""
+
+    peer: str
+    lie: str  # see `chaos.liars`
+    when: str  # "always", or "replays"
+
+    def apply(self, world: World) -> None:
+        worker = world.worker(self.peer)
+        worker.inside = replace(worker.inside, lie=self.lie, when=self.when)
+        world.liars.add(self.peer)
+
+    def undo(self, world: World) -> None:
+        worker = world.worker(self.peer)
+        worker.inside = replace(worker.inside, lie=None)
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """A fault with its time."""
 
@@ -257,6 +278,9 @@ def draw_faults(random: Random, topology: Topology, guarded: bool) -> list[Plann
         else:
             fault = random.choice(_MAKERS)(random, workers, clients, guarded)
             planned.append(Planned(None, random.uniform(0.0, WINDOW_SECONDS), seconds, fault))
+    if random.random() < LIAR_SHARE:  # one liar at most: two who agree could frame others
+        fault = Lies(ASKED, random.choice(tuple(Lie)), random.choice(("always", "always", "replays")))
+        planned.append(Planned(random.randint(1, LIAR_STEPS), 0.0, LONGEST_SECONDS, fault))
     return planned
 
 
@@ -289,6 +313,11 @@ def _bad_datagrams(random: Random, workers: Sequence[str], clients: Sequence[str
     )
 
 
+def _skew(random: Random, workers: Sequence[str], clients: Sequence[str], guarded: bool) -> Fault:
+    whose = random.choice([*workers, *workers, *clients, BOOTSTRAP])
+    return Skew(whose, random.choice((random.uniform(-MOST_SKEW, MOST_SKEW), random.uniform(-60.0, 60.0))))
+
+
 _MAKERS: tuple[Maker, ...] = (
     _crash,
     _crash,
@@ -300,7 +329,7 @@ _MAKERS: tuple[Maker, ...] = (
     lambda random, workers, *_: Drain(random.choice(workers)),
     lambda random, workers, *_: Delay(random.choice(workers), random.choice((0.05, 0.3, 1.0))),
     lambda random, workers, *_: Damage(random.choice(workers), random.random()),
-    lambda random, workers, *_: Skew(random.choice(workers), random.uniform(-MOST_SKEW, MOST_SKEW)),
+    _skew,
     lambda random, workers, *_: Slow(random.choice(workers), random.choice((3.0, 10.0, 30.0))),
     lambda random, workers, *_: FullCache(random.choice(workers)),
 )

@@ -11,7 +11,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from chaos.process import Inside, Turncoat
 from chaos.simulation.model import CONTEXT, Ask
+from swarm.client.auditor import Auditor
+from swarm.client.bans import Bans
 from swarm.client.generate import Answer
 from swarm.client.heads import Heads
 from swarm.client.opening import open_chain
@@ -24,6 +27,7 @@ from swarm.errors import NoSwarm
 from swarm.identity import Identity, PeerId
 from swarm.records import Address, PeerRecord, PeerState
 from swarm.span import LayerSpan
+from swarm.transport.memory import MemoryNode
 from swarm.transport.server import ChannelServer
 from swarm.worker.announcer import Announcer, highest_sequence
 from swarm.worker.service import WorkerService
@@ -57,7 +61,7 @@ class Peer:
         self.world = world
         self.name = name
         self.identity = Identity.from_seed(number.to_bytes(32, "big"))
-        self.host = f"10.{128 + number // 250}.{number % 250}.1"  # every one in a network of its own
+        self.host = f"11.{number // 250}.{number % 250}.1"  # every one in an address block of its own
         self.skew = 0.0  # seconds that its clock is ahead
         self.alive = False
         self.directory: Directory
@@ -71,6 +75,10 @@ class Peer:
     @property
     def peer_id(self) -> PeerId:
         return self.identity.peer_id
+
+    @property
+    def network(self) -> MemoryNode:
+        return self.world.hub.node(self.peer_id, self.host)
 
     def now(self) -> float:
         return EPOCH + asyncio.get_running_loop().time() + self.skew
@@ -97,7 +105,7 @@ class Peer:
         if not self.alive:
             return
         self.alive = False
-        self.world.hub.node(self.peer_id)  # a peer that only ever dialled has one too
+        assert self.network  # a peer that only ever dialled has one too
         self.world.hub.kill(self.peer_id)
         self.world.switch.kill(self.host)
         stack, self._stack = self._stack, AsyncExitStack()
@@ -160,15 +168,16 @@ class Worker(Peer):
         super().__init__(world, name, number)
         self.span, self.precision = span, precision
         self.compute = Compute(world.topology.step_seconds)
+        self.inside = Inside()  # its faults that no wire shows
         self._announcer: Announcer | None = None  # once it serves
 
     async def _start(self, stack: AsyncExitStack) -> None:
         world = self.world
-        stage = world.prepared.stage(self.span, self.precision)
+        stage: Any = Turncoat(world.prepared.stage(self.span, self.precision), lambda: self.inside)
         self.service = service = await stack.enter_async_context(
             WorkerService(stage, world.prepared.model, self.compute, self.identity, world.worker_config, world.trace)
         )
-        network = world.hub.node(self.peer_id)
+        network = self.network
         server = await stack.enter_async_context(
             ChannelServer(
                 network,
@@ -247,21 +256,22 @@ class Asker(Peer):
     """A peer that asks: what `swarm.Client` is made of, with compute inline."""
 
     peers: Peers
+    auditor: Auditor
 
     def __init__(self, world: World, name: str, number: int, precision: str) -> None:
         super().__init__(world, name, number)
         self.precision = precision
         self.ready = asyncio.Event()  # it can be asked
         self.callers: dict[asyncio.Task[Any], None] = {}  # who wait for answers; they die with it
+        self.bans = Bans(None, self.now)  # kept through its deaths, as on disk
         self._heads = Heads(world.prepared.heads[precision], InlineCompute())
 
     async def _start(self, stack: AsyncExitStack) -> None:
         world = self.world
         await self._listen(stack, passive=True)
         await self._join()
-        network = world.hub.node(self.peer_id)
         self.peers = await stack.enter_async_context(
-            Peers(network, world.client_config, world.channel_config, world.trace)
+            Peers(self.network, world.client_config, world.channel_config, world.trace)
         )
         self._resolver = Resolver(
             self.directory,
@@ -270,8 +280,19 @@ class Asker(Peer):
             now=self.directory.time,
             trace=world.trace,
             precision=self.precision,
+            bans=self.bans,
         )
         stack.push_async_callback(self._resolver.aclose)
+        self.auditor = await stack.enter_async_context(
+            Auditor(
+                self._resolver,
+                self.peers,
+                self.bans,
+                world.client_config,
+                world.trace,
+                Random(f"{world.seed} {self.name} {self._lives} audits"),
+            )
+        )
         self.ready.set()
 
     def kill(self) -> None:
@@ -291,6 +312,6 @@ class Asker(Peer):
             return self._heads
 
         async with open_chain(
-            self._resolver, self.peers, world.client_config, world.trace, max_rows, heads_for
+            self._resolver, self.peers, world.client_config, world.trace, max_rows, heads_for, self.auditor
         ) as opened:
             yield opened

@@ -12,18 +12,18 @@ import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
 from chaos.simulation.clock import run_virtual
-from chaos.simulation.faults import Planned, Slow, aimed, draw_faults, draw_topology, spared
+from chaos.simulation.faults import Lies, Planned, Slow, aimed, draw_faults, draw_topology, spared
 from chaos.simulation.model import Ask, Prepared, prepared
 from chaos.simulation.peers import Asker
 from chaos.simulation.seeding import seeded
 from chaos.simulation.world import Topology, World
 from swarm.client.session import ChainSession
-from swarm.errors import DeadlineExceeded, NoChain, Overloaded, SwarmError
+from swarm.errors import AuditFault, DeadlineExceeded, NoChain, Overloaded, SwarmError
 
 MOST_REQUESTS = 6  # during the chaos
 REQUEST_WINDOW = 5.0  # seconds in which they begin
@@ -31,7 +31,8 @@ HEAL_SECONDS = 30.0  # after the last fault, until everybody has found everybody
 SETTLE_SECONDS = 60.0  # after the last request, until nothing of the sessions is left
 GUARDED_GAP_SECONDS = 15.0  # without a token, where a chain is there and nobody computes slowly
 HANG_SECONDS = 600.0  # virtual, after which something never ends
-SESSION_TASKS = ("renewals", "closing", "step", "heads")  # names of tasks that end with the sessions
+AUDIT_SHARES = (0.0, 0.3, 1.0)  # of sessions, where nobody lies; else all of them
+SESSION_TASKS = ("renewals", "closing", "step", "heads", "audit", "move")  # names of tasks that end with the sessions
 EXPECTED = (NoChain, DeadlineExceeded, Overloaded)  # how a request may fail while something is broken
 
 
@@ -74,6 +75,9 @@ class Outcome:
     violations: list[str]
     requests: list[str]  # one line each
     failed: int  # requests that ended with an error while something was broken
+    audits: int  # that came to an end
+    lied: int  # requests with wrong tokens, where a worker lied
+    banned: int  # liars, by clients
     events: list[str] = field(repr=False)  # everything that was traced
 
     @property
@@ -132,6 +136,7 @@ class _Run:
         self.faults: list[Planned] = []
         self.struck: list[str] = []  # those that came to pass, in words
         self.requests: list[Request] = []
+        self.lied = 0
         self.world: World
 
     def outcome(self) -> Outcome:
@@ -148,6 +153,9 @@ class _Run:
             violations=self.violations,
             requests=list(map(str, self.requests)),
             failed=sum(request.error is not None for request in self.requests),
+            audits=sum(" verdict=" in text for text in self.world.events),
+            lied=self.lied,
+            banned=len(self.world.banned),
             events=self.world.events,
         )
 
@@ -158,6 +166,8 @@ class _Run:
         self.spared = spared(topology, self.guarded)
         self.faults = draw_faults(random, topology, self.guarded)
         self.requests = [self._draw_request(random, topology) for _ in range(random.randint(1, MOST_REQUESTS))]
+        lying = any(isinstance(each.fault, Lies) for each in self.faults)
+        topology = replace(topology, audit_share=1.0 if lying else random.choice(AUDIT_SHARES))
         self.world = World(self.seed, topology, self.prepared)
         try:
             async with asyncio.timeout(HANG_SECONDS):
@@ -208,6 +218,10 @@ class _Run:
         for peer in self.world.peers.values():
             if not peer.alive:
                 self._violated(f"{peer.name} did not come back")
+        for asker in self.world.askers:
+            await asker.auditor.idle()
+            for peer_id in asker.bans.banned():  # who lied has mended its ways, and its layers may be needed
+                asker.bans.clear(peer_id)
 
     async def _ask(self, request: Request) -> None:
         """One request, held to I1, I2 and I3."""
@@ -251,11 +265,16 @@ class _Run:
 
     def _judge(self, request: Request) -> None:
         expected = self.prepared.expected(request.ask)
-        if request.tokens != expected[: len(request.tokens)]:
+        misled = bool(self.world.liars) and not request.healed
+        if request.tokens != expected[: len(request.tokens)] and misled:
+            self.lied += 1  # whether that is found, the audits tell
+        elif request.tokens != expected[: len(request.tokens)]:
             self._violated(f"I1: {request.tokens} instead of {expected}: {request}")
         wanted = len(expected) if request.leave_after is None else request.leave_after
         if request.error is None and len(request.tokens) != wanted:
             self._violated(f"I3: {len(request.tokens)} tokens instead of {wanted}: {request}")
+        if isinstance(request.error, AuditFault) and misled:
+            return
         if request.error is not None and not isinstance(request.error, EXPECTED):
             self._violated(f"I2: no way for a request to fail: {request}")
         elif request.error is not None and (request.healed or self.guarded):
@@ -283,6 +302,10 @@ class _Run:
         for name, peers in suspected.items():
             if peers:
                 self._violated(f"I6: {name} still suspects {', '.join(peers)}")
+
+        for name in self.world.banned:
+            if name not in self.world.liars:
+                self._violated(f"I6: {name} was banned and never lied")
 
     def _askers(self) -> list[tuple[str, Asker]]:
         return [(asker.name, asker) for asker in self.world.askers]

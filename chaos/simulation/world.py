@@ -31,6 +31,7 @@ class Topology:
     clients: tuple[str, ...]  # precision
     latency: float = 0.002  # seconds one way, streams and datagrams
     step_seconds: float = 0.1  # that a worker computes for one call
+    audit_share: float = 0.0  # of sessions
 
 
 class World:
@@ -38,7 +39,9 @@ class World:
 
     def __init__(self, seed: int, topology: Topology, prepared: Prepared) -> None:
         self.seed, self.topology, self.prepared = seed, topology, prepared
-        self.client_config = ClientConfig(deadline_seconds=30.0, open_seconds=15.0, retry_seconds=1.0)
+        self.client_config = ClientConfig(
+            deadline_seconds=30.0, open_seconds=15.0, retry_seconds=1.0, audit_share=topology.audit_share
+        )
         self.worker_config = WorkerConfig()
         self.channel_config = ChannelConfig()
         self.directory_config = DirectoryConfig()
@@ -47,6 +50,8 @@ class World:
         self.events: list[str] = []  # everything that was traced, with its virtual time
         self.trace = Trace(self._note)
         self.peers: dict[str, Peer] = {}
+        self.liars: set[str] = set()  # workers that lied at any time
+        self.banned: list[str] = []  # by whomever, in their order
         self.asked = ""  # the worker to whom a client sent rows last
         self._steps = 0  # how often one did
         self._awaited: list[tuple[int, asyncio.Future[None]]] = []  # steps that somebody waits for
@@ -117,6 +122,8 @@ class World:
 
     def _note(self, event: Event) -> None:
         self.note(str(event))
+        if event.name == "peers.ban" and event.phase == "complete":
+            self.banned.append(self._names[event.details["peer"]])
         if event.name == "hop.forward" and event.phase == "started":
             self._steps += 1
             self.asked = self._names[event.details["peer"]]

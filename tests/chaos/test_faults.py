@@ -15,6 +15,7 @@ from chaos.simulation.faults import (
     Delay,
     Drain,
     FullCache,
+    Lies,
     Pause,
     Skew,
     Slow,
@@ -40,6 +41,7 @@ FAULTS = [
     Delay("w0", 0.5),
     Drain("w0"),
     FullCache("w0"),
+    Lies("w0", "identity", "always"),
     Pause("w0"),
     Skew("w0", 10.0),
     Slow("w0", 10.0),
@@ -135,12 +137,19 @@ def test_a_slow_worker_takes_longer_and_a_delayed_one_too():
     simulated(main)
 
 
-def test_a_clock_far_off_hides_a_worker_until_it_is_set_right():
+@pytest.mark.parametrize("whose", ["b0", "w0", "c0"])
+@pytest.mark.parametrize("seconds", [-3600.0, 3600.0])
+def test_a_clock_an_hour_off_hides_nobody(whose, seconds):
     async def main(world):
-        Skew("c0", 3600.0).apply(world)
-        with pytest.raises(NoChain):
-            await answered(world)
-        Skew("c0", 3600.0).undo(world)
+        Skew(whose, seconds).apply(world)
+        await answered(world)
+        Crash(whose).apply(world)  # it starts with that clock
+        Crash(whose).undo(world)
+        await world.settled()
+        await asyncio.sleep(35)
+        await answered(world)
+        Skew(whose, seconds).undo(world)
+        await asyncio.sleep(65)
         await answered(world)
 
     simulated(main)

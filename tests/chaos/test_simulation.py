@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from chaos.simulation.faults import Lies
 from chaos.simulation.peers import Compute
 from chaos.simulation.run import replay, simulate
 from swarm.client.generate import Answer
@@ -29,10 +30,13 @@ def test_whatever_a_seed_does_the_promises_hold(outcomes):
 def test_the_seeds_reach_what_they_are_for(outcomes):
     """Simulations in which nothing happens hold every promise."""
     faults = " ".join(line for outcome in outcomes for line in outcome.faults)
-    kinds = ("BadDatagrams", "Crash", "Cut", "Damage", "Delay", "Drain", "FullCache", "Pause", "Skew", "Slow")
+    kinds = ("BadDatagrams", "Crash", "Cut", "Damage", "Delay", "Drain", "FullCache", "Lies", "Pause", "Skew", "Slow")
     assert [kind for kind in kinds if kind not in faults] == []
     assert sum(outcome.recoveries for outcome in outcomes) > 20
     assert sum(outcome.tokens for outcome in outcomes) > 1500
+    assert sum(outcome.audits for outcome in outcomes) > 100
+    assert sum(outcome.lied for outcome in outcomes) > 3
+    assert sum(outcome.banned for outcome in outcomes) > 0
     events = " ".join(event for outcome in outcomes for event in outcome.events)
     assert "session.wait failed" in events
     assert "bad record MAC" in events
@@ -72,6 +76,17 @@ class TestWhatIsBrokenIsSeen:
         right = Batcher._decode_call
         monkeypatch.setattr(Batcher, "_decode_call", lambda *args: [rows + 0.5 for rows in right(*args)])
         assert "I1: " in violations()
+
+    def test_a_ban_of_somebody_honest(self, monkeypatch, outcomes):
+        banning = next(outcome for outcome in outcomes if outcome.banned)
+        right = Lies.apply
+
+        def apply_unseen(fault, world):
+            right(fault, world)
+            world.liars.clear()
+
+        monkeypatch.setattr(Lies, "apply", apply_unseen)
+        assert "I6: w" in violations([banning.seed])
 
     def test_a_session_that_is_never_closed(self, monkeypatch):
         async def forget(links):
