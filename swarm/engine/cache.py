@@ -53,7 +53,11 @@ class CachePool:
     @property
     def tokens_free(self) -> int:
         """Rows through all layers of the span that may still be reserved."""
-        return (self.budget - self.reserved) // (self.layer_row_bytes * len(self.span)) // PAGE_ROWS * PAGE_ROWS
+        return self.tokens_of(self.budget - self.reserved)
+
+    def tokens_of(self, size: int) -> int:
+        """Rows through all layers of the span that so many bytes take."""
+        return size // (self.layer_row_bytes * len(self.span)) // PAGE_ROWS * PAGE_ROWS
 
     def needed(self, max_rows: int, span: LayerSpan) -> int:
         """Bytes that a session takes of the budget."""
@@ -80,6 +84,10 @@ class CachePool:
     def release(self, reserved: int) -> None:
         self.reserved -= reserved
         self.sessions -= 1
+
+    def shrink(self, reserved: int, needed: int) -> None:
+        """A session that has reserved so much keeps what it needs."""
+        self.reserved -= reserved - needed
 
 
 class SessionCache:
@@ -136,6 +144,28 @@ class SessionCache:
         if not 0 <= position <= self.position:
             raise LocalFault(f"{self!r} cannot be rolled back to {position}")
         self.position = position
+
+    def settle(self) -> int:
+        """No more rows will come: reserved is from now on what is allocated, in bytes."""
+        needed = self._pool.needed(self._capacity, self.span)
+        if self._open and needed < self._reserved:
+            self._pool.shrink(self._reserved, needed)
+            self._reserved, self.max_rows = needed, self._capacity
+        return self._reserved
+
+    def copy(self, parent: SessionCache, rows: int, layers: LayerSpan) -> None:
+        """The first `rows` rows of another session in these layers; they are valid once the last layer has them.
+
+        Raises UsageFault where it does not hold so many: what lies beyond them may be anybody's.
+        """
+        parent.check_room(rows)
+        if not 0 < rows <= parent.position:
+            raise UsageFault(f"{parent!r} cannot give its first {rows} rows")
+        self.grow(rows)
+        for layer in layers:
+            self.layer(layer)[:, :, :, :rows] = parent.layer(layer)[:, :, :, :rows]
+        if layers.stop == self.span.stop:
+            self.position = rows
 
     def close(self) -> None:
         """Give the memory and the reservation back. Closing twice does nothing."""

@@ -27,6 +27,7 @@ from swarm.wire import tensors as wire
 CHUNK_ROWS = 128  # the grid of absolute positions on which chunk boundaries lie
 PASS_ROWS = 64  # decode rows that go through the layers together
 DEFAULT_CACHE_ROWS = 16384  # through all layers of the span, where no budget is given
+COPY_BYTES = 64 << 20  # of a cache that are copied in one call: rows of others wait meanwhile
 
 
 class Stage:
@@ -107,6 +108,16 @@ class Stage:
     def open(self, max_rows: int, span: LayerSpan | None = None) -> SessionCache:
         """A session's cache, over all layers or some. Raises Overloaded with numbers, UsageFault."""
         return self.pool.open(max_rows, span)
+
+    def copies(self, rows: int, span: LayerSpan) -> list[LayerSpan]:
+        """The layers of one call each in which so many rows of a session are copied."""
+        layers = max(1, COPY_BYTES // (rows * self.pool.layer_row_bytes))
+        return [LayerSpan(first, min(first + layers, span.stop)) for first in range(span.start, span.stop, layers)]
+
+    @torch.inference_mode()
+    def copy(self, cache: SessionCache, parent: SessionCache, rows: int, layers: LayerSpan) -> None:
+        """Some layers of another session's first rows into an empty cache, bit for bit. Raises UsageFault."""
+        cache.copy(parent, rows, layers)
 
     @torch.inference_mode()
     def chunk(self, cache: SessionCache, rows: Tensor) -> Tensor:

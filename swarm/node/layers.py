@@ -75,7 +75,7 @@ class Layers:
 
     async def drain(self) -> None:
         """DRAINING: no new sessions; those that run may end by themselves within drain_seconds."""
-        self.service.draining = True
+        self.service.drain()
         assert self._announcer is not None
         await self._announcer.withdraw()
         try:
@@ -123,7 +123,7 @@ class Layers:
                 uplink=None,
                 downlink=None,
                 tokens_per_second=speed,
-                cache_tokens_free=stage.pool.tokens_free,
+                cache_tokens_free=self.service.load().cache_tokens_free,
                 sequence=0,
                 expires_at=0.0,
             )

@@ -16,7 +16,7 @@ from swarm.wire.tensors import Tensor
 if TYPE_CHECKING:
     from swarm.wire.receipts import Receipt  # which knows how rows are computed, from here
 
-PROTOCOL_VERSION = 2  # 1 knows neither receipts nor kept sessions: messages have fields less, so neither reads the other
+PROTOCOL_VERSION = 2  # 1 knows neither receipts nor kept sessions: its messages have fields less
 SESSION_ID_BYTES = 16
 MAX_DETAIL_BYTES = 1024
 MAX_PAGE_RECORDS = 256

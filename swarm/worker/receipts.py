@@ -26,6 +26,12 @@ class Signer:
         """A session was opened over `span`."""
         slot.tally = Tally(slot.session_id, span, self._model_digest, numerics)
 
+    def branch(self, slot: SessionSlot, parent: SessionSlot, rows: int) -> Receipt:
+        """A session was given the first rows of another: a receipt for them, of its own."""
+        assert parent.tally is not None
+        slot.tally = parent.tally.branch(slot.session_id, rows)
+        return slot.tally.sign(self._identity)
+
     async def take(self, slot: SessionSlot, asked: Forward, outputs: Tensor) -> Receipt | None:
         """Rows were computed: the receipt that goes with them, if one is due.
 
@@ -40,5 +46,5 @@ class Signer:
         return slot.tally.sign(self._identity) if slot.tally.due(asked.rows) else None
 
     def rest(self, slot: SessionSlot) -> Receipt | None:
-        """The session ends: a receipt for the rows that have none."""
+        """The session has ended: a receipt for the rows that have none."""
         return slot.tally.sign(self._identity) if slot.tally is not None and slot.tally.pending else None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from swarm.config import WorkerConfig
 from swarm.engine import CHUNK_ROWS, Stage
@@ -34,6 +35,7 @@ from swarm.wire.messages import (
     Rows,
     Working,
 )
+from swarm.wire.receipts import Receipt
 from swarm.worker.batcher import Batcher, Compute
 from swarm.worker.receipts import Signer
 from swarm.worker.sessions import SessionSlot, SessionTable, check_position
@@ -74,6 +76,8 @@ class WorkerService:
         self._trace = trace or Trace()
         self._sessions = SessionTable(self.config, stage.pool.budget)
         self._signer = Signer(identity, model.digest)
+        self._compute = compute
+        self._copies: set[asyncio.Task[None]] = set()
         self._batcher = Batcher(stage, compute, join_rows, self.config.max_queue_rows)
         self._steps: dict[bytes, asyncio.Task[Result]] = {}  # by session: the step being computed
         self._emptied = asyncio.Event()
@@ -89,7 +93,7 @@ class WorkerService:
     async def __aexit__(self, *exc: object) -> None:
         assert self._reaper is not None
         self._stopped = True
-        steps = [self._reaper, *self._steps.values()]
+        steps: list[asyncio.Task[Any]] = [self._reaper, *self._steps.values(), *self._copies]
         for task in steps:
             task.cancel()
         await asyncio.gather(*steps, return_exceptions=True)
@@ -103,10 +107,12 @@ class WorkerService:
         return (self._reaper, *self._batcher.tasks)
 
     def load(self) -> Load:
+        """What is kept of sessions that have ended counts as free."""
+        pool = self.stage.pool
         return Load(
             queue_rows=self._batcher.queue_rows,
             sessions=len(self._sessions),
-            cache_tokens_free=self.stage.pool.tokens_free,
+            cache_tokens_free=pool.tokens_of(pool.budget - pool.reserved + self._sessions.kept_bytes),
             step_seconds=self._batcher.step_seconds,
         )
 
@@ -130,10 +136,9 @@ class WorkerService:
             case Forward():
                 return await self._forward(message, exchange)
             case Open():
-                return self._open(message, exchange.holder)
+                return await self._open(message, exchange.holder)
             case Renew():
-                self._sessions.use(exchange.peer_id, message.session_id, self._now())
-                return self._opened(message.session_id)
+                return self._renew(message, exchange.peer_id)
             case Close():
                 return self._close(message, exchange.peer_id)
         raise UsageFault(f"a worker answers no {type(message).__name__}")
@@ -142,13 +147,19 @@ class WorkerService:
         """The last connection of a peer ended: its sessions wait a little for its return, then go."""
         self._sessions.shorten(peer_id, self._now() + self.config.orphan_seconds)
 
+    def drain(self) -> None:
+        """Take no new sessions, and drop those that have ended."""
+        self.draining = True
+        for slot in self._sessions.kept():
+            self._end(slot)
+
     async def drained(self) -> None:
-        """Returns when no session is left."""
+        """Returns when no session is left that has not ended."""
         while len(self._sessions):
             self._emptied.clear()
             await self._emptied.wait()
 
-    def _open(self, message: Open, holder: Holder) -> Opened:
+    def _check_opening(self, message: Open) -> None:
         if self.draining:
             raise Draining("this worker is shutting down and takes no new sessions")
         if len(message.session_id) != SESSION_ID_BYTES:
@@ -163,18 +174,88 @@ class WorkerService:
             raise WrongModel(f"this worker holds layers {self.stage.span}, not {message.span}")
         if not 0 < message.max_rows <= self.stage.spec.max_positions:
             raise UsageFault(f"{message.max_rows} rows: the model's context is {self.stage.spec.max_positions}")
+
+    async def _open(self, message: Open, holder: Holder) -> Opened:
+        self._check_opening(message)
+        parent = self._parent(message, holder.peer)
         needed = self.stage.pool.needed(message.max_rows, message.span)
         self._sessions.admit(holder, message.session_id, needed)
+        self._sessions.make_room(holder, needed, parent)
         cache = self.stage.open(message.max_rows, message.span)
         slot = self._sessions.add(holder, message.session_id, cache, message.max_rows, self._now(), needed)
         self._signer.begin(slot, message.span, self.stage.numerics)
         self._trace.complete(
             "worker.open", session=slot.session_id.hex()[:8], owner=slot.owner.short, layers=message.span
         )
-        return self._opened(message.session_id)
+        return self._opened(slot, None if parent is None else await self._copied(slot, parent, message.parent_rows))
 
-    def _opened(self, session_id: bytes) -> Opened:
-        return Opened(session_id, self.config.lease_seconds, self.stage.numerics, self.load())
+    def _parent(self, message: Open, owner: PeerId) -> SessionSlot | None:
+        """The session whose rows the new one begins with. Raises SessionFault, UsageFault."""
+        if message.parent is None:
+            return None
+        if message.parent == message.session_id or not 0 < message.parent_rows <= message.max_rows:
+            raise UsageFault(
+                f"a session of {message.max_rows} rows cannot begin with {message.parent_rows} of that one"
+            )
+        parent = self._sessions.use(owner, message.parent, self._now())
+        tally = parent.tally
+        if tally is None or tally.span != message.span or min(tally.stop, parent.cache.position) < message.parent_rows:
+            raise SessionFault(f"{parent!r} has no {message.parent_rows} rows of layers {message.span} to begin with")
+        if parent.kept_at is not None:
+            parent.kept_at = self._now()
+        return parent
+
+    async def _copied(self, slot: SessionSlot, parent: SessionSlot, rows: int) -> Receipt:
+        """Give a new session the first rows of another, and sign them. They are copied to the end even if nobody waits."""
+        slot.busy = True
+        parent.lend()
+        task = asyncio.create_task(self._copy(slot, parent, rows), name="copy")
+        self._copies.add(task)
+
+        def ended(done: asyncio.Task[None]) -> None:
+            self._copies.discard(done)
+            parent.lent()
+            slot.finish(None)
+            if done.cancelled() or done.exception() is not None:
+                self._end(slot)
+
+        task.add_done_callback(ended)
+        await asyncio.wait({task})
+        task.result()
+        if slot.closed:
+            raise SessionFault("the session was closed while it was given its first rows")
+        return self._signer.branch(slot, parent, rows)
+
+    async def _copy(self, slot: SessionSlot, parent: SessionSlot, rows: int) -> None:
+        cache: Any = slot.cache
+        source: Any = parent.cache
+        for layers in self.stage.copies(rows, cache.span):
+            await self._compute.run(partial(self.stage.copy, cache, source, rows, layers))
+
+    def _renew(self, message: Renew, owner: PeerId) -> Opened:
+        slot = self._sessions.use(owner, message.session_id, self._now())
+        if not message.idle:
+            return self._opened(slot)
+        if self.draining:
+            self._end(slot)
+            raise SessionFault("this worker is shutting down and keeps no sessions that have ended")
+        receipt = self._signer.rest(slot)
+        self._batcher.forget(slot.cache)
+        try:
+            self._sessions.keep(slot, self._now())
+        finally:
+            self._look_if_empty()
+        return self._opened(slot, receipt)
+
+    def _opened(self, slot: SessionSlot, receipt: Receipt | None = None) -> Opened:
+        return Opened(
+            slot.session_id,
+            self.config.lease_seconds,
+            self.stage.numerics,
+            self.load(),
+            slot.cache.position,
+            receipt,
+        )
 
     def _close(self, message: Close, owner: PeerId) -> Closed:
         try:
@@ -187,11 +268,16 @@ class WorkerService:
     def _end(self, slot: SessionSlot) -> None:
         self._sessions.close(slot)
         self._batcher.forget(slot.cache)
+        self._look_if_empty()
+
+    def _look_if_empty(self) -> None:
         if not len(self._sessions):
             self._emptied.set()
 
     async def _forward(self, message: Forward, exchange: Exchange) -> Result:
         slot = self._sessions.use(exchange.peer_id, message.session_id, self._now())
+        if slot.kept_at is not None:
+            raise SessionFault(f"{slot!r} has ended and takes no more rows")
         if message.step == slot.step and slot.result is not None:
             return slot.result
         running = self._steps.get(message.session_id)
@@ -216,7 +302,7 @@ class WorkerService:
         count = rows.shape[0]
         self._sessions.take_rows(slot, count)
         slot.begin(message.step)
-        task = asyncio.create_task(self._compute(slot, message, rows), name=f"step {message.step}")
+        task = asyncio.create_task(self._step(slot, message, rows), name=f"step {message.step}")
         self._steps[slot.session_id] = task
         task.add_done_callback(lambda done: self._step_ended(slot, count, done))
         return task
@@ -229,7 +315,7 @@ class WorkerService:
         failed = task.cancelled() or task.exception() is not None
         slot.finish(None if failed else task.result())
 
-    async def _compute(self, slot: SessionSlot, message: Forward, rows: EngineRows) -> Result:
+    async def _step(self, slot: SessionSlot, message: Forward, rows: EngineRows) -> Result:
         computed = await self._batcher.submit(slot.cache, message.position, rows, rows.shape[0], message.rows)
         if slot.closed:
             raise SessionFault("the session was closed while its step was computed")

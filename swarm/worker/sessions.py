@@ -3,6 +3,9 @@
 A session belongs to the peer that opened it; to anybody else it does not exist. Sessions, the cache and the rows that wait to be
 computed are shared out by peer and address block (see `swarm.shares`). A session's last answer is kept, because a reply
 can be lost after the work was done: a repeated step is answered again and computed once.
+
+A session that has ended may be kept, so that another of its owner can begin with its rows. What is kept counts as free: it is
+in nobody's way, since it goes, that of the least recent use first, as soon as somebody needs its place.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ class Cache(Protocol):
 
     def rollback(self, position: int) -> None: ...
 
+    def settle(self) -> int: ...
+
     def close(self) -> None: ...
 
 
@@ -45,6 +50,8 @@ class SessionSlot:
     tally: Tally | None = None  # of the rows that have no receipt yet
     result: Result | None = None  # of that step, once it is computed
     busy: bool = False  # the compute thread holds the cache
+    copying: int = 0  # sessions that are just being given rows of this one
+    kept_at: float | None = None  # it has ended and is kept; since then, or since it was last a parent
     closed: bool = False
 
     @property
@@ -54,8 +61,19 @@ class SessionSlot:
     def close(self) -> None:
         """Free the cache, at once or when the compute thread lets go of it."""
         self.closed = True
-        if not self.busy:
+        self._free()
+
+    def _free(self) -> None:
+        if self.closed and not self.busy and not self.copying:
             self.cache.close()
+
+    def lend(self) -> None:
+        """Rows of it are about to be copied; `lent` when they are."""
+        self.copying += 1
+
+    def lent(self) -> None:
+        self.copying -= 1
+        self._free()
 
     def begin(self, step: int) -> None:
         self.previous, self.step, self.result, self.busy = self.step, step, None, True
@@ -65,11 +83,10 @@ class SessionSlot:
         self.result, self.busy = result, False
         if result is None:
             self.step = self.previous
-        if self.closed:
-            self.cache.close()
+        self._free()
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "busy" if self.busy else "idle"
+        state = "closed" if self.closed else "busy" if self.busy else "idle" if self.kept_at is None else "kept"
         return f"<session {self.session_id.hex()[:8]} of {self.owner.short} at {self.cache.position}, step {self.step}, {state}>"
 
 
@@ -83,9 +100,16 @@ class SessionTable:
         self._sessions = Shares(config.max_sessions, *shares)
         self._cache = Shares(cache_bytes, *shares)
         self._rows = Shares(config.max_queue_rows, *shares)  # being computed, or waiting to be
+        self._kept = Shares(cache_bytes, *shares)  # bytes, among those that are kept
 
     def __len__(self) -> int:
-        return len(self._slots)
+        """Sessions that have not ended."""
+        return self._sessions.used
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of the cache, held by sessions that have ended."""
+        return self._kept.used
 
     def __iter__(self) -> Iterator[SessionSlot]:
         return iter(tuple(self._slots.values()))
@@ -107,6 +131,55 @@ class SessionTable:
         refused = self._cache.refusal(holder, cache_bytes)
         if refused is not None and cache_bytes <= self._cache.capacity - self._cache.used:
             raise Overloaded(f"bytes of cache for a session of {cache_bytes}: {refused}")
+
+    def make_room(self, holder: Holder, cache_bytes: int, parent: SessionSlot | None = None) -> None:
+        """Close kept sessions that are in the way of a new one, which `admit` has let in: those of its own address block first.
+
+        So whoever opens many sessions pushes out what others keep only where it keeps nothing itself.
+        """
+        free = self._cache.capacity - self._cache.used - self._kept.used
+        places = self._sessions.capacity - len(self._slots)
+        going: list[SessionSlot] = []
+        for slot in sorted(self.kept(), key=lambda slot: slot.holder.block != holder.block):
+            if free >= cache_bytes and places > 0:
+                break
+            if slot is not parent and not slot.copying:
+                going.append(slot)
+                free, places = free + slot.cache_bytes, places + 1
+        if free >= cache_bytes and places > 0:  # else nothing is gained
+            for slot in going:
+                self.close(slot)
+
+    def keep(self, slot: SessionSlot, now: float) -> None:
+        """The session has ended, and may be a parent until others need its place. Raises SessionFault where it may not."""
+        if slot.busy:
+            raise SessionFault(f"{slot!r} has not ended: a step of it is being computed")
+        if slot.kept_at is not None:
+            return
+        self._give(slot)
+        slot.kept_at, slot.result, slot.cache_bytes = now, None, slot.cache.settle()
+        own = [each for each in self.kept() if each.owner == slot.owner and each is not slot]
+        refused = self._kept.refusal(slot.holder, slot.cache_bytes)
+        while refused and own:
+            self.close(own.pop(0))
+            refused = self._kept.refusal(slot.holder, slot.cache_bytes)
+        self._kept.take(slot.holder, slot.cache_bytes)
+        if refused:
+            self.close(slot)
+            raise SessionFault(f"bytes of cache for sessions that have ended: {refused}")
+
+    def kept(self) -> list[SessionSlot]:
+        """The sessions that have ended, that of the least recent use first."""
+        return sorted(
+            (slot for slot in self._slots.values() if slot.kept_at is not None), key=lambda slot: slot.kept_at or 0.0
+        )
+
+    def _give(self, slot: SessionSlot) -> None:
+        if slot.kept_at is None:
+            self._sessions.give(slot.holder, 1)
+            self._cache.give(slot.holder, slot.cache_bytes)
+        else:
+            self._kept.give(slot.holder, slot.cache_bytes)
 
     def add(
         self, holder: Holder, session_id: bytes, cache: Cache, max_rows: int, now: float, cache_bytes: int = 0
@@ -146,8 +219,7 @@ class SessionTable:
     def close(self, slot: SessionSlot) -> None:
         if self._slots.get(slot.session_id) is slot:
             del self._slots[slot.session_id]
-            self._sessions.give(slot.holder, 1)
-            self._cache.give(slot.holder, slot.cache_bytes)
+            self._give(slot)
         if not slot.closed:
             slot.close()
 

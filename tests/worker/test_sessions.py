@@ -10,7 +10,7 @@ from swarm.identity import Identity
 from swarm.shares import Holder
 from swarm.wire.messages import Forward, Load, Result, Rows
 from swarm.wire.tensors import Tensor
-from swarm.worker.sessions import SessionTable, check_position
+from swarm.worker.sessions import SessionSlot, SessionTable, check_position
 
 ALICE, MALLORY = (Identity.from_seed(bytes([seed]) * 32).peer_id for seed in (1, 2))
 AT_HOME, ELSEWHERE = Holder(ALICE, b"home"), Holder(MALLORY, b"elsewhere")
@@ -18,12 +18,16 @@ NAME = b"s" * 16
 
 
 class FakeCache:
-    def __init__(self, position: int = 0) -> None:
+    def __init__(self, position: int = 0, size: int = 0) -> None:
         self.position = position
+        self.size = size
         self.closed = 0
 
     def rollback(self, position: int) -> None:
         self.position = position
+
+    def settle(self) -> int:
+        return self.size
 
     def close(self) -> None:
         self.closed += 1
@@ -160,3 +164,76 @@ def test_positions_go_back_but_leave_no_gap() -> None:
     with pytest.raises(Overloaded, match="rows up to 9 exceed the 8"):
         check_position(slot, forward(0, 5, 4))
     assert "idle" in repr(slot)
+
+
+def kept(table: SessionTable, holder: Holder, name: bytes, size: int, now: float) -> SessionSlot:
+    table.admit(holder, name, size)
+    table.make_room(holder, size)
+    slot = table.add(holder, name, FakeCache(size=size), 10, now, size)
+    table.keep(slot, now)
+    return slot
+
+
+def test_kept_sessions_count_as_free_and_go_the_least_recently_used_first() -> None:
+    table = table_of(4)
+    slots = [kept(table, AT_HOME, bytes([index]) * 16, 200, now=float(index)) for index in range(3)]
+    assert (len(table), table.kept_bytes) == (0, 600)
+    slots[0].kept_at = 3.0  # it was a parent just now
+    table.admit(AT_HOME, NAME, 500)
+    table.make_room(AT_HOME, 500)
+    assert [slot.closed for slot in slots] == [False, True, False]
+    table.add(AT_HOME, NAME, FakeCache(), 10, 0, 500)
+    assert (len(table), table.kept_bytes) == (1, 400)
+    with pytest.raises(Overloaded, match="you hold 500"):
+        table.admit(AT_HOME, b"t" * 16, 400)  # what it keeps changes nothing in what it may have
+    table.make_room(AT_HOME, 1000)
+    assert not slots[0].closed  # nothing would be gained
+
+
+def test_a_full_table_drops_kept_sessions_first_those_of_the_same_address_block() -> None:
+    table = table_of(2)
+    theirs = kept(table, ELSEWHERE, b"1" * 16, 10, now=0.0)
+    ours = kept(table, AT_HOME, b"2" * 16, 10, now=1.0)
+    table.make_room(AT_HOME, 10)
+    assert (ours.closed, theirs.closed) == (True, False)
+    table.add(AT_HOME, NAME, FakeCache(), 10, 0, 10)
+    table.make_room(AT_HOME, 10)
+    assert theirs.closed
+
+
+def test_a_parent_and_what_is_being_copied_stay() -> None:
+    table = table_of(2)
+    parent, lending = (kept(table, AT_HOME, bytes([index]) * 16, 10, now=0.0) for index in range(2))
+    lending.lend()
+    table.make_room(AT_HOME, 10, parent)
+    assert not parent.closed
+    assert not lending.closed
+    table.close(lending)
+    assert lending.cache.closed == 0  # type: ignore[attr-defined]
+    lending.lent()
+    assert lending.cache.closed == 1  # type: ignore[attr-defined]
+
+
+def test_nobody_keeps_more_than_a_share() -> None:
+    table = table_of(8)
+    slots = [kept(table, AT_HOME, bytes([index]) * 16, 250, now=float(index)) for index in range(4)]
+    assert [slot.closed for slot in slots] == [True, False, False, False]
+    neighbour = Holder(MALLORY, AT_HOME.block)
+    with pytest.raises(SessionFault, match="your address block holds 750"):
+        kept(table, neighbour, b"n" * 16, 250, now=9.0)
+    assert table.kept_bytes == 750
+    lapsed = table.expire(now=1000.0)
+    assert (len(lapsed), table.kept_bytes, len(table)) == (3, 0, 0)
+
+
+def test_a_session_whose_step_is_being_computed_has_not_ended() -> None:
+    table = table_of(2)
+    slot = table.add(AT_HOME, NAME, FakeCache(), 10, 0, 10)
+    slot.begin(0)
+    with pytest.raises(SessionFault, match="has not ended"):
+        table.keep(slot, 0)
+    slot.finish(result(0))
+    table.keep(slot, 0)
+    table.keep(slot, 1)
+    assert slot.kept_at == 0
+    assert slot.result is None
