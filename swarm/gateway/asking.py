@@ -7,192 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
-from swarm.client import Answer, Client, Options
-from swarm.client.calls import Call, CallReader
+from swarm.client import Client, Options
+from swarm.client.calls import CallReader
 from swarm.client.constraint import Grammars
-from swarm.client.generate import Token
-from swarm.client.harmony import HarmonyReader, Thought
+from swarm.client.harmony import HarmonyReader
 from swarm.client.tools import HERMES, ToolFormat, forced, told
-from swarm.engine.sampler import Sampling
 from swarm.errors import UsageFault
+from swarm.gateway.ask import Ask, ToolChoice
 from swarm.gateway.hub import Hub
+from swarm.gateway.turns import Turn
 
 MAX_CHOICES = 16
-TELL_SECONDS = 0.05  # between two events about one answer's tokens
 MAX_KEPT_PROMPTS = 64  # whose ids are remembered
 MAX_KEPT_CHARACTERS = 1 << 20  # of one such prompt
-
-ToolChoice = Literal["auto", "none", "required"] | tuple[str]  # a tuple names the one function that is to be called
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What an answer's text has to be."""
-
-    kind: Literal["json_object", "json_schema", "regex", "lark"]
-    source: Mapping[str, Any] | str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A request, whoever's words it came in. Exactly one of `messages` and `prompt` is given."""
-
-    model: str
-    messages: tuple[Mapping[str, Any], ...] | None = None  # as in OpenAI's API, contents as text
-    prompt: str | tuple[int, ...] | None = None  # to be gone on from as it is
-    tools: tuple[Mapping[str, Any], ...] = ()  # checked by `check_tools`
-    tool_choice: ToolChoice = "auto"
-    held: Held | None = None
-    choices: int = 1
-    sampling: Sampling = field(default_factory=Sampling)
-    max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
-    ignore_eos: bool = False
-    top_logprobs: int | None = None
-    variables: Mapping[str, Any] = field(default_factory=dict)  # more that the chat template may look at
-    owner: str = ""  # whose prefixes may be reused
-    single_call: bool = False  # an answer ends with its first call
-
-
-@dataclass(frozen=True, slots=True)
-class ToldToken:
-    """A token with its probability, where that was asked for."""
-
-    id: int
-    text: str
-    logprob: float
-    top: tuple[tuple[int, str, float], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ToldText:
-    """What the reader is to see next; `tokens` are those drawn since the last, whose text may still be held back."""
-
-    text: str
-    tokens: tuple[ToldToken, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ToldCall:
-    """A tool that the model wants to have called."""
-
-    index: int
-    id: str
-    name: str
-    arguments: str
-
-
-Delta = ToldText | Thought | ToldCall
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of a request, all choices together."""
-
-    prompt: int
-    completion: int
-    cached: int  # of the prompt, those whose rows were still there
-
-
-class Turn:
-    """One choice: `async for delta in turn`, then `finish_reason`."""
-
-    def __init__(
-        self, index: int, answer: Answer, client: Client, ask: Ask, reader: CallReader | HarmonyReader | None, hub: Hub
-    ) -> None:
-        self.index = index
-        self.answer = answer
-        self.ask = ask
-        self.id = secrets.token_hex(6)  # in the status and its events
-        self.began = asyncio.get_running_loop().time()
-        self.finish_reason: Literal["stop", "length", "tool_calls"] | None = None
-        self._client = client
-        self._reader = reader
-        self._hub = hub
-        self._told_at = float("-inf")  # loop time
-        self._recoveries = 0
-        self._calls = 0
-
-    def __aiter__(self) -> AsyncIterator[Delta]:
-        return self._deltas()
-
-    async def _deltas(self) -> AsyncGenerator[Delta, None]:
-        async with aclosing(self._all()) as deltas:
-            async for delta in deltas:
-                yield delta
-                if self.ask.single_call and isinstance(delta, ToldCall):
-                    break
-        full = self.answer.finish_reason == "length"
-        self.finish_reason = "length" if full else "tool_calls" if self._calls else "stop"
-
-    async def _all(self) -> AsyncGenerator[Delta, None]:
-        self._hub.publish("session", session=self.id, model=self.ask.model, phase="opened")
-        try:
-            async for token in self.answer:
-                self._publish()
-                for delta in self._told(token):
-                    yield delta
-        finally:
-            timings = self.answer.timings
-            self._hub.publish(
-                "session",
-                session=self.id,
-                model=self.ask.model,
-                phase="ended",
-                prompt_tokens=len(self.answer.prompt_ids),
-                cached_tokens=self.answer.cached_tokens,
-                tokens=len(self.answer.token_ids),
-                first_token_s=timings.first_token,
-                decoding_s=timings.decoding,
-            )
-        for piece in self._reader.finish() if self._reader else ():
-            yield self._delta(piece)
-
-    def _publish(self) -> None:
-        """How far it is, now and then; and who was replaced."""
-        now = asyncio.get_running_loop().time()
-        for recovery in getattr(self.answer.session, "recoveries", ())[self._recoveries :]:
-            self._recoveries += 1
-            self._hub.publish(
-                "failover",
-                session=self.id,
-                peer=recovery.peer_id.hex(),
-                layers=str(recovery.span),
-                to=[peer_id.hex() for peer_id in recovery.replacements],
-                cause=recovery.cause,
-                rows=recovery.position,
-                seconds=round(recovery.seconds, 3),
-            )
-        if now - self._told_at >= TELL_SECONDS:
-            self._told_at = now
-            self._hub.publish("token", session=self.id, tokens=len(self.answer.token_ids))
-
-    def _told(self, token: Token) -> list[Delta]:
-        tokens: tuple[ToldToken, ...] = ()
-        if token.logprob is not None:
-            pieces = self._client.text.piece
-            top = tuple((number, pieces(number), logprob) for number, logprob in token.top)
-            tokens = (ToldToken(token.id, pieces(token.id), token.logprob, top),)
-        if self._reader is None:
-            return [ToldText(token.text, tokens)] if token.text or tokens else []
-        deltas = [self._delta(piece) for piece in self._reader.push(token.text)]
-        return [ToldText("", tokens), *deltas] if tokens else deltas
-
-    def _delta(self, piece: str | Call | Thought) -> Delta:
-        if isinstance(piece, str):
-            return ToldText(piece)
-        if isinstance(piece, Thought):
-            return piece
-        self._calls += 1
-        return ToldCall(self._calls - 1, f"call_{secrets.token_hex(12)}", piece.name, piece.arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +44,7 @@ class Asking:
     def __init__(self, hub: Hub | None = None) -> None:
         self.hub = hub or Hub()
         self.running: dict[str, Turn] = {}  # those that were not left yet
+        self._emptied = asyncio.Event()
         self._grammars: dict[str, Grammars] = {}  # by model: at most as many as there are clients
         self._ids: OrderedDict[tuple[bytes, str], tuple[int, ...]] = OrderedDict()
         self._lock = threading.Lock()  # prompts are encoded in threads
@@ -228,9 +63,20 @@ class Asking:
                 await stack.enter_async_context(aclosing(answer))
                 turn = Turn(index, answer, client, ask, _reader(prepared.form, ask.tools), self.hub)
                 self.running[turn.id] = turn
-                stack.callback(self.running.pop, turn.id)
+                stack.callback(self._left, turn.id)
                 turns.append(turn)
             yield turns
+
+    def _left(self, name: str) -> None:
+        del self.running[name]
+        if not self.running:
+            self._emptied.set()
+
+    async def idle(self) -> None:
+        """Returns when no answer is under way."""
+        while self.running:
+            self._emptied.clear()
+            await self._emptied.wait()
 
     async def count(self, client: Client, ask: Ask) -> int:
         """Tokens of the prompt."""
@@ -300,12 +146,6 @@ class Asking:
                 while len(self._ids) > MAX_KEPT_PROMPTS:
                     self._ids.popitem(last=False)
         return found
-
-
-def usage_of(turns: Sequence[Turn]) -> Usage:
-    """Of all choices together, so far."""
-    answers = [turn.answer for turn in turns]
-    return Usage(len(answers[0].prompt_ids), sum(len(answer.token_ids) for answer in answers), answers[0].cached_tokens)
 
 
 def _reader(form: ToolFormat | None, tools: Sequence[Mapping[str, Any]]) -> CallReader | HarmonyReader | None:

@@ -8,6 +8,7 @@ from swarm.gateway.anthropic import endpoints as anthropic
 from swarm.gateway.app import Gateway, route
 from swarm.gateway.console import Console
 from swarm.gateway.openai import endpoints as openai
+from swarm.gateway.openai.document import show as show_document
 from swarm.gateway.openai.embeddings import embeddings
 from swarm.gateway.responses.endpoints import Responses
 from swarm.gateway.status import StatusSource
@@ -23,6 +24,7 @@ def routes_of(gateway: Gateway) -> list[BaseRoute]:
         route(gateway, "/", console.page, open_to_all=True),
         *(route(gateway, f"/{name}", console.file, open_to_all=True) for name in console.names),
         route(gateway, "/health", watching.health, open_to_all=True),
+        route(gateway, "/openapi.json", show_document, open_to_all=True),
         route(gateway, "/metrics", watching.metrics),
         route(gateway, "/api/status", watching.status),
         route(gateway, "/api/events", watching.events),

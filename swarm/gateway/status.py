@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swarm import __version__
-from swarm.gateway.asking import Asking, Turn
+from swarm.gateway.asking import Asking
 from swarm.gateway.catalog import Catalog, ModelCard
+from swarm.gateway.turns import Turn
 from swarm.identity import PeerId
 from swarm.records import PeerRecord, PeerState
 from swarm.routing.finder import coverage

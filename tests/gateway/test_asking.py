@@ -13,7 +13,9 @@ import pytest
 from swarm.client import Client
 from swarm.engine.sampler import Sampling
 from swarm.errors import PromptTooLong, UsageFault
-from swarm.gateway.asking import Ask, Asking, Delta, Held, ToldCall, ToldText, Turn, usage_of
+from swarm.gateway.ask import Ask, Held
+from swarm.gateway.asking import Asking
+from swarm.gateway.turns import Delta, ToldCall, ToldText, Turn, usage_of
 
 T = TypeVar("T")
 ASK = Ask("demo", messages=({"role": "user", "content": "a function that adds"},), max_tokens=12)

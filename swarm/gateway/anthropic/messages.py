@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from swarm.client.harmony import Thought
-from swarm.gateway.asking import Delta, ToldCall, ToldText, Turn, Usage, usage_of
 from swarm.gateway.sse import event
+from swarm.gateway.turns import Delta, ToldCall, ToldText, Turn, Usage, usage_of
 
 
 def message(name: str, model: str, turn: Turn, content: list[dict[str, Any]]) -> dict[str, Any]:

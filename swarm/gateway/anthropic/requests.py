@@ -11,7 +11,7 @@ from pydantic import Field
 
 from swarm.client.tools import check_tools
 from swarm.engine.sampler import Sampling
-from swarm.gateway.asking import Ask, ToolChoice
+from swarm.gateway.ask import Ask, ToolChoice
 from swarm.gateway.errors import FieldFault
 from swarm.gateway.openai.requests import MAX_MESSAGES, SEED_BITS, Fields, Name
 

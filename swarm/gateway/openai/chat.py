@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swarm.client.harmony import Thought
-from swarm.gateway.asking import Delta, ToldCall, ToldText, ToldToken, Turn, Usage, usage_of
 from swarm.gateway.sse import event
+from swarm.gateway.turns import Delta, ToldCall, ToldText, ToldToken, Turn, Usage, usage_of
 
 MAX_WAITING = 64  # deltas of all choices that were not sent yet: the turns wait then
 DONE = "[DONE]"

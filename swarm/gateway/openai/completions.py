@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from swarm.gateway.asking import Delta, ToldText, ToldToken, Turn, Usage, usage_of
 from swarm.gateway.openai.chat import DONE, Said, Stamp, merged, usage_json
 from swarm.gateway.sse import event
+from swarm.gateway.turns import Delta, ToldText, ToldToken, Turn, Usage, usage_of
 
 
 def completion(

@@ -9,12 +9,13 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from swarm.gateway.app import Answering, Call
-from swarm.gateway.asking import Ask, Turn
+from swarm.gateway.ask import Ask
 from swarm.gateway.catalog import ModelCard
 from swarm.gateway.errors import UnknownModel, refusal_of
 from swarm.gateway.openai import chat, completions
 from swarm.gateway.openai.requests import ChatRequest, CompletionRequest
 from swarm.gateway.sse import EventStream, event
+from swarm.gateway.turns import Turn
 
 
 async def list_models(call: Call) -> Answering:

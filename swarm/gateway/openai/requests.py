@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from swarm.client.tools import check_tools
 from swarm.engine.sampler import Sampling
-from swarm.gateway.asking import MAX_CHOICES, Ask, Held, ToolChoice
+from swarm.gateway.ask import Ask, Held, ToolChoice
+from swarm.gateway.asking import MAX_CHOICES
 from swarm.gateway.errors import FieldFault
 
 MAX_STOPS = 4

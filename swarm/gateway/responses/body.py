@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swarm.client.harmony import Thought
-from swarm.gateway.asking import ToldCall, ToldText, Turn, usage_of
 from swarm.gateway.responses.requests import ResponseRequest
 from swarm.gateway.sse import event
+from swarm.gateway.turns import ToldCall, ToldText, Turn, usage_of
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from swarm.client.tools import check_tools
 from swarm.engine.sampler import Sampling
-from swarm.gateway.asking import Ask, Held, ToolChoice
+from swarm.gateway.ask import Ask, Held, ToolChoice
 from swarm.gateway.errors import FieldFault
 from swarm.gateway.openai.requests import (
     DEFAULT_TEMPERATURE,
