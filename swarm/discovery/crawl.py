@@ -175,7 +175,7 @@ async def crawl(
         )
         for task in done:
             one, _ = running.pop(task)
-            answer = task.result()
+            answer = None if task.cancelled() else task.result()  # the protocol has stopped
             found = _take(protocol, frontier, answer)
             frontier.mark(one, State.ANSWERED if found else State.FAILED)
             if answer and found:

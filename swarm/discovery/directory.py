@@ -79,6 +79,7 @@ class Directory:
         self._server.storage.allow = allow
         self._resolved: dict[tuple[str, int], list[tuple[str, int]]] = {}
         self._known_peers = known_peers
+        self._left = False
         self._last: SignedRecord | None = None  # announced last
         self._upkeep_task: asyncio.Task[None] | None = None
         self._keys_at_once = asyncio.Semaphore(MAX_KEYS_AT_ONCE)
@@ -93,6 +94,7 @@ class Directory:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._keep_known()
+        self._left = True
         await self._server.close()
         if self._upkeep_task is not None:
             self._upkeep_task.cancel()
@@ -110,6 +112,8 @@ class Directory:
                 found = await self._server.ask_seeds() or await self._server.ask_known(known)
                 if found:
                     await self._server.bootstrap(found)
+                self._still_here()
+                if found:
                     return
             if self._bootstrap:
                 raise NoSwarm(self._silence())
@@ -165,6 +169,7 @@ class Directory:
                 return await self._server.publish(key, signed.raw)
 
         held = dict(zip([*keys, *left], await asyncio.gather(*map(store, [*keys, *left])), strict=True))
+        self._still_here()
         replicas = min(held[key] for key in keys if key != self._keyspace.index)
         (self.trace.complete if replicas else self.trace.failed)("directory.announce", replicas=replicas, **details)
         return replicas
@@ -195,7 +200,9 @@ class Directory:
                 return await self._server.collect(key, self._fetch_page)
 
         newest: dict[PeerId, SignedRecord] = {}
-        for records in await asyncio.gather(*map(read, keys)):
+        read_keys = await asyncio.gather(*map(read, keys))
+        self._still_here()
+        for records in read_keys:
             for signed in records:
                 held = newest.get(signed.record.peer_id)
                 if held is None or held.record.sequence < signed.record.sequence:
@@ -205,6 +212,11 @@ class Directory:
         seconds = round(asyncio.get_running_loop().time() - began, 4)
         self.trace.complete("directory.lookup", records=len(believed), seconds=seconds)
         return believed
+
+    def _still_here(self) -> None:
+        """Whatever was under way when the directory was left has come to nothing. Raises NoSwarm."""
+        if self._left:
+            raise NoSwarm("this node has left the swarm")
 
     def page(self, key: bytes, offset: int) -> tuple[list[bytes], bool]:
         """Records that this node holds under a key, from the offset on, and whether there are more: what `fetch_page` gets."""

@@ -105,6 +105,7 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         """End everything under way."""
         if self._socket is not None:
             self._socket.close()
+        self._socket = None  # whoever asks on gets no answer
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
