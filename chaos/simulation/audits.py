@@ -37,6 +37,7 @@ class Trial:
     options: dict[str, Any] = field(default_factory=dict)
     share: int = 1  # of all sessions
     promised: bool = True  # nobody honest is banned
+    settled: bool = True  # there is a third, so that nobody honest is avoided either
 
 
 @dataclass(slots=True)
@@ -103,6 +104,8 @@ def trials() -> Iterator[Trial]:
     yield Trial("framing", "two of one address block", tuple(map(_two_of_one_block, CLASSES)), share=2)
     other = tuple(_alone(*pair, Lie.LARGE_NOISE) for pair in _PAIRS)
     yield Trial("framing", "of another class, in audits only", other, {"only_in_audits": True}, share=2)
+    pairs = tuple((Part(WHOLE, precision, Lie.LARGE_NOISE), Part(WHOLE, precision)) for precision in CLASSES)
+    yield Trial("nobody to settle it", "two workers, one lies", pairs, settled=False)
     two = tuple(_two_of_two_blocks(precision) for precision in CLASSES)
     yield Trial("beyond what is promised", "two of two blocks who agree", two, promised=False)
 
@@ -172,6 +175,7 @@ COLUMNS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("audited", lambda one: str(one.audited)),
     ("of a liar's span", lambda one: str(one.of_liars)),
     ("caught", lambda one: _part(one.caught, one.of_liars)),
+    ("only avoided", lambda one: _part(one.avoided, one.of_liars)),
     ("missed", lambda one: str(one.missed) if one.of_liars else ""),
     ("liars banned", lambda one: str(one.banned) if one.banned else ""),
     ("refused as rows came", lambda one: str(one.refused) if one.refused else ""),
@@ -198,11 +202,11 @@ def table(found: Sequence[Figures]) -> str:
 def summary(found: Sequence[Figures]) -> str:
     """What the promises come to."""
     promised = [one for one in found if one.trial.promised]
-    same = [one for one in promised if one.trial.group != OTHER_CLASS and one.of_liars]
+    same = [one for one in promised if one.trial.group != OTHER_CLASS and one.trial.settled]
     audited, of_liars = sum(one.audited for one in promised), sum(one.of_liars for one in same)
     return (
         f"{audited} audited sessions, {sum(one.honest_banned for one in promised)} honest peers banned, "
-        f"{sum(one.honest_avoided for one in promised)} avoided. In one numerics class "
+        f"{sum(one.honest_avoided for one in promised if one.trial.settled)} avoided. In one numerics class "
         f"{sum(one.caught for one in same)} of {of_liars} audits of wrong rows banned the liar."
     )
 
@@ -223,6 +227,6 @@ Seconds are virtual: a call takes 10 ms, a message 2 ms.
 {table(found)}
 
 Across numerics classes rows are judged by a tolerance, so that a lie below it passes: a last bit, and noise of 2 % of what the
-layers changed. Two liars in different address blocks who give the same wrong rows are a majority of three: no audit by three can
-tell them from honest peers.
+layers changed. Where nobody can settle a contradiction both sides are avoided for half a minute. Two liars in different address
+blocks who give the same wrong rows are a majority of three: no audit by three can tell them from honest peers.
 """

@@ -18,7 +18,8 @@ def found():
 def test_nobody_honest_is_banned_or_avoided(found):
     assert sum(one.audited for one in found) > 140
     for one in found:
-        assert not one.trial.promised or (one.honest_banned, one.honest_avoided) == (0, 0), one
+        assert not one.trial.promised or one.honest_banned == 0, one
+        assert not (one.trial.promised and one.trial.settled) or one.honest_avoided == 0, one
         assert one.failed == 0
 
 
@@ -52,6 +53,13 @@ def test_who_frames_others_is_banned_himself(one):
     figures = run_trial(one, 8, seed=7)
     assert figures.banned > 0
     assert (figures.honest_banned, figures.honest_avoided) == (0, 0)
+
+
+def test_without_a_third_both_are_only_avoided():
+    figures = run_trial(trial("two workers, one lies"), 4, seed=5)
+    assert figures.banned == figures.honest_banned == 0
+    assert figures.of_liars == figures.avoided > 0
+    assert figures.honest_avoided > 0
 
 
 def test_answers_that_nobody_lied_in_are_right(found):
