@@ -65,8 +65,8 @@ def _of_case(result: CaseResult, layers_of: dict[int, str]) -> Iterator[tuple[st
         silence = _longest_silence(request, result.clocked.signs)
         if silence > LONGEST_SILENCE:
             yield "I2", f"{who}: {silence:.1f} s without a sign of life"
-        if request.indexes != list(range(len(request.ids))):
-            yield "I3", f"{who}: the stream's indexes are {request.indexes}"
+        if [*request.indexes] != [*range(len(request.ids))]:
+            yield "I3", f"{who}: the stream's indexes are {[*request.indexes]}"
         if request.error is None and len(request.ids) < len(request.expected):
             yield "I3", f"{who}: {len(request.ids)} of {len(request.expected)} tokens, and no error"
         if result.case.failing is not None:

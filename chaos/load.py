@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -30,9 +31,9 @@ class Request:
     variant: int  # of prompt and sampling
     expected: tuple[int, ...]
     began: float
-    ids: list[int] = field(default_factory=list)
-    indexes: list[int] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
+    ids: Sequence[int] = field(default_factory=list)
+    indexes: Sequence[int] = field(default_factory=list)
+    times: MutableSequence[float] = field(default_factory=lambda: array("d"))
     ended: float | None = None
     error: str | None = None
     hung: bool = False
@@ -40,9 +41,14 @@ class Request:
     replayed: int = 0  # rows
     recoveries: int = 0
 
+    def settle(self) -> None:
+        """It ended. A right answer is not kept twice: thousands of them would pass for growing memory."""
+        if self.right:
+            self.ids, self.indexes = self.expected, range(len(self.expected))
+
     @property
     def right(self) -> bool:
-        return self.error is None and tuple(self.ids) == self.expected and self.indexes == list(range(len(self.ids)))
+        return self.error is None and tuple(self.ids) == self.expected and [*self.indexes] == [*range(len(self.ids))]
 
     @property
     def wrong_tokens(self) -> bool:
@@ -109,12 +115,13 @@ class Load:
         self.requests.append(request)
         self.running += 1
         answer = client.generate(prompt, options=options)
+        ids, indexes = request.ids, request.indexes = [], []
         try:
             async with asyncio.timeout(case.deadline + GRACE_SECONDS):
                 async for token in answer:
                     request.times.append(time.monotonic())
-                    request.ids.append(token.id)
-                    request.indexes.append(token.index)
+                    ids.append(token.id)
+                    indexes.append(token.index)
                     self.tokens += 1
         except SwarmError as error:
             request.error = f"{type(error).__name__}: {error}"
@@ -128,3 +135,4 @@ class Load:
             request.recoveries = len(recoveries)
             request.replayed = sum(recovery.position for recovery in recoveries)
             request.exact = getattr(answer.session, "exact", True)
+            request.settle()

@@ -195,6 +195,7 @@ def markdown(everything: Sequence[dict[str, Any]], wanted: int | None = None) ->
         ]
         lines += [f"**{each['number']} {each['scenario']}** – {each['title']}. {each['seconds']:.0f} s."]
         lines += [f"- breach: {text}" for text in each["breaches"]]
+        lines += [f"- {text}" for text in _details(each)]
         lines += [f"- processes that lived through it: {'; '.join(grown)}"] if grown else []
         lines += [f"- {line}" for line in _attacks(each)] + [""]
     return "\n".join(lines)
@@ -219,6 +220,24 @@ def _attacks(each: dict[str, Any]) -> Iterator[str]:
             )
         elif any(other["attack"] for other in each["cases"]) and case["gap"]["p95"] is not None:
             yield f"{case['name']}: gap p95 {1e3 * case['gap']['p95']:.1f} ms"
+
+
+def _details(each: dict[str, Any]) -> list[str]:
+    """What only some scenarios have."""
+    found = []
+    if each["liars"] or each["banned"]:
+        audits = ", ".join(f"{count} {verdict}" for verdict, count in sorted(each["audits"].items())) or "none"
+        found.append(f"liars: {each['liars']}; banned: {', '.join(each['banned']) or 'nobody'}; audits: {audits}")
+    if each["suspected"]:
+        found.append(f"suspected for a while: {', '.join(each['suspected'])}")
+    for case in each["cases"]:
+        if grown := case["growth_in_ten_minutes"]:
+            parts = ", ".join(f"{name} {part:+.2%}" for name, part in grown.items())
+            found.append(f"{case['name']}: memory in ten minutes: {parts}")
+    for start in each["starts"]:
+        what = "serves, exactly" if start["serves"] else f"refuses, exit code {start['exit_code']}"
+        found.append(f"{start['name']}: {start['wrong'] or what} (disk made by {start['disk']})")
+    return found
 
 
 def as_json(everything: Sequence[dict[str, Any]]) -> str:

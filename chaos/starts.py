@@ -114,7 +114,7 @@ async def try_start(start: Start, model: Path, precision: str, questions: Questi
             process.kill()
         await process.wait()
     said = "\n".join(line for line in (await saying).decode(errors="replace").splitlines() if "%" not in line)
-    how = "mounts" if wrapper else "a limit" if program[0] == "chaos.process" else "no"
+    how = "mounts" if wrapper else "a limit" if program[0] == "chaos.process" else "nothing"
     return StartResult(start, how, code, right, said, named, time.monotonic() - began)
 
 
