@@ -149,6 +149,21 @@ def audits(sessions: int, seed: int, report: Path | None) -> None:
 
 
 @main.command()
+@click.argument("peers", type=click.IntRange(2), nargs=-1)
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="A page of Markdown goes here.")
+def scale(peers: tuple[int, ...], report: Path | None) -> None:
+    """Measure the directory and the router with so many PEERS (1000), in virtual time: two minutes for a thousand."""
+    from chaos.simulation import scale as simulation
+
+    found = []
+    for count in peers or (1000,):
+        found.append(simulation.measure(count))
+        click.echo(f"{found[-1]}\n")
+    if report is not None:
+        report.write_text(simulation.page(found))
+
+
+@main.command()
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), help="Of the first round.  [default: drawn]")
 @click.option("--duration", type=click.FloatRange(0, min_open=True), default=3600.0, show_default=True, help="Seconds.")
 @model_option

@@ -1,6 +1,6 @@
 """A thousand peers and more: the directory and the router alone, in virtual time.
 
-`python -m chaos.simulation.scale [PEERS]` prints one table: what a lookup costs, what announcing costs each peer, what is
+`python -m chaos scale [PEERS...]` prints a table: what a lookup costs, what announcing costs each peer, what is
 left after a third vanishes at once, and how far the greedy chain is from the shortest path.
 """
 
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
 from chaos.simulation.clock import run_virtual
-from chaos.simulation.crowd import DELAY, LAYERS, MODEL, Crowd, economy, next_record, now
+from chaos.simulation.crowd import DELAY, LAYERS, LOSS, MODEL, MOST_LAYERS, Crowd, economy, next_record, now
 from chaos.simulation.seeding import seeded
 from swarm.identity import Identity, PeerId
 from swarm.records import ANNOUNCE_INTERVAL, RECORD_LIFETIME, PeerRecord
@@ -49,8 +48,9 @@ class Scale:
     layers_covered: float  # of those that living peers hold, the part that living records found then hold
     chain_excess: tuple[float, float]  # the greedy chain's predicted time over the shortest one's, median and worst
 
-    def __str__(self) -> str:
-        rows = (
+    def rows(self) -> list[tuple[str, str]]:
+        """For a table."""
+        return [
             ("peers", f"{self.peers}"),
             ("joining", f"{self.join_seconds:.2f} s"),
             ("lookup", f"{self.lookup_seconds:.2f} s, {self.lookup_round_trips:.1f} round trips"),
@@ -64,8 +64,26 @@ class Scale:
             ("a lifetime later: dead among found", f"{self.later_dead_share:.1%}"),
             ("a lifetime later: layers covered", f"{self.layers_covered:.1%}"),
             ("greedy chain over shortest", f"+{self.chain_excess[0]:.1%} median, +{self.chain_excess[1]:.1%} worst"),
-        )
-        return "\n".join(f"{name:36} {value}" for name, value in rows)
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:36} {value}" for name, value in self.rows())
+
+
+def page(found: Sequence[Scale]) -> str:
+    """What `python -m chaos scale --report` writes."""
+    rows = zip(*(one.rows() for one in found), strict=True)
+    lines = [f"| {cells[0][0]} | {' | '.join(value for _, value in cells)} |" for cells in rows]
+    lines.insert(1, "|---|" + "---|" * len(found))
+    table, peers = "\n".join(lines), " ".join(str(one.peers) for one in found)
+    return f"""# The directory and the router alone, with many peers
+
+`python -m chaos scale {peers}`: every peer is a node of the directory with a record of its own, in virtual time, on a network of
+{1000 * DELAY:.0f} ms one way that loses {LOSS:.0%} of all datagrams. Each serves 2 to {MOST_LAYERS} of {LAYERS} layers.
+Then {VANISHED:.0%} vanish at once, without notice.
+
+{table}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +186,6 @@ async def _measure(peers: int, seed: int) -> Scale:
 
 
 def measure(peers: int = 1000, seed: int = 1) -> Scale:
-    """Everything, for so many peers: about a minute for each thousand."""
+    """Everything, for so many peers: about two minutes for a thousand."""
     with seeded(seed), economy():
         return run_virtual(_measure(peers, seed))
-
-
-if __name__ == "__main__":
-    sys.stdout.write(f"{measure(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)}\n")

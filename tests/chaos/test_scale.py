@@ -15,6 +15,7 @@ def test_a_small_crowd_is_measured_alike_each_time():
     assert found.later_dead_share == 0.0
     assert found.lookup_seconds < found.join_seconds < 5.0
     assert "living found" in str(found)
+    assert "| peers | 16 | 16 |\n|---|---|---|\n| joining |" in scale.page([found, found])
 
 
 def test_no_chain_is_shorter_than_the_shortest():
