@@ -79,7 +79,9 @@ def test_namespaces_have_scenarios_of_their_own(monkeypatch: pytest.MonkeyPatch)
 
 def test_seeds_of_the_simulation_are_run_up_to_the_first_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def outcome(seed: int) -> simulation.Outcome:
-        return simulation.Outcome(seed, seed != 7, ["a crash"], 10, 1, [], ["I1"] if seed == 7 else [], [], 0, [])
+        return simulation.Outcome(
+            seed, seed != 7, ["a crash"], 10, 1, [], ["I1"] if seed == 7 else [], [], 0, 0, 0, 0, []
+        )
 
     monkeypatch.setattr(simulation, "simulate", outcome)
     assert run("simulate", "--seed", "3", "--count", "4").exit_code == 0
