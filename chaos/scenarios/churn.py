@@ -18,7 +18,7 @@ SCENARIOS = (
                 "unguarded: any worker, back after 12 s",
                 (Strike(Kill(), Target("serving"), Moment("every", seconds=5.0), lasts=12.0),),
                 sessions=4,
-                seconds=60.0,
+                seconds=45.0,
             ),
         ),
         limits=Limits(success=0.999, resumed=5.0),

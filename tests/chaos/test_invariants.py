@@ -14,6 +14,8 @@ from chaos.load import Request
 from chaos.report import COLUMNS, as_json, figures, markdown, row
 from chaos.run import CaseResult, Outcome, Setup
 from chaos.scenarios import Case, Limits, Moment, Scenario, Strike, Target
+from chaos.scenarios.model import Start
+from chaos.starts import StartResult
 
 EXPECTED = (5, 6, 7)
 LAYERS = {0: "0-7", 1: "8-15"}
@@ -146,6 +148,46 @@ def test_the_return_of_a_worker_is_clocked() -> None:
 def test_percentiles_are_ranks(part: float, value: float) -> None:
     assert percentile([4.0, 1.0, 3.0, 2.0], part) == value
     assert percentile([], part) is None
+
+
+def test_memory_that_grows_and_starts_that_go_wrong_are_told() -> None:
+    made = outcome(answered())
+    made.cases[0].memory.samples["worker-0a", 1] = [(float(at), (1000 + at) << 20) for at in range(0, 720, 2)]
+    start = Start("full, with a key", disk="full")
+    made.starts = [StartResult(start, "mounts", 3, False, "swarm: no", (), 1.0)]
+    assert [text.split(" grows")[0] for text in found(made)] == [
+        "I5, a case: worker-0a",
+        "start, full, with a key: it was to serve, but: exit code 3: swarm: no",
+    ]
+    page = markdown([figures(made, [])], wanted=2)
+    assert "- a case: memory in ten minutes: worker-0a +5" in page
+    assert "- full, with a key: it was to serve" in page
+    assert "Only 1 of 2 scenarios were run." in page
+
+
+def test_a_right_answer_is_kept_once() -> None:
+    request, wrong = answered(), answered(ids=[5, 6])
+    request.settle()
+    wrong.settle()
+    assert request.ids is request.expected
+    assert request.right
+    assert found(outcome(request)) == []
+    assert wrong.ids == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("flipped", "said", "wrong"),
+    [
+        (True, "tensor a.b: damaged", None),
+        (True, "something is damaged", "it does not say a.b: something is damaged"),
+        (True, "Traceback (most recent call last)", "Traceback"),
+    ],
+)
+def test_a_refusal_names_what_is_wrong(flipped: bool, said: str, wrong: str | None) -> None:
+    start = Start("a flipped bit", flipped=flipped, serves=False)
+    told = StartResult(start, "nothing", 3, False, said, ("a.b",), 1.0).wrong
+    assert told == wrong if wrong is None else told is not None and told.startswith(wrong)
+    assert StartResult(start, "nothing", None, True, "", ("a.b",), 1.0).wrong == "it serves"
 
 
 def test_figures() -> None:
