@@ -173,7 +173,7 @@ async def crawl(
         done, _ = await asyncio.wait(
             running, timeout=max(0.0, min(patience, ends - now)), return_when=asyncio.FIRST_COMPLETED
         )
-        for task in done:
+        for task in [task for task in running if task in done]:  # in the order of asking, not of a set
             one, _ = running.pop(task)
             answer = None if task.cancelled() else task.result()  # the protocol has stopped
             found = _take(protocol, frontier, answer)

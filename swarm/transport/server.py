@@ -68,7 +68,7 @@ class ChannelServer:
         self._high_bytes = 0  # the most of them since memory was last given back
         self._ebb: asyncio.TimerHandle | None = None
         self._tick: asyncio.TimerHandle | None = None
-        self.channels: set[Channel] = set()
+        self.channels: dict[Channel, None] = {}  # in the order in which they came
 
     @property
     def port(self) -> int:
@@ -107,7 +107,7 @@ class ChannelServer:
             stream.abort()
             return
         channel = Channel(stream, Role.LISTENER, self._terms)
-        self.channels.add(channel)
+        self.channels[channel] = None
         self._seats[channel] = _Seat(holder, Transit(self._config.frame_seconds, self._config.min_frame_rate))
         self._shares.take(holder, 1)
         self._trace.complete("channel.accept", peer=channel.peer_id.short, remote=channel.remote)
@@ -116,7 +116,7 @@ class ChannelServer:
             self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._look_at_transits)
 
     def _closed(self, channel: Channel) -> None:
-        self.channels.discard(channel)
+        self.channels.pop(channel, None)
         seat = self._seats.pop(channel)
         self._held_bytes -= channel.held_bytes  # what it still serves is no other channel's burden
         self._unfinished_bytes -= seat.unfinished
