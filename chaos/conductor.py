@@ -59,6 +59,7 @@ class Conductor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._undoing: set[asyncio.Task[None]] = set()
         self._turns: set[asyncio.Task[None]] = set()
+        self._whole_since = 0.0  # of the monotonic clock, when the last part came back that nobody had served
 
     async def __aenter__(self) -> Conductor:
         for armed in self._armed:
@@ -163,7 +164,8 @@ class Conductor:
         if peer not in self._struck:
             return
         at, kind = self._leaving[peer] = self._struck[peer]
-        self.clocked.noticed[kind].append(now - at)
+        if at >= self._whole_since:  # else the session stood before another part, and could not notice
+            self.clocked.noticed[kind].append(now - at)
         for strike, member in self._in_force:
             if strike.until_noticed and member.short == peer:
                 self._spawn(self._undo(strike, member))
@@ -235,7 +237,8 @@ class Conductor:
             await self._undo(strike, member)
             self._say(f"{member.name} is back")
             if not whole and self._whole():
-                self.clocked.returns.append(time.monotonic())
+                self._whole_since = time.monotonic()
+                self.clocked.returns.append(self._whole_since)
 
     def _whole(self) -> bool:
         """Whether each part has a worker that nothing keeps from serving."""

@@ -186,7 +186,8 @@ def resumed(outcome: Outcome) -> list[float]:
         for back in result.clocked.returns:
             for request in result.requests:
                 after = [moment for moment in request.times if moment > back]
-                if request.began < back and after:
+                again = [other for other in result.clocked.returns if after and back < other <= after[0]]
+                if request.began < back and after and not again:  # else it went away again, and came back later
                     found.append(after[0] - back)
     return found
 

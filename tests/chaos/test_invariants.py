@@ -9,7 +9,7 @@ import pytest
 
 from chaos.conductor import Clocked
 from chaos.faults import Lies
-from chaos.invariants import breaches, percentile
+from chaos.invariants import breaches, percentile, resumed
 from chaos.load import Request
 from chaos.report import COLUMNS, as_json, figures, markdown, row
 from chaos.run import CaseResult, Outcome, Setup
@@ -142,6 +142,12 @@ def test_the_return_of_a_worker_is_clocked() -> None:
     made = outcome(answered(times=[101.0, 111.0, 111.5], ended=111.5), limits=Limits(resumed=5.0))
     made.cases[0].clocked.returns = [105.0]
     assert found(made) == ["limit, all: went on 6.0 s after the return, 5 s are promised"]
+
+
+def test_of_two_returns_the_later_counts() -> None:
+    made = outcome(answered(times=[101.0, 113.0, 113.5], ended=113.5), limits=Limits(resumed=5.0))
+    made.cases[0].clocked.returns = [105.0, 110.0]
+    assert resumed(made) == [3.0]
 
 
 @pytest.mark.parametrize(("part", "value"), [(0.5, 2.0), (0.95, 4.0), (1.0, 4.0), (0.01, 1.0)])
