@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from chaos.faults import Kill
-from chaos.scenarios.model import MIDDLE, Case, Layout, Moment, Scenario, Strike, Target, row
+from chaos.faults import Kill, Skew
+from chaos.scenarios.model import MIDDLE, Case, Layout, Limits, Moment, Scenario, Strike, Target, row
 
 SCENARIOS = (
     Scenario(
@@ -20,5 +20,23 @@ SCENARIOS = (
             ),
         ),
         Layout(bootstraps=2),
+    ),
+    Scenario(
+        14,
+        "clocks",
+        "clocks that jump an hour while running, for longer than a record lives",
+        (
+            Case(
+                "a third ahead or behind",
+                (
+                    Strike(Skew(3600.0), Target("workers", count=1), Moment("before")),
+                    Strike(Skew(-3600.0), Target("redundant"), Moment("every", seconds=10.0), lasts=20.0),
+                ),
+                sessions=2,
+                seconds=90.0,
+            ),
+        ),
+        Layout(inside=True),
+        Limits(suspects=False, recoveries=0),
     ),
 )
