@@ -86,6 +86,9 @@ class ClientConfig:
     max_history_bytes: int = 2 * GIB  # inputs kept for replay, one session
     replay_rows: int = 64  # decode rows per message in a replay
     renew_seconds: float = 20.0  # between two renewals of an idle session's leases
+    max_kept: int = 16  # sessions that have ended, whose rows others may begin with; 0: nobody begins with others' rows
+    max_kept_bytes: int = 512 * MIB  # of inputs of those, for replays
+    kept_seconds: float = 600.0  # after their last use
     probe_count: int = 3  # probes per candidate; the least round trip counts
     probe_seconds: float = 0.5  # how long to wait for them
     max_candidates: int = 64  # peers probed for one chain

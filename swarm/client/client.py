@@ -16,6 +16,8 @@ from swarm.client.auditor import Auditor
 from swarm.client.bans import Bans
 from swarm.client.generate import Answer, Options, Session, rows_needed, take_prompt
 from swarm.client.heads import Heads
+from swarm.client.kept import KeptSessions
+from swarm.client.kept import Prompt as SharedPrompt
 from swarm.client.local import LocalSession
 from swarm.client.models import find_model
 from swarm.client.opening import open_chain
@@ -156,6 +158,10 @@ class Client:
         started.auditor = await self._stack.enter_async_context(
             Auditor(started.resolver, started.peers, bans, self.config, self.trace, self._random)
         )
+        if self.config.max_kept:
+            started.kept = await self._stack.enter_async_context(
+                KeptSessions(started.resolver, started.peers, self.config, self.trace)
+            )
         return started
 
     @property
@@ -210,20 +216,41 @@ class Client:
             return list(prompt)  # type: ignore[arg-type]
         return self.text.encode(self.text.render_chat(prompt), add_special=False)  # type: ignore[arg-type]
 
-    def generate(self, prompt: Prompt, *, raw: bool = False, options: Options | None = None, **sampling: Any) -> Answer:
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        raw: bool = False,
+        options: Options | None = None,
+        owner: str = "",
+        reuse: bool = True,
+        **sampling: Any,
+    ) -> Answer:
         """Answer a text, a list of chat messages or a list of ids.
 
+        What a prompt shares with an earlier one of the same `owner` need not be computed anew, unless `reuse` is off.
         Keywords of `Options` and `Sampling` (max_tokens, stop, temperature, seed, …) may be given directly. Raises UsageFault.
         """
         if sampling:
-            known = {
+            told = {
                 name: sampling.pop(name)
                 for name in ("max_tokens", "stop", "stop_ids", "ignore_eos", "choice", "top_logprobs", "constrain")
                 if name in sampling
             }
-            options = Options(sampling=Sampling(**sampling), **known)
+            options = Options(sampling=Sampling(**sampling), **told)
         ids = self.encode(prompt, raw=raw)
-        answer = Answer(ids, options or Options(), self.text, self.spec.max_positions, self._open_session)
+
+        def answered() -> bool:
+            return answer.finish_reason is not None
+
+        known = SharedPrompt(owner, tuple(ids), answered) if reuse else None
+        answer = Answer(
+            ids,
+            options or Options(),
+            self.text,
+            self.spec.max_positions,
+            lambda max_rows: self._open_session(max_rows, known),
+        )
         self._answers.add(answer)
         return answer
 
@@ -236,7 +263,9 @@ class Client:
             return await heads.features(await take_prompt(session, heads, ids))
 
     @asynccontextmanager
-    async def _open_session(self, max_rows: int) -> AsyncIterator[tuple[Session, Heads]]:
+    async def _open_session(
+        self, max_rows: int, prompt: SharedPrompt | None = None
+    ) -> AsyncIterator[tuple[Session, Heads]]:
         started = self._parts
         if started.stage is not None:
             heads = await self._heads_for(started.stage.precision)
@@ -245,7 +274,15 @@ class Client:
             return
         assert started.peers is not None
         async with open_chain(
-            self.resolver, started.peers, self.config, self.trace, max_rows, self._heads_for, started.auditor
+            self.resolver,
+            started.peers,
+            self.config,
+            self.trace,
+            max_rows,
+            self._heads_for,
+            started.auditor,
+            started.kept,
+            prompt,
         ) as opened:
             yield opened
 
@@ -271,3 +308,4 @@ class _Started:
     peers: Peers | None = None  # without
     resolver: Resolver | None = None
     auditor: Auditor | None = None
+    kept: KeptSessions | None = None

@@ -77,6 +77,8 @@ class Timings:
 class Session(Protocol):
     """What the loop needs of a session."""
 
+    position: int  # rows that it holds: of a new one, the first of its prompt
+
     async def step(self, rows: Rows, tensor: Tensor) -> Tensor: ...
 
 
@@ -159,6 +161,7 @@ class Answer:
             self.session = session
             opened = loop.time()
             self.timings.opening = opened - began
+            self.cached_tokens = session.position
             seen = list(self.prompt_ids)
             wish = self._wish(len(seen))
             row = await take_prompt(session, heads, self.prompt_ids)
@@ -201,8 +204,11 @@ class Answer:
 
 
 async def take_prompt(session: Session, heads: Heads, ids: Sequence[int]) -> Tensor:
-    """Take a prompt through the chain, in chunks of the grid; returns the last row [1, hidden]."""
-    for start in range(0, len(ids), CHUNK_ROWS):
+    """Take a prompt through the chain, in chunks of the grid; returns the last row [1, hidden].
+
+    The session may hold its first chunks, but not all of it.
+    """
+    for start in range(session.position, len(ids), CHUNK_ROWS):
         rows = await session.step(Rows.CHUNK, await heads.embed(ids[start : start + CHUNK_ROWS]))
     count, hidden = rows.shape
     size = len(rows.data) // count

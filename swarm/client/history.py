@@ -84,6 +84,26 @@ class History:
         """The rows as they were appended."""
         return iter(tuple(self._entries))
 
+    def whole_chunks(self, grid: int) -> int:
+        """How many rows, from the first on, were computed as chunks of so many rows."""
+        rows = 0
+        for entry in self._entries:
+            if entry.rows is not Rows.CHUNK or entry.count != grid:
+                break
+            rows += grid
+        return rows
+
+    def head(self, rows: int) -> History:
+        """The first rows; their entries are shared. Raises ValueError where none ends there."""
+        found = History()
+        for entry in self._entries:
+            if found.length >= rows:
+                break
+            found.append(entry)
+        if found.length != rows:
+            raise ValueError(f"no entry of {self!r} ends at {rows}")
+        return found
+
     def __repr__(self) -> str:
         return f"<history of {self.length} rows, {self.bytes} bytes>"
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 
 from swarm.client.history import Entry, History
 from swarm.client.peers import Peers
@@ -62,13 +63,24 @@ class Link:
 
     @classmethod
     async def open(
-        cls, hop: Hop, peers: Peers, model: ModelRef, precision: str, max_rows: int, inputs: History
+        cls,
+        hop: Hop,
+        peers: Peers,
+        model: ModelRef,
+        precision: str,
+        max_rows: int,
+        inputs: History,
+        parent: Link | None = None,
     ) -> Link:
-        """A new session at the hop's worker. Raises PeerFault, Overloaded or WrongModel."""
+        """A new session at the hop's worker; with a parent, one at the same worker, it begins with `inputs`, which that had.
+
+        Raises PeerFault, Overloaded or WrongModel.
+        """
         session_id = secrets.token_bytes(SESSION_ID_BYTES)
         link = cls(hop, await peers.channel(hop), peers, session_id, model.digest, inputs)
         try:
-            reply = await link._ask(Open(session_id, model.digest, hop.span, precision, max_rows))
+            named = (parent._session_id, inputs.length) if parent else (None, 0)
+            reply = await link._ask(Open(session_id, model.digest, hop.span, precision, max_rows, *named))
         except asyncio.CancelledError:
             await link.close()  # the worker may have opened it by now, or may do so yet
             raise
@@ -76,6 +88,12 @@ class Link:
             await link.close()
             raise ProtocolFault(f"peer {hop.peer_id.short} answered Open with {type(reply).__name__}")
         link.numerics = link._tally.numerics = reply.numerics
+        if parent is not None:
+            try:
+                link._begin_with(parent, inputs.length, reply)
+            except PeerFault:
+                await link.close()
+                raise
         link._noticed(reply.load)
         peers.traffic.opened(hop.peer_id)
         link._counted = True
@@ -134,11 +152,22 @@ class Link:
         except (PeerFault, Overloaded, TimeoutError):
             self._used_at = asyncio.get_running_loop().time()
 
+    async def rest(self) -> bool:
+        """The session has ended and may be another's parent: whether the worker keeps it. Takes the last receipt."""
+        self._uncount()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                reply = await self._ask(Renew(self._session_id, idle=True))
+        except (PeerFault, Overloaded, TimeoutError):
+            self._unread = True  # the receipt may have gone with the reply
+            return False
+        if isinstance(reply, Opened):
+            self._take_last(reply.receipt)
+        return isinstance(reply, Opened)
+
     async def close(self) -> None:
         """Free the worker's cache, and take the last receipt. A peer that does not answer frees it by itself."""
-        if self._counted:
-            self._counted = False
-            self._peers.traffic.closed(self.hop.peer_id)
+        self._uncount()
         channel = self._peers.open_channel(self.hop.peer_id)  # perhaps another session made a new one
         if channel is None:
             return
@@ -148,9 +177,29 @@ class Link:
                 reply = await self._ask(Close(self._session_id))
         except (PeerFault, Overloaded, TimeoutError):
             return
-        if isinstance(reply, Closed) and self._tally.pending and not self._unread:
+        if isinstance(reply, Closed):
+            self._take_last(reply.receipt)
+
+    def _uncount(self) -> None:
+        if self._counted:
+            self._counted = False
+            self._peers.traffic.closed(self.hop.peer_id)
+
+    def _begin_with(self, parent: Link, rows: int, reply: Opened) -> None:
+        """The session has the first rows of another. Raises PeerFault."""
+        if (reply.position, reply.numerics) != (rows, parent.numerics):
+            raise ProtocolFault(
+                f"peer {self.hop.peer_id.short} opened a session at row {reply.position} in {reply.numerics}, where row "
+                f"{rows} in {parent.numerics} was asked for"
+            )
+        self._tally = parent._tally.branch(self._session_id, rows)
+        self.receipts.append(self._tally.check(reply.receipt, self.hop.peer_id))
+
+    def _take_last(self, receipt: Receipt | None) -> None:
+        """Of the rows that have none, once the session has ended."""
+        if self._tally.pending and not self._unread:
             try:
-                self.receipts.append(self._tally.check(reply.receipt, self.hop.peer_id))
+                self.receipts.append(self._tally.check(receipt, self.hop.peer_id))
             except ProtocolFault as fault:  # the rows were used; whoever audits them sees that this receipt is missing
                 self._peers.trace.failed("hop.receipt", peer=self.hop.peer_id.short, error=str(fault))
 
@@ -227,23 +276,31 @@ async def open_links(
     inputs: History,
 ) -> list[Link]:
     """Links to all hops, opened at once; the first one takes over `inputs`. Raises HopFault for those that failed."""
+    return await gather_links(
+        [
+            (hop, partial(Link.open, hop, peers, model, precision, max_rows, History() if index else inputs))
+            for index, hop in enumerate(hops)
+        ]
+    )
+
+
+async def gather_links(opening: Sequence[tuple[Hop, Callable[[], Awaitable[Link]]]]) -> list[Link]:
+    """These links, opened at once; all or none. Raises HopFault for those that failed."""
     links: list[Link] = []
     failures: list[tuple[Hop, SwarmError]] = []
 
-    async def open_one(hop: Hop, inputs: History) -> Link | None:
+    async def open_one(hop: Hop, link: Callable[[], Awaitable[Link]]) -> Link | None:
         try:
-            link = await Link.open(hop, peers, model, precision, max_rows, inputs)
+            opened = await link()
         except SwarmError as error:
             failures.append((hop, error))
             return None
-        links.append(link)
-        return link
+        links.append(opened)
+        return opened
 
     whole = False
     try:
-        opened = await asyncio.gather(
-            *(open_one(hop, History() if index else inputs) for index, hop in enumerate(hops)), return_exceptions=True
-        )
+        opened = await asyncio.gather(*(open_one(*each) for each in opening), return_exceptions=True)
         for each in opened:
             if isinstance(each, BaseException):
                 raise each  # a bug of ours

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from swarm.client.auditor import Auditor
 from swarm.client.heads import Heads
+from swarm.client.kept import KeptSessions, Prompt
 from swarm.client.peers import Peers
 from swarm.client.resolver import Resolver
 from swarm.client.session import ChainSession
@@ -27,16 +28,39 @@ async def open_chain(
     max_rows: int,
     heads_for: Callable[[str], Awaitable[Heads]],
     auditor: Auditor | None = None,
+    kept: KeptSessions | None = None,
+    prompt: Prompt | None = None,
 ) -> AsyncIterator[tuple[ChainSession, Heads]]:
     """A session with room for `max_rows` and the head that belongs to it.
 
+    With `kept` it may hold the first rows of its prompt already, and others may begin with its rows.
+
     Raises NoChain when layers are missing for longer than `open_seconds`, DeadlineExceeded, WrongModel, AuditFault.
     """
-    chain = await _wait_for_chain(resolver, config, trace)
-    precision = resolver.precision_of(chain)
-    heads = await heads_for(precision)
-    async with ChainSession(resolver, peers, config, trace, chain, precision, max_rows, auditor) as session:
-        yield session, heads
+    begun = None
+    if kept is not None and prompt is not None:
+        begun = await kept.branch(prompt, max_rows, heads_for)
+    if begun is not None:
+        stem, heads = begun
+        session = ChainSession(resolver, peers, config, trace, None, stem.precision, max_rows, auditor, stem)
+    else:
+        chain = await _wait_for_chain(resolver, config, trace)
+        precision = resolver.precision_of(chain)
+        heads = await heads_for(precision)
+        session = ChainSession(resolver, peers, config, trace, chain, precision, max_rows, auditor)
+    if kept is None or prompt is None:
+        async with session:
+            yield session, heads
+        return
+    parent = kept.begin(prompt, session)
+    try:
+        async with session:
+            try:
+                yield session, heads
+            finally:
+                session.keep = prompt.answered() and bool(parent.keys)
+    finally:
+        kept.end(parent, session.kept)
 
 
 async def _wait_for_chain(resolver: Resolver, config: ClientConfig, trace: Trace) -> Chain:

@@ -20,6 +20,7 @@ from swarm.client.moving import Moved, Mover, Timed
 from swarm.client.peers import Peers
 from swarm.client.replay import Replay
 from swarm.client.resolver import Resolver
+from swarm.client.stem import Stem
 from swarm.client.tempo import Step
 from swarm.config import ClientConfig
 from swarm.errors import NoChain, NotAllowed, Overloaded, PeerFault, SwarmError, UsageFault, WrongModel
@@ -61,6 +62,7 @@ class ChainSession:
         precision: str,
         max_rows: int,
         auditor: Auditor | None = None,
+        begun: Stem | None = None,
     ) -> None:
         self._resolver = resolver
         self._peers = peers
@@ -71,6 +73,9 @@ class ChainSession:
         self.precision = precision  # of every hop
         self._max_rows = max_rows
         self._auditor = auditor
+        self._begun = begun  # the session starts with the rows of these links, which are open
+        self.keep = False  # whether the workers are to keep it when it ends, for others to begin with its rows
+        self.kept: Stem | None = None  # they do
         self._links: list[Link] = []
         self._outputs = History()  # of the last hop
         self._renewer: asyncio.Task[None] | None = None
@@ -82,9 +87,13 @@ class ChainSession:
         self.recoveries: list[Recovery] = []
 
     async def __aenter__(self) -> ChainSession:
-        async with self._within("a chain to open"):
-            whole = LayerSpan(0, self._resolver.model.layer_count)
-            self._links = await self._replace(whole, History(), History(), None, self._chain)
+        if self._begun is not None:
+            self._links, self._outputs, self._begun = list(self._begun.links), self._begun.outputs, None
+            self.position = self._outputs.length
+        else:
+            async with self._within("a chain to open"):
+                whole = LayerSpan(0, self._resolver.model.layer_count)
+                self._links = await self._replace(whole, History(), History(), None, self._chain)
         self.exact = len({link.numerics for link in self._links}) == 1
         self._renewer = asyncio.create_task(self._renew(), name="renewals")
         return self
@@ -92,18 +101,30 @@ class ChainSession:
     async def __aexit__(self, *exc: object) -> None:
         if self._links:
             self._last = self.chain
+        stem = self.stem if self.keep else None
         links, self._links = self._links, []
         outputs, self._outputs = self._outputs, History()  # whoever keeps the session keeps no rows
         renewer = self._renewer
         assert renewer is not None
         renewer.cancel()
         await self._mover.abandon()
-        await asyncio.gather(close_links(links), *self._closing)
+        await asyncio.gather(close_links(links) if stem is None else self._rest(stem), *self._closing)
         if self._auditor is not None and links:
             self._auditor.session_ended(account_of(links, outputs).parts)
         await asyncio.wait({renewer})
         if not renewer.cancelled():
             renewer.result()  # it never ends by itself: a bug of ours
+
+    async def _rest(self, stem: Stem) -> None:
+        if await stem.rest():
+            self.kept = stem
+
+    @property
+    def stem(self) -> Stem | None:
+        """What others may begin with; None if rows of another numerics class were let in."""
+        if not self._links or any(link.mixed for link in self._links):
+            return None
+        return Stem(tuple(self._links), self._outputs, self.precision)
 
     @property
     def chain(self) -> Chain:

@@ -106,13 +106,18 @@ class WorkerService:
         assert self._reaper is not None
         return (self._reaper, *self._batcher.tasks)
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of the cache, held for sessions that have ended."""
+        return self._sessions.kept_bytes
+
     def load(self) -> Load:
         """What is kept of sessions that have ended counts as free."""
         pool = self.stage.pool
         return Load(
             queue_rows=self._batcher.queue_rows,
             sessions=len(self._sessions),
-            cache_tokens_free=pool.tokens_of(pool.budget - pool.reserved + self._sessions.kept_bytes),
+            cache_tokens_free=pool.tokens_of(pool.budget - pool.reserved + self.kept_bytes),
             step_seconds=self._batcher.step_seconds,
         )
 

@@ -113,9 +113,9 @@ class LocalWorker:
         self.swarm.hub.thaw(self.peer_id)
 
     async def idle(self) -> None:
-        """Wait until nothing is queued or reserved here."""
+        """Wait until nothing is queued here, nor reserved but for sessions that have ended and are kept."""
         for _ in range(10_000):
-            if not self.service.load().queue_rows and not self.service.stage.pool.reserved:
+            if not self.service.load().queue_rows and self.service.stage.pool.reserved == self.service.kept_bytes:
                 return
             await asyncio.sleep(0.01)
 
