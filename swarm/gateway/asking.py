@@ -59,7 +59,7 @@ class Asking:
             turns = []
             for index in range(ask.choices):
                 options = replace(prepared.options, choice=index)
-                answer = client.generate(prepared.ids, options=options)
+                answer = client.generate(prepared.ids, options=options, owner=ask.owner)
                 await stack.enter_async_context(aclosing(answer))
                 turn = Turn(index, answer, client, ask, _reader(prepared.form, ask.tools), self.hub)
                 self.running[turn.id] = turn
