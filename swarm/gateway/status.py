@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,7 @@ class StatusSource:
             "peer": record.peer_id.hex(),
             "name": record.peer_id.short,
             "model": record.model.name,
+            "digest": record.model.digest.hex(),
             "start": record.span.start,
             "stop": record.span.stop,
             "state": record.state.name.lower(),
@@ -74,7 +75,7 @@ class StatusSource:
             "queue_rows": measured.queue_rows if measured else None,
             "step_s": measured.step_seconds if measured else None,
             "round_trip_s": measured.round_trip if measured else None,
-            "sessions": sum(record.peer_id in _chain(turn) for turn in self.asking.running.values()),
+            "sessions": sum(record.peer_id in dict(_chain(turn)) for turn in self.asking.running.values()),
             "suspected": any(record.peer_id in each.avoided(strictly=True) for each in peers),
             "banned": any(record.peer_id in client.banned for client in self.catalog.clients.values()),
             "expires_in_s": round(record.expires_at - self.now(), 1),
@@ -115,13 +116,13 @@ def session_of(turn: Turn) -> dict[str, Any]:
         "cached_tokens": answer.cached_tokens,
         "tokens": count,
         "tokens_per_second": timings.tokens_per_second(count),
-        "chain": [{"peer": peer.hex(), "start": span.start, "stop": span.stop} for peer, span in _chain(turn).items()],
+        "chain": [{"peer": peer.hex(), "start": span.start, "stop": span.stop} for peer, span in _chain(turn)],
         "recoveries": len(getattr(session, "recoveries", ())),
         "since_s": round(asyncio.get_running_loop().time() - turn.began, 2),
     }
 
 
-def _chain(turn: Turn) -> Mapping[PeerId, LayerSpan]:
-    """Who computes which layers of an answer; empty where every layer is computed here."""
+def _chain(turn: Turn) -> list[tuple[PeerId, LayerSpan]]:
+    """Who computes which layers of an answer, one worker maybe twice; empty where every layer is computed here."""
     chain = getattr(turn.answer.session, "chain", None)
-    return {} if chain is None else {hop.peer_id: hop.span for hop in chain.hops}
+    return [] if chain is None else [(hop.peer_id, hop.span) for hop in chain.hops]
