@@ -6,8 +6,6 @@ What is too much is judged by address block first, since keys are free. Knows no
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,13 +17,11 @@ from swarm.shares import Holder, Shares
 from swarm.trace import Trace
 from swarm.transport.base import Listening, Network, Stream
 from swarm.transport.channel import AGENT, Channel, Terms
+from swarm.transport.ebb import Ebb
 from swarm.transport.serving import Handler
 from swarm.transport.transit import TICK_SECONDS, Transit
 from swarm.wire.connection import Role
 from swarm.wire.messages import Load
-
-EBB_BYTES = 32 << 20  # held and then not any more: the system gets them back
-EBB_SECONDS = 2.0  # later
 
 
 @dataclass(slots=True)
@@ -65,8 +61,7 @@ class ChannelServer:
         self._seats: dict[Channel, _Seat] = {}
         self._held_bytes = 0  # for all channels
         self._unfinished_bytes = 0  # of those, in messages that have not arrived whole
-        self._high_bytes = 0  # the most of them since memory was last given back
-        self._ebb: asyncio.TimerHandle | None = None
+        self._ebb = Ebb()
         self._tick: asyncio.TimerHandle | None = None
         self.channels: dict[Channel, None] = {}  # in the order in which they came
 
@@ -85,9 +80,9 @@ class ChannelServer:
         await self.stop_listening()
         if self.channels:
             await asyncio.gather(*(channel.aclose() for channel in tuple(self.channels)))
-        for timer in (self._ebb, self._tick):
-            if timer is not None:
-                timer.cancel()
+        self._ebb.close()
+        if self._tick is not None:
+            self._tick.cancel()
 
     async def stop_listening(self) -> None:
         """Take no new channels; those there are go on."""
@@ -120,7 +115,7 @@ class ChannelServer:
         seat = self._seats.pop(channel)
         self._held_bytes -= channel.held_bytes  # what it still serves is no other channel's burden
         self._unfinished_bytes -= seat.unfinished
-        self._look_at_ebb()
+        self._ebb.holds(self._held_bytes)
         self._shares.give(seat.holder, 1)
         if self._on_close is not None:
             self._on_close(channel)
@@ -133,7 +128,7 @@ class ChannelServer:
         if (seat := self._seats.get(channel)) is not None:
             self._unfinished_bytes += channel.unfinished_bytes - seat.unfinished
             seat.unfinished = channel.unfinished_bytes
-        self._look_at_ebb()
+        self._ebb.holds(self._held_bytes)
         if change > 0 and self._held_bytes > self._config.max_held_bytes:
             self._cut_off(channel, lambda one: one.held_bytes, self._config.max_held_bytes)
         elif change > 0 and self._unfinished_bytes > self._config.max_unfinished_bytes:
@@ -161,22 +156,5 @@ class ChannelServer:
                 channel.abort(reason)
         self._tick = loop.call_later(TICK_SECONDS, self._look_at_transits) if self._seats else None
 
-    def _look_at_ebb(self) -> None:
-        """After much was held, the C library keeps what it was held in unless it is told."""
-        self._high_bytes = max(self._high_bytes, self._held_bytes)
-        if self._ebb is None and self._high_bytes - self._held_bytes >= EBB_BYTES:
-            self._ebb = asyncio.get_running_loop().call_later(EBB_SECONDS, self._give_back)
-
-    def _give_back(self) -> None:
-        self._ebb, self._high_bytes = None, self._held_bytes
-        give_back()
-
     def __repr__(self) -> str:
         return f"ChannelServer(port={self.port}, channels={len(self.channels)}, held={self._held_bytes})"
-
-
-def give_back() -> None:
-    """Freed memory to the system; glibc keeps pages that lie below others still in use. Takes milliseconds."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim is not None:
-        trim(0)

@@ -111,14 +111,16 @@ class Batcher:
             await self._gathering.anybody(lambda: bool(self._decodes or self._chunks))
             if self._decodes:
                 await self._gathering.company(lambda: {id(work.cache) for work in self._decodes})
-                batch = self._take()
-                self._computing = tuple(work for work, _ in batch)
-                await self._decode(batch)
+                await self._decode(self._taken())
             if self._chunks:
-                work = self._chunks.popleft()
-                self._computing = (work,)
-                await self._chunk(work)
-            self._computing = ()  # nothing is kept in memory that was answered
+                self._computing = (self._chunks.popleft(),)
+                await self._chunk(self._computing[0])
+            self._computing = ()  # nothing is kept in memory that was answered, in no variable either
+
+    def _taken(self) -> list[tuple[Work, int]]:
+        batch = self._take()
+        self._computing = tuple(work for work, _ in batch)
+        return batch
 
     def _take(self) -> list[tuple[Work, int]]:
         """Works with how many of their rows are computed now: first come, first served, MAX_BATCH_ROWS in all."""

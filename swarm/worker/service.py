@@ -21,6 +21,7 @@ from swarm.identity import Identity, PeerId
 from swarm.records import ModelRef
 from swarm.shares import Holder
 from swarm.trace import Trace
+from swarm.transport.ebb import Ebb
 from swarm.wire.messages import (
     SESSION_ID_BYTES,
     Close,
@@ -81,6 +82,7 @@ class WorkerService:
         self._batcher = Batcher(stage, compute, join_rows, self.config.max_queue_rows)
         self._steps: dict[bytes, asyncio.Task[Result]] = {}  # by session: the step being computed
         self._emptied = asyncio.Event()
+        self._ebb = Ebb()
         self._reaper: asyncio.Task[None] | None = None
         self._now: Callable[[], float] = lambda: 0.0
 
@@ -99,6 +101,7 @@ class WorkerService:
         await asyncio.gather(*steps, return_exceptions=True)
         await self._batcher.__aexit__(*exc)
         self._sessions.close_all()
+        self._ebb.close()
 
     @property
     def tasks(self) -> tuple[asyncio.Task[None], ...]:
@@ -337,3 +340,4 @@ class WorkerService:
             for slot in self._sessions.expire(self._now()):
                 self._trace.complete("worker.lapse", session=slot.session_id.hex()[:8])
                 self._end(slot)
+            self._ebb.holds(self.stage.pool.reserved)

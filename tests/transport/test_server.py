@@ -11,8 +11,8 @@ from swarm import errors as e
 from swarm.config import ChannelConfig
 from swarm.trace import Trace
 from swarm.transport import sender
-from swarm.transport import server as server_module
 from swarm.transport.channel import dial
+from swarm.transport.ebb import Ebb
 from swarm.transport.memory import MemoryNetwork
 from swarm.transport.server import ChannelServer
 from swarm.transport.serving import REQUEST_BYTES
@@ -53,12 +53,12 @@ def test_a_peer_of_another_version_is_told_ours_and_let_go():
     run_virtual(main())
 
 
-def test_memory_that_was_held_goes_back_to_the_system_once(monkeypatch):
+def test_memory_that_was_held_goes_back_to_the_system_once():
     returns = []
-    monkeypatch.setattr(server_module, "give_back", lambda: returns.append(1))
 
     async def main():
         server = ChannelServer(MemoryNetwork().node(WORKER.peer_id), "0.0.0.0", 0, echo, ChannelConfig(), Trace())
+        server._ebb = Ebb(lambda: returns.append(1))
         async with server, memory_link() as link:
             for change in (1 << 20, -(1 << 20)) * 100:
                 server._held(link.far, change)

@@ -21,6 +21,7 @@ from swarm.errors import Overloaded
 from swarm.identity import Identity
 from swarm.span import LayerSpan
 from swarm.transport.channel import Channel, dial
+from swarm.transport.ebb import Ebb
 from swarm.wire.messages import Forward, Open, Result, Rows
 from swarm.wire.tensors import Tensor
 
@@ -149,3 +150,22 @@ def test_a_prompt_goes_to_another_worker_when_one_lacks_memory(model: Path, monk
 def test_other_failures_are_no_lack_of_memory() -> None:
     assert not lacks_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not lacks_memory(ValueError("can't allocate memory"))
+
+
+def test_what_caches_took_goes_back_to_the_system(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarm.transport.ebb.EBB_BYTES", 1)
+    returns: list[int] = []
+
+    async def main() -> None:
+        async with LocalSwarm(model, [(0, 4)]) as swarm, swarm.client() as client:
+            service = swarm.workers[0].service
+            service._ebb = Ebb(lambda: returns.append(service.stage.pool.reserved))
+            answer = client.generate(PROMPT, options=OPTIONS)
+            await anext(answer)
+            await asyncio.sleep(2)  # the worker looks now and then
+            await answer.aclose()
+            service._sessions.close_all()
+            await asyncio.sleep(10)
+            assert returns == [0]
+
+    run_virtual(main())
