@@ -1,4 +1,4 @@
-"""The JavaScript client under Node: its own tests, against a gateway here."""
+"""The JavaScript client and what of the console needs no browser, under Node: their own tests, against a gateway here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.gateway import serving
 
-TESTS = Path(__file__).parent / "js" / "swarm.test.mjs"
+TESTS = sorted((Path(__file__).parent / "js").glob("*.test.mjs"))
 SECONDS = 120.0
 
 
@@ -22,7 +22,7 @@ def test_the_javascript_client() -> None:
             node = await asyncio.create_subprocess_exec(
                 "node",
                 "--test",
-                str(TESTS),
+                *map(str, TESTS),
                 env=environment,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,

@@ -15,6 +15,7 @@
 const MAX_EVENT_CHARACTERS = 8 << 20; // of one event that has not ended
 const FIRST_PAUSE = 500; // milliseconds before a broken event stream is opened again, doubling
 const LONGEST_PAUSE = 10_000;
+const LONGEST_SILENCE = 35_000; // of an event stream, which says that it lives every 10 s
 
 /** Anything that this module raises. */
 export class SwarmError extends Error {
@@ -105,13 +106,22 @@ export class Swarm {
 
   /**
    * What happens in the swarm, as it happens: { name, data } with the names of `/api/events` ("status", "session", "token",
-   * "failover"). A connection that breaks is made again, for as long as nobody aborts; `onbreak(error)` hears of it.
+   * "failover"). A connection that breaks, or that is silent for `silence` milliseconds, is made again, for as long as nobody
+   * aborts; `onbreak(error)` hears of it.
    */
-  async *events({ signal, onbreak = () => {} } = {}) {
+  async *events({ signal, onbreak = () => {}, silence = LONGEST_SILENCE } = {}) {
     let pause = FIRST_PAUSE;
     for (;;) {
+      const silent = new AbortController();
+      const both = signal ? AbortSignal.any([signal, silent.signal]) : silent.signal;
+      let timer = null;
+      const heard = () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => silent.abort(new ConnectionError("the gateway says nothing any more")), silence);
+      };
       try {
-        for await (const { name, data } of this.#events("/api/events", { signal })) {
+        heard();
+        for await (const { name, data } of this.#events("/api/events", { signal: both, heard })) {
           pause = FIRST_PAUSE;
           yield { name, data: JSON.parse(data) };
         }
@@ -121,6 +131,8 @@ export class Swarm {
         if (error instanceof ApiError && error.status < 500 && error.status !== 429) throw error;
         if (!(error instanceof SwarmError)) throw error;
         onbreak(error);
+      } finally {
+        clearTimeout(timer);
       }
       await sleep(pause, signal);
       if (signal?.aborted) return;
@@ -158,7 +170,7 @@ export class Swarm {
 
   async *#events(path, options) {
     const answer = await this.#request(path, options);
-    for await (const event of read(answer.body, options.signal)) {
+    for await (const event of read(answer.body, options)) {
       if (event.data === "[DONE]") return;
       if (event.name === "error") {
         const { message, ...details } = JSON.parse(event.data).error;
@@ -171,7 +183,7 @@ export class Swarm {
 }
 
 /** Server-sent events (WHATWG HTML, 9.2) of a stream of bytes: { name, data }. */
-async function* read(stream, signal) {
+async function* read(stream, { signal, heard = () => {} }) {
   const reader = stream.getReader();
   const decoder = new TextDecoder();
   let waiting = "";
@@ -184,6 +196,7 @@ async function* read(stream, signal) {
         throw failure(error, signal, "the gateway broke off");
       }
       if (part.done) return;
+      heard();
       waiting += decoder.decode(part.value, { stream: true });
       const blocks = waiting.split(/\r\n\r\n|\n\n|\r\r/);
       waiting = blocks.pop();

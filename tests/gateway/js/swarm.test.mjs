@@ -147,6 +147,23 @@ test("a stream that breaks off says so; events begin again", async () => {
   });
 });
 
+test("events that fall silent begin again", async () => {
+  let requests = 0;
+  function answer(_, response) {
+    requests += 1;
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.write(requests === 1 ? ": nothing to tell yet\n\n" : 'data: {"number": 2}\n\n');
+  }
+  await pretending(answer, async (swarm) => {
+    const breaks = [];
+    for await (const { data } of swarm.events({ silence: 100, onbreak: (error) => breaks.push(error.message) })) {
+      assert.equal(data.number, 2);
+      break;
+    }
+    assert.deepEqual(breaks, ["the gateway says nothing any more"]);
+  });
+});
+
 test("an error in mid-stream is an error", async () => {
   function answer(_, response) {
     response.writeHead(200, { "content-type": "text/event-stream" });
