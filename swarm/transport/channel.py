@@ -137,6 +137,11 @@ class Channel:
         finally:
             self._asking.forget(stream)
 
+    def ping(self) -> None:
+        """Have the peer say anew how busy it is: `load` and `round_trip` are fresh by the reply to what is asked next."""
+        if not self.closed and not self._sender.ping_out:
+            self._sender.ping()
+
     async def reply(self, stream: int, message: Message) -> None:
         """Answer a request of the peer. Does nothing once the channel is closed. Raises LocalFault."""
         while self._sender.crowded and not self.closed:
