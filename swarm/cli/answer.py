@@ -96,7 +96,7 @@ def run_client(request: Request) -> None:
     if request.prompt is None and sys.stdin.isatty() and not request.as_json:
         from swarm.cli.chat import run_chat
 
-        run_chat(request, output)
+        run_chat(request)
         return
     if request.prompt is None:
         request = replace(request, prompt=_read_prompt())

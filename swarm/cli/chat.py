@@ -1,198 +1,250 @@
-"""The chat prompt: reads lines in the main thread, where Ctrl-C arrives, while the client lives on an event loop beside it.
+"""The chat: reads lines in the main thread, where Ctrl-C arrives, while the client lives on an event loop beside it.
 
-Ctrl-C ends the answer that is being written, Ctrl-D and /exit end the chat. Knows nothing of chains but their looks.
+The parts are in `talk`; here they are put together, and an answer is followed until it ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 import sys
-import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
-from swarm.cli.answer import Request, open_client, stream
-from swarm.cli.output import Output
+from swarm.cli.answer import SEED_BITS, Request, open_client
+from swarm.cli.keys import data_directory
+from swarm.cli.models import demo_directory
+from swarm.cli.talk.commands import Ask, Leave, message_of, obey, split, words
+from swarm.cli.talk.conversation import Conversation
+from swarm.cli.talk.figures import status_line
+from swarm.cli.talk.keys import Keys, Press, held
+from swarm.cli.talk.lines import Editor, LineReader, Reader
+from swarm.cli.talk.link import Link
+from swarm.cli.talk.notes import ChatOutput
+from swarm.cli.talk.screens import MarkdownScreen, PlainScreen, Screen
+from swarm.cli.talk.settings import Settings
+from swarm.cli.talk.thread import LoopThread, Running
 from swarm.errors import SwarmError
 
 if TYPE_CHECKING:
     from swarm.client import Answer, Client
 
-T = TypeVar("T")
-
-PROMPT = "> "
-HELP = """\
-/help    this
-/peers   the workers of the last answer's chain, and what became of others
-/clear   forget the conversation
-/exit    leave (Ctrl-D too); Ctrl-C stops an answer"""
+HISTORY = "chat_history"  # in the data directory
+TICK = 0.08  # seconds between two looks at an answer that comes
 
 
-class LoopThread:
-    """An event loop in a thread of its own: `with LoopThread() as loop: loop.run(coroutine)`."""
+@dataclass(slots=True)
+class Turn:
+    """A question under way."""
 
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="client", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`. Ctrl-C cancels it, waits until it ended and is raised again."""
-        begun: list[asyncio.Task[T]] = []
-        ended: Future[None] = Future()
-
-        def begin() -> None:
-            begun.append(self._loop.create_task(work))
-            begun[0].add_done_callback(lambda _: ended.set_result(None))
-
-        self._loop.call_soon_threadsafe(begin)
-        try:
-            self.wait(ended)
-        except KeyboardInterrupt:
-            self._loop.call_soon_threadsafe(lambda: begun[0].cancel())
-            ended.result()
-            raise
-        return begun[0].result()
-
-    def wait(self, ended: Future[None]) -> None:
-        """In the main thread, where Ctrl-C is raised."""
-        ended.result()
+    question: str
+    seed: int
+    answer: Answer | None = None
 
 
 class Chat:
-    """A conversation. `say` answers a line; `generate` starts an answer to a list of messages."""
+    """A conversation. `handle` takes a line; answers go to a screen, what is to be told to the output."""
 
-    def __init__(self, generate: Callable[[list[dict[str, str]]], Answer], output: Output) -> None:
-        self._generate = generate
+    def __init__(
+        self,
+        link: Link,
+        output: ChatOutput,
+        settings: Settings,
+        screen: Callable[[], Screen],
+        pressed: Callable[[float], Press | None] | None = None,
+        draw: Callable[[], int] = lambda: secrets.randbits(SEED_BITS),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.link = link
+        self.conversation = Conversation()
+        self.settings = settings
+        self.last: Answer | None = None
+        self.question: str | None = None  # the last one, answered or not
+        self.status = ""
         self._output = output
-        self._messages: list[dict[str, str]] = []
-        self._last: Answer | None = None
+        self._screen = screen
+        self._pressed = pressed  # None: no key is looked at during an answer
+        self._draw = draw
+        self._clock = clock
+        self._leaving = False
 
-    async def say(self, line: str) -> None:
-        """Answer, and remember both; an answer that was stopped is remembered as far as it came."""
-        self._messages.append({"role": "user", "content": line})
-        answer = self._last = None
+    def handle(self, line: str) -> None:
+        """Raises Leave."""
+        command = split(line)
         try:
-            answer = self._last = self._generate(list(self._messages))
-            await stream(answer, self._output)
-        finally:
-            if answer is not None and answer.text:
-                self._messages.append({"role": "assistant", "content": answer.text})
-            else:
-                self._messages.pop()
-
-    def clear(self) -> str:
-        self._messages.clear()
-        return "forgotten"
+            if command is None:
+                self._ask(message_of(line), again=False)
+            elif told := obey(self, *command):
+                click.echo(told, err=True)
+        except Ask as asked:
+            self._again(asked.question)
+        except SwarmError as error:
+            self._output.note(f"{error}")
+        except KeyboardInterrupt:
+            self._output.note("stopped")
+        if self._leaving:
+            raise Leave
 
     def peers(self) -> str:
-        """The chain of the last answer in a line for each hop."""
-        session = getattr(self._last, "session", None)
-        if session is None:
-            return "no answer yet"
-        chain = getattr(session, "chain", None)
-        if chain is None:
+        """The workers of the swarm. Raises SwarmError."""
+        request = self.link.request
+        if request.local:
             return "every layer is computed in this process"
-        lines = [f"layers {hop.span}: {hop.peer_id.short} at {hop.addresses[0]}" for hop in chain.hops]
-        lines += [
-            f"layers {recovery.span} moved from {recovery.peer_id.short} in {recovery.seconds:.2f} s: {recovery.cause}"
-            for recovery in session.recoveries
-        ]
-        return "\n".join(lines)
+        from rich.console import Console
 
+        from swarm.cli.picture import show
+        from swarm.cli.status import look
 
-def run_chat(request: Request, output: Output, read: Callable[[], str] | None = None) -> None:
-    """Until Ctrl-D or /exit. Raises SwarmError only if the client cannot start."""
-    with LoopThread() as loop:
-        holder = _Holder(request, output)
+        models, health, _ = asyncio.run(look(request.bootstrap, request.swarm_key, verbose=False))
+        console = Console(stderr=True, highlight=False)
+        show(models, health, console, self.link.client.banned)
+        return ""
+
+    def _again(self, question: str) -> None:
+        """The last turn is forgotten if it was this question's; a stopped or failed one has left none."""
+        messages = self.conversation.messages
+        before = list(messages)
+        if len(messages) > 1 and messages[-2]["content"] == question:
+            self.conversation.take_back()
+        if self.settings.options(0).sampling.greedy:
+            self._output.note("temperature is 0, so the answer will be the same; /set temperature 0.7 draws another")
         try:
-            client = loop.run(holder.start())
-            output.note(f"{client.model}, {client.model.layer_count} layers; /help, /peers, /clear, /exit")
-            chat = Chat(lambda messages: client.generate(messages, options=request.options()), output)
-            converse(chat, loop, output, read or _read_line)
+            self._ask(question, again=True)
+        except SwarmError as error:
+            self._output.note(f"{error}")
+        except KeyboardInterrupt:
+            self._output.note("stopped")
+        if len(messages) < len(before):
+            messages[:] = before  # no other answer came
+
+    def _ask(self, question: str, again: bool) -> None:
+        """Raises SwarmError; KeyboardInterrupt when the answer was stopped."""
+        turn = Turn(question, self._draw() if again else self.link.request.drawn_seed)
+        self.question, self.status = question, ""
+        running = self.link.loop.begin(self._generate(turn, self.link.client))
+        self._output.hold()
+        try:
+            with self._screen() as screen:
+                self._follow(running, turn, screen)
         finally:
-            loop.run(holder.stop())
+            self._output.release()
+            if turn.answer is not None:
+                self.conversation.answered(question, turn.answer.text)
+        if turn.answer is not None and turn.answer.context_full:
+            self._output.note("the answer ends here: the model's context is full; /clear forgets the conversation")
+
+    async def _generate(self, turn: Turn, client: Client) -> None:
+        """On the client's thread."""
+        options = self.settings.options(turn.seed)
+        messages = self.conversation.asking(turn.question)
+        answer = turn.answer = self.last = client.generate(messages, options=options)
+        try:
+            async for _ in answer:
+                self._output.under_way = ""
+        finally:
+            await answer.aclose()
+            self._look()
+
+    def _look(self) -> None:
+        """On the client's thread: nowhere else is a chain whole at every moment."""
+        if self.last is not None:
+            self.status = status_line(self.last)
+
+    def _follow(self, running: Running[None], turn: Turn, screen: Screen) -> None:
+        """Show the answer until it ends; its error is raised, KeyboardInterrupt when it was stopped."""
+        stopped = False
+        while True:
+            try:
+                ended = self._wait(running)
+            except KeyboardInterrupt:
+                running.cancel()
+                stopped, ended = True, running.wait()
+            for text in self._output.take() or [""]:
+                screen.note(text, self._clock())
+            screen.show("" if turn.answer is None else turn.answer.text, self._line(stopped))
+            if ended:
+                break
+            self.link.loop.call(self._look)
+        try:
+            running.result()
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+
+    def _wait(self, running: Running[None]) -> bool:
+        """Whether it ended; raises KeyboardInterrupt for the keys that stop it."""
+        if self._pressed is None:
+            return running.wait(TICK)
+        press = self._pressed(0 if running.wait(0) else TICK)
+        if press is Press.STOP or (press is Press.LEAVE and self._leaving):
+            raise KeyboardInterrupt
+        self._leaving = self._leaving or press is Press.LEAVE
+        return running.wait(0)
+
+    def _line(self, stopped: bool) -> str:
+        hint = "stopping" if stopped else "leaving then (space: at once)" if self._leaving else "space stops"
+        return " · ".join(filter(None, (self._output.under_way or self.status, hint)))
 
 
-def _read_line() -> str:
-    """A line from the terminal, edited as shells do. The prompt never goes into a stdout that is no terminal."""
-    if sys.stdout.isatty():
-        with suppress(ImportError):
-            import readline  # noqa: F401  # `input` edits lines once it is loaded
-        return input(PROMPT)
-    click.echo(PROMPT, nl=False, err=True)
-    line = sys.stdin.readline()
-    if not line:
-        raise EOFError
-    return line
-
-
-class _Holder:
-    """Keeps the client open in one task, from `start` to `stop`."""
-
-    def __init__(self, request: Request, output: Output) -> None:
-        self._request = request
-        self._output = output
-        self._task: asyncio.Task[None] | None = None
-        self._stop = asyncio.Event()
-        self._opened = False
-
-    async def start(self) -> Client:
-        opened: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._hold(opened), name="client")
-        either: set[asyncio.Future[Any]] = {self._task, opened}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not opened.done():
-            self._task.result()
-        return opened.result()
-
-    async def _hold(self, opened: asyncio.Future[Client]) -> None:
-        async with open_client(self._request, self._output) as client:
-            self._opened = True
-            opened.set_result(client)
-            await self._stop.wait()
-
-    async def stop(self) -> None:
-        self._stop.set()
-        if self._task is not None:
-            if not self._opened:
-                self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-
-def converse(chat: Chat, loop: LoopThread, output: Output, read: Callable[[], str]) -> None:
+def converse(chat: Chat, read: Callable[[], str]) -> None:
     """Line by line; `read` raises EOFError at the end and KeyboardInterrupt for Ctrl-C."""
-    commands: dict[str, Callable[[], str]] = {"/help": lambda: HELP, "/peers": chat.peers, "/clear": chat.clear}
     while True:
         try:
             line = read().strip()
+            if line:
+                chat.handle(line)
         except EOFError:
             click.echo(err=True)
             return
         except KeyboardInterrupt:
             click.echo("\n(Ctrl-D or /exit leaves)", err=True)
-            continue
-        if line == "/exit":
+        except Leave:
             return
-        if line.startswith("/"):
-            click.echo(commands.get(line, lambda: f"no such command\n{HELP}")(), err=True)
-        elif line:
-            try:
-                loop.run(chat.say(line))
-            except KeyboardInterrupt:
-                output.note("stopped")
-            except SwarmError as error:
-                output.note(f"{error}")
+
+
+def run_chat(request: Request) -> None:
+    """Until Ctrl-D or /exit. Raises SwarmError only if the client cannot start."""
+    output = ChatOutput()
+    edited = edits(os.environ)
+    hold: AbstractContextManager[None] = held(sys.stdin.fileno()) if edited else nullcontext()
+    with hold, LoopThread() as loop:
+        link = Link(request, loop, lambda request: open_client(request, output))
+        try:
+            client = link.open()
+            settings = Settings.of(request.options(), request.seed)
+            chat, reader = _assemble(link, output, settings, edited)
+            output.note(f"{client.model}, {client.model.layer_count} layers; /help lists the commands")
+            converse(chat, reader.read)
+        finally:
+            link.close()
+
+
+def edits(environment: Mapping[str, str]) -> bool:
+    """Whether the terminal has what an editor needs."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and environment.get("TERM", "dumb") not in ("dumb", "unknown", "")
+
+
+def _assemble(link: Link, output: ChatOutput, settings: Settings, edited: bool) -> tuple[Chat, Reader]:
+    plain = PlainScreen(output, terminal=sys.stdout.isatty())
+    if not edited:
+        return Chat(link, output, settings, lambda: plain), LineReader()
+    from rich.console import Console
+
+    keys = Keys(sys.stdin.fileno())
+    drawn = MarkdownScreen(Console(highlight=False))
+    colour = not os.environ.get("NO_COLOR") and not link.request.verbose  # log lines would be drawn over
+
+    def screen() -> Screen:
+        wanted = chat.settings.markdown
+        if wanted is None:
+            wanted = link.client.path != demo_directory()  # which writes Python
+        return drawn if colour and wanted else plain
+
+    chat = Chat(link, output, settings, screen, keys.pressed)
+    status = lambda: chat.status or f"{link.client.model.name} · /help"  # noqa: E731
+    return chat, Editor(keys, data_directory(os.environ) / HISTORY, words(), status)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +21,8 @@ from swarm.errors import SwarmError
 from swarm.span import LayerSpan
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a file cannot be written on
 
 WELCOME = f"""\
 swarm runs one language model across many machines, and goes on when they vanish.
@@ -48,6 +53,24 @@ class Guarded(click.Group):
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             ctx.exit(130)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # click itself deals with a reader that has left
+            if error.errno not in FULL or error.filename is not None:
+                raise
+            _give_up_stdout()
+            click.echo(f"swarm: stdout takes no more: {error.strerror}", err=True)
+            sys.exit(os.EX_IOERR)
+
+
+def _give_up_stdout() -> None:
+    """What is still buffered would fail once more at the exit."""
+    with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def options(*given: Callable[[F], F]) -> Callable[[F], F]:

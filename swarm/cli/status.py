@@ -104,7 +104,7 @@ def run_status(
     """Raises SwarmError."""
     bans = Bans(bans_file(os.environ), time.time)
     bans.load()
-    models, health, now = asyncio.run(_look(bootstrap, swarm_key, verbose))
+    models, health, now = asyncio.run(look(bootstrap, swarm_key, verbose))
     banned = bans.banned()
     if as_json:
         click.echo(json.dumps(as_data(models, health, now, banned)))
@@ -115,7 +115,7 @@ def run_status(
     show(models, health, console, banned)
 
 
-async def _look(
+async def look(
     bootstrap: Sequence[tuple[str, int]], swarm_key: bytes | None, verbose: bool
 ) -> tuple[list[Served], dict[PeerId, Health], float]:
     """What there is, and the swarm time."""

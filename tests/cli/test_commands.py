@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -36,7 +37,7 @@ def test_version():
 def test_help_is_quick_and_loads_nothing_heavy():
     program = (
         "import sys\nfrom swarm.cli import main\nmain(['--help'], standalone_mode=False)\n"
-        "print([name for name in ('torch', 'rich', 'kademlia', 'numpy') if name in sys.modules])"
+        "print([name for name in ('torch', 'rich', 'kademlia', 'numpy', 'prompt_toolkit') if name in sys.modules])"
     )
     took = []
     for _ in range(3):
@@ -100,3 +101,18 @@ def test_without_a_bootstrap_it_says_how_to_name_one(arguments):
     assert result.exit_code == 2
     assert "--bootstrap" in result.stderr
     assert "SWARM_BOOTSTRAP" in result.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_stdout_that_takes_no_more_is_told_in_a_line(unbuffered):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "swarm", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (74, "swarm: stdout takes no more: No space left on device\n")
