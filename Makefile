@@ -1,5 +1,6 @@
 # make demo    a real model on a real swarm, with a worker killed in mid-sentence
 # make test    the whole suite, ruff and mypy
+# make test-browser   the console in a real Chromium, which is installed where that may be done
 # make soak    the long tests
 # make chaos   every fault there is, done to real swarms; the figures go to chaos/REPORT.md
 # make check   ruff and mypy alone
@@ -10,7 +11,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test soak chaos check clean
+.PHONY: demo test test-browser soak chaos check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.swarm
@@ -20,7 +21,11 @@ test: $(VENV)/.swarm-test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -m "not soak"
+	@$(BIN)/python -m pytest -m "not soak and not browser"
+
+test-browser: $(VENV)/.swarm-test
+	@tests/browser/chromium.sh
+	@$(BIN)/python -m pytest -m browser tests/browser
 
 soak: $(VENV)/.swarm-test
 	@$(BIN)/python -m pytest -m soak

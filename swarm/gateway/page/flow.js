@@ -80,12 +80,14 @@ export class Flow {
 /** A path through the middle of each hop's bar, from left to right. */
 function along(chain, count, rows, origin, shift) {
   const steps = [];
+  let last = 0;
   for (const { peer, start, stop } of [...chain].sort((one, other) => one.start - other.start)) {
     const axis = rows.get(peer)?.axis.getBoundingClientRect();
     if (!axis?.width) continue;
-    const x = (layer) => (axis.left - origin.left + (axis.width * layer) / count).toFixed(1);
+    const x = (layer, aside = 0) => (axis.left - origin.left + (axis.width * layer) / count + aside).toFixed(1);
     const y = (axis.top - origin.top + axis.height / 2 + shift).toFixed(1);
-    steps.push(`${steps.length ? `H${x(start)} V${y}` : `M${x(start)} ${y}`} H${x(stop)}`);
+    steps.push(steps.length ? `H${x(start, shift)} V${y}` : `M${x(start)} ${y}`);
+    last = x(stop);
   }
-  return steps.join(" ");
+  return steps.length ? `${steps.join(" ")} H${last}` : "";
 }

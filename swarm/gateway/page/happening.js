@@ -30,7 +30,7 @@ export class Sessions {
       item.element.className = colour(session.id) ?? "";
       item.rate = session.tokens_per_second;
       say(item.state, `${session.model}: ${STATES[session.state] ?? session.state}`);
-      say(item.chain, session.chain.map((hop) => short(hop.peer)).join(" → ") || "on this node");
+      say(item.chain, through(session.chain));
       item.told = Math.max(item.told, session.tokens);
       this.#count(item);
     }
@@ -58,6 +58,12 @@ export class Sessions {
     find("sessions").append(item.element);
     return item;
   }
+}
+
+/** The workers of a chain; one that has two places side by side is named once. */
+function through(chain) {
+  const names = chain.map((hop) => short(hop.peer));
+  return names.filter((name, place) => name !== names[place - 1]).join(" → ") || "on this node";
 }
 
 /** One more line in the log of failovers, the newest first. */

@@ -105,7 +105,7 @@ class AnswerView {
   #finish = null;
   #asked = performance.now();
   #first = null;
-  #drawing = false;
+  #frame = null; // in which it will be drawn
 
   constructor(model) {
     this.body = make("div", { class: "text" });
@@ -121,13 +121,12 @@ class AnswerView {
     this.text += text ?? "";
     this.#thought += thought ?? "";
     if (usage) [this.#finish, this.#usage] = [finish, usage];
-    if (this.#drawing) return;
-    this.#drawing = true;
-    requestAnimationFrame(() => this.#draw());
+    this.#frame ??= requestAnimationFrame(() => this.#draw());
   }
 
   end(stopped, problem, again) {
     this.element.classList.remove("growing");
+    cancelAnimationFrame(this.#frame);
     this.#draw();
     if (stopped || problem) say(this.facts, stopped ? "stopped" : "");
     if (problem) {
@@ -143,7 +142,7 @@ class AnswerView {
   }
 
   #draw() {
-    this.#drawing = false;
+    this.#frame = null;
     const following = followed();
     this.#shown.show(this.text);
     if (this.#thought) {

@@ -1,4 +1,4 @@
-/** Numbers as people read them. Pure. */
+/** Numbers as people read them. Pure. Between a number and its unit no line breaks. */
 
 const BYTES = ["B", "kB", "MB", "GB", "TB", "PB"];
 
@@ -8,15 +8,15 @@ export function bytes(count) {
     count /= 1000;
     power += 1;
   }
-  return `${count < 10 && power ? count.toFixed(1) : Math.round(count)} ${BYTES[power]}`;
+  return `${count < 10 && power ? count.toFixed(1) : Math.round(count)}\u00a0${BYTES[power]}`;
 }
 
 /** A time of waiting; "–" if it is not known. */
 export function seconds(value) {
   if (value === null || value === undefined) return "–";
-  if (value < 0.0095) return `${(value * 1000).toFixed(1)} ms`;
-  if (value < 0.9995) return `${Math.round(value * 1000)} ms`;
-  return value < 100 ? `${value.toFixed(1)} s` : `${Math.round(value)} s`;
+  if (value < 0.0095) return `${(value * 1000).toFixed(1)}\u00a0ms`;
+  if (value < 0.9995) return `${Math.round(value * 1000)}\u00a0ms`;
+  return value < 100 ? `${value.toFixed(1)}\u00a0s` : `${Math.round(value)}\u00a0s`;
 }
 
 /** Layers from `start` to before `stop`, both ends named. */

@@ -52,9 +52,14 @@ test("code and strong words within a line; nothing else is emphasis", () => {
   assert.deepEqual(parts("<b>`"), [{ kind: "plain", text: "<b>`" }]);
 });
 
+/** With ordinary spaces. */
+function spaced(text) {
+  return text.replaceAll("\u00a0", " ");
+}
+
 test("numbers as people read them", () => {
-  assert.deepEqual([0, 999, 1500, 16e9, 2.5e15].map(bytes), ["0 B", "999 B", "1.5 kB", "16 GB", "2.5 PB"]);
-  assert.deepEqual([null, 0.0042, 0.0379, 2.34, 250].map(seconds), ["–", "4.2 ms", "38 ms", "2.3 s", "250 s"]);
+  assert.deepEqual([0, 999, 1500, 16e9, 2.5e15].map(bytes).map(spaced), ["0 B", "999 B", "1.5 kB", "16 GB", "2.5 PB"]);
+  assert.deepEqual([null, 0.0042, 0.0379, 2.34, 250].map(seconds).map(spaced), ["–", "4.2 ms", "38 ms", "2.3 s", "250 s"]);
   assert.deepEqual([layers(4, 5), layers(4, 8)], ["4", "4–7"]);
   assert.deepEqual([named([[7, 8]]), named([[4, 8], [12, 13]])], ["layer 7", "layers 4–7 and 12"]);
   assert.equal(listed(["a", "b", "c"]), "a, b and c");
