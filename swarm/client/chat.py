@@ -17,6 +17,7 @@ from swarm.client.tools import HERMES, ToolFormat, format_of
 from swarm.errors import ModelFault, UsageFault
 
 MAX_TEMPLATE_BYTES = 1 << 20
+THOUGHTS_END = "</think>"
 TOOL_USE = "tool_use"  # what a template for conversations with tools is called among named ones
 
 Message = Mapping[str, Any]
@@ -33,12 +34,14 @@ class ChatTemplate:
         origin: str,
         convention: str | None,
         tool_format: ToolFormat = HERMES,
+        thinks: bool = False,
     ) -> None:
         self._template = template
         self._with_tools = with_tools  # None: it does not say how tools are shown to this model
         self._variables = variables
         self._origin = origin  # named in errors
         self.convention = convention  # whose template it is; None: the model's own
+        self.thinks = thinks  # whether such a model writes down its thoughts first, between marks
         self.tool_format = tool_format  # how such a model writes calls of tools
 
     @classmethod
@@ -60,7 +63,8 @@ class ChatTemplate:
             with_tools = template if takes_tools else None
             if TOOL_USE in sources:
                 with_tools, _ = _compiled(sources[TOOL_USE], now, origin)
-            return cls(template, with_tools, variables, origin, None, format_of("\n".join(sources.values())))
+            source = "\n".join(sources.values())
+            return cls(template, with_tools, variables, origin, None, format_of(source), THOUGHTS_END in source)
         convention = convention_of(has)
         origin = f"of {convention.name}, for want of one of its own in {directory},"
         template, _ = _compiled(convention.template, now, origin)

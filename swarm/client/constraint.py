@@ -16,6 +16,7 @@ from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
 
 from swarm.client.text import Text
+from swarm.client.trial import Trial
 from swarm.errors import LocalFault, UsageFault
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Grammars:
 
     def __init__(self, text: Text, vocab: int) -> None:
         self._vocab = vocab
+        self._trial = Trial()
         self._tokenizer = LLTokenizer(text.tokenizer.to_str(), n_vocab=vocab, eos_token=sorted(text.eos_ids) or None)
 
     def json_schema(self, schema: Mapping[str, Any] | str) -> Callable[[], Matcher]:
@@ -63,10 +65,12 @@ class Grammars:
             grammar = compiled(source)
         except ValueError as error:
             raise UsageFault(f"the {kind} cannot be honoured: {_first_line(error)}") from error
-        complaint = LLMatcher.validate_grammar(grammar, self._tokenizer)
-        if complaint:
-            raise UsageFault(f"the {kind} cannot be honoured: {_first_line(complaint)}")
-        return lambda: Matcher(LLMatcher(self._tokenizer, grammar, log_level=0, limits=LIMITS), self._vocab)
+        if source != ANY_JSON:
+            self._trial.check(kind, grammar)
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=LIMITS)
+        if matcher.is_error():
+            raise UsageFault(f"the {kind} cannot be honoured: {_first_line(matcher.get_error())}")
+        return lambda: Matcher(matcher.deep_copy(), self._vocab)
 
 
 class Matcher:
@@ -83,6 +87,11 @@ class Matcher:
         self._check()
         bits = np.unpackbits(self._bits[0].view(np.uint8), bitorder="little")
         return bits[: self._vocab].astype(np.bool_)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing can follow."""
+        return self._matcher.is_stopped()
 
     def accept(self, token: int) -> None:
         """This one came. Raises LocalFault if it was not allowed."""

@@ -58,6 +58,25 @@ def detokenizer(tokenizer: Tokenizer, context: Sequence[int] = (), shown: Collec
     return _Pieces(piece, strips and not before)
 
 
+def token_bytes(tokenizer: Tokenizer) -> Callable[[int], bytes]:
+    """The bytes of any token by itself, which may be a part of a character; special tokens' are their names."""
+    added = {number: token.content for number, token in tokenizer.get_added_tokens_decoder().items()}
+    found = _piece_rule(json.loads(tokenizer.decoder.__getstate__()) if tokenizer.decoder is not None else {})
+
+    def piece(token_id: int) -> bytes:
+        if token_id in added:
+            return added[token_id].encode()
+        token = tokenizer.id_to_token(token_id)
+        if token is None:
+            return b""
+        if found is None:
+            text: str = tokenizer.decode([token_id], skip_special_tokens=False)
+            return text.encode()
+        return found[0](token)
+
+    return piece
+
+
 class _Pieces:
     """Tokens that are bytes each: joined by an incremental decoder."""
 

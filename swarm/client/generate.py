@@ -185,7 +185,7 @@ class Answer:
         ended = token in self._text.eos_ids and not self.options.ignore_eos
         self.token_ids.append(token)
         ready = "" if ended else stream.push(token)
-        if ended or stream.stopped:
+        if ended or stream.stopped or picked.last:
             self.finish_reason = "stop"
             self.stop_text = stream.stop_text
         elif len(self.prompt_ids) + len(self.token_ids) >= self._max_rows:

@@ -42,6 +42,10 @@ class Constraint(Protocol):
     def accept(self, token: int) -> None:
         """This one came."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing can follow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -62,6 +66,7 @@ class Picked:
     embedded: Tensor  # [1, hidden]
     logprob: float | None = None  # where they are wanted, with the likeliest ids and theirs
     top: tuple[tuple[int, float], ...] = ()
+    last: bool = False  # nothing may follow it
 
 
 @dataclass(slots=True, eq=False)
@@ -146,6 +151,7 @@ class Heads:
         if wish.constraint:
             wish.constraint.accept(token)
         embedded = self.head.tensor(self.head.embed([token]))
+        last = wish.constraint is not None and wish.constraint.complete
         if wish.top_logprobs is None:
-            return Picked(token, embedded)
-        return Picked(token, embedded, *log_probabilities(logits, token, wish.top_logprobs))
+            return Picked(token, embedded, last=last)
+        return Picked(token, embedded, *log_probabilities(logits, token, wish.top_logprobs), last=last)

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from swarm.client.chat import ChatTemplate, Message
 from swarm.client.conventions import BASE
-from swarm.client.detokenize import Detokenizer, detokenizer
+from swarm.client.detokenize import Detokenizer, detokenizer, token_bytes
 from swarm.client.files import read_bytes, read_json
 from swarm.client.stops import Gate
 from swarm.client.tools import ToolFormat
@@ -28,6 +28,7 @@ class Text:
         self.eos_ids = eos_ids  # tokens with which the model ends its answer
         self.directory = directory
         self._template = template
+        self._piece = token_bytes(tokenizer)
 
     @classmethod
     def load(cls, directory: Path, now: Callable[[], datetime] = lambda: datetime.now().astimezone()) -> Text:
@@ -56,6 +57,11 @@ class Text:
         return self._template.takes_tools
 
     @property
+    def thinks(self) -> bool:
+        """Whether answers may begin with the model's thoughts, between marks."""
+        return self._template.thinks
+
+    @property
     def tool_format(self) -> ToolFormat:
         """How this model writes calls of tools."""
         return self._template.tool_format
@@ -75,10 +81,9 @@ class Text:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
-    def piece(self, token_id: int) -> str:
-        """The text of one token by itself, special ones included; U+FFFD where it is a part of a character."""
-        text: str = self.tokenizer.decode([token_id], skip_special_tokens=False)
-        return text
+    def piece(self, token_id: int) -> bytes:
+        """One token by itself, special ones included; it may be a part of a character."""
+        return self._piece(token_id)
 
     def render_chat(
         self,

@@ -18,6 +18,8 @@ MAX_TOOL_BYTES = 256 << 10  # of all definitions together
 
 # Forced calls are written without spaces between tokens of JSON: a small model may go on with spaces for ever.
 TIGHT = {"x-guidance": {"whitespace_flexible": False}}
+# What a schema says beyond what a grammar can hold to is for strict tools only a reason to refuse.
+LOOSE = {"x-guidance": {"whitespace_flexible": False, "lenient": True}}
 
 Tool = Mapping[str, Any]  # as in OpenAI's API: {"type": "function", "function": {"name", "description", "parameters"}}
 Body = Literal["object", "list", "named", "functions", "keys", "harmony", "fenced"]
@@ -137,26 +139,19 @@ def forced(form: ToolFormat, tools: Sequence[Tool], id_of: Callable[[str], int |
         number = id_of(text) if text in form.shown else None
         return json.dumps(text) if number is None else f"<[{number}]>"
 
-    functions = [tool["function"] for tool in tools]
-    if form.body == "named":
-        rules = []
-        for number, function in enumerate(functions):
-            arguments = json.dumps(function["parameters"] | TIGHT)
-            rules.append(f"call{number}: {json.dumps(function['name'])} {mark(form.between)} %json {arguments}")
-        choice = " | ".join(f"call{number}" for number in range(len(functions)))
-        return "\n".join([f"start: {mark(form.begin)} ({choice})", *rules])
-    calls = [
-        {
-            "type": "object",
-            "properties": {"name": {"const": function["name"]}, form.arguments: function["parameters"]},
-            "required": ["name", form.arguments],
-            "additionalProperties": False,
-        }
-        for function in functions
-    ]
-    schema: dict[str, Any] = {"anyOf": calls}
-    if form.body == "list":
-        schema = {"type": "array", "items": schema, "minItems": 1, "maxItems": 1}
+    rules = []
+    for number, tool in enumerate(tools):
+        function = tool["function"]
+        # Each schema is the root of its own: it may refer to its definitions from there.
+        options = TIGHT if function.get("strict") else LOOSE
+        schema = json.dumps(function["parameters"] | options, ensure_ascii=False)
+        if form.body == "named":
+            rules.append(f"call{number}: {json.dumps(function['name'])} {mark(form.between)} %json {schema}")
+            continue
+        head = f'{{"name":{json.dumps(function["name"])},"{form.arguments}":'
+        before, after = ("[", "]") if form.body == "list" else ("", "")
+        rules.append(f"call{number}: {json.dumps(before + head)} %json {schema} {json.dumps('}' + after)}")
+    choice = "(" + " | ".join(f"call{number}" for number in range(len(tools))) + ")"
     begin = f'{mark(form.begin)} "\\n" ' if form is HERMES else f"{mark(form.begin)} " if form.begin else ""
     end = f' "\\n" {mark(form.end)}' if form is HERMES else f" {mark(form.end)}" if form.end else ""
-    return f"start: {begin}call{end}\ncall: %json {json.dumps(schema | TIGHT)}"
+    return "\n".join([f"start: {begin}{choice}{end}", *rules])

@@ -5,14 +5,13 @@ Endpoints are functions from a `Call` to a response; whatever they raise becomes
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,14 +19,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from swarm.errors import LocalFault
 from swarm.gateway.asking import Asking
 from swarm.gateway.auth import Keys
+from swarm.gateway.body import read_body, read_json
 from swarm.gateway.catalog import Catalog
-from swarm.gateway.errors import FieldFault, Refusal, refusal_of
+from swarm.gateway.errors import Refusal, refusal_of
 from swarm.gateway.metrics import Metrics
-from swarm.gateway.sse import Disconnected, while_connected
+from swarm.gateway.origins import Origins, check_page
+from swarm.gateway.sse import KEEPALIVE_SECONDS, Disconnected, EventStream, while_connected
 from swarm.gateway.status import Who
 from swarm.trace import Trace
 
-MAX_BODY_BYTES = 32 << 20
 ANTHROPIC_PATHS = ("/v1/messages",)
 
 Answering = ASGIApp | dict[str, Any]
@@ -44,6 +44,7 @@ class Gateway:
     now: Callable[[], float] = time.time
     who: Who = field(default_factory=Who)
     origins: tuple[str, ...] = ()  # web pages of other hosts that may ask; "*" is any
+    keepalive_seconds: float = KEEPALIVE_SECONDS
     metrics: Metrics = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,13 +62,7 @@ class Call:
 
     def json(self) -> dict[str, Any]:
         """Raises FieldFault."""
-        try:
-            value = json.loads(self.body)
-        except (ValueError, RecursionError) as error:
-            raise FieldFault(f"the request's body is no JSON: {error}", "body") from error
-        if not isinstance(value, dict):
-            raise FieldFault("the request's body is no JSON object", "body")
-        return value
+        return read_json(self.body)
 
 
 Handler = Callable[[Call], Awaitable[Answering]]
@@ -84,15 +79,13 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
+        response: ASGIApp
         try:
-            owner = "" if self._open else self._gateway.keys.owner(request.headers)
-            call = Call(self._gateway, request, await _body(request), owner)
-            answer = await while_connected(receive, self._handler(call))
-        except Disconnected:
+            response = await self._answer(request, receive)
+        except (Disconnected, ClientDisconnect):
             return
         except Exception as error:  # whatever went wrong, whoever asked is told something they can act on
-            answer = self._refused(request, error)
-        response = JSONResponse(answer) if isinstance(answer, dict) else answer
+            response = self._refused(request, error)
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -101,11 +94,29 @@ class Endpoint:
 
         await response(scope, receive, counted)
 
+    async def _answer(self, request: Request, receive: Receive) -> ASGIApp:
+        gateway, owner = self._gateway, ""
+        if not self._open:
+            owner = gateway.keys.owner(request.headers)
+            if not gateway.keys.needed:
+                check_page(request.headers, gateway.origins)
+        call = Call(gateway, request, await read_body(request), owner)
+        answer = await while_connected(receive, self._begun(call))
+        return JSONResponse(answer) if isinstance(answer, dict) else answer
+
+    async def _begun(self, call: Call) -> Answering:
+        """A stream's beginning is waited for: what fails until then is told by a status."""
+        answer = await self._handler(call)
+        if isinstance(answer, EventStream):
+            await answer.begin(self._gateway.keepalive_seconds)
+        return answer
+
     def _refused(self, request: Request, error: Exception) -> Response:
         refusal = refusal_of(error)
-        self._gateway.trace.failed("gateway.request", path=request.url.path, status=refusal.status, error=repr(error))
+        # The message, not the error: that of a field out of bounds holds what was asked, which is nobody else's business.
+        self._gateway.trace.failed("gateway.request", path=self._path, status=refusal.status, error=refusal.message)
         if refusal.status >= 500 and refusal.code == "internal_error" and not isinstance(error, LocalFault):
-            self._gateway.trace.failed("gateway.bug", path=request.url.path, error=error)
+            self._gateway.trace.failed("gateway.bug", path=self._path, error=error)
         return refused(request.url.path, refusal)
 
 
@@ -115,33 +126,35 @@ def refused(path: str, refusal: Refusal) -> Response:
     return JSONResponse(body, refusal.status, refusal.headers)
 
 
-async def _body(request: Request) -> bytes:
-    """Raises FieldFault for one that is too long."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise FieldFault(f"the request's body has more than {MAX_BODY_BYTES} bytes", "body")
-        parts.append(part)
-    return b"".join(parts)
-
-
 def create_app(gateway: Gateway, routes: Sequence[BaseRoute] | None = None) -> ASGIApp:
     """The application; `routes` are for tests, all of the gateway's by default."""
     from swarm.gateway.routes import routes_of
 
     router: ASGIApp = Router(routes_of(gateway) if routes is None else list(routes), default=_Nowhere())
     router = _Named(router)
-    return _Origins(router, gateway.origins) if gateway.origins else router
+    return Origins(router, gateway.origins) if gateway.origins else router
 
 
 def route(gateway: Gateway, path: str, handler: Handler, *methods: str, open_to_all: bool = False) -> Route:
     """A path, and who may ask there: everybody with a key, or everybody."""
-    return Route(path, Endpoint(gateway, path, handler, open_to_all=open_to_all), methods=list(methods or ("GET",)))
+    return _Path(path, Endpoint(gateway, path, handler, open_to_all=open_to_all), methods=list(methods or ("GET",)))
+
+
+class _Path(Route):
+    """A route that refuses methods in the API's own words."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        known = sorted(self.methods or ())
+        if scope["method"] in known:
+            await self.app(scope, receive, send)
+            return
+        message = f"{scope['path']} takes {' and '.join(known)}, not {scope['method']}"
+        refusal = Refusal(405, message, "invalid_request_error", "method_not_allowed", allow=tuple(known))
+        await refused(scope["path"], refusal)(scope, receive, send)
 
 
 class _Nowhere:
-    """For paths that nobody knows, and methods that a path does not take."""
+    """For paths that nobody knows."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         message = f"there is nothing at {scope['method']} {scope['path']}"
@@ -150,7 +163,7 @@ class _Nowhere:
 
 
 class _Named:
-    """Every answer carries an id, so that a log line can be found for it."""
+    """Every answer carries an id, under the name that OpenAI's clients look for and the one that Anthropic's do."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -160,42 +173,7 @@ class _Named:
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], (b"x-request-id", name)]}
+                message = {**message, "headers": [*message["headers"], (b"x-request-id", name), (b"request-id", name)]}
             await send(message)
 
         await self._app(scope, receive, named)
-
-
-class _Origins:
-    """Cross-origin requests (WHATWG Fetch, 3.2) of the pages that the operator named."""
-
-    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
-        self._app = app
-        self._origins = frozenset(origins)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: Mapping[bytes, bytes] = dict(scope.get("headers", ()))
-        origin = headers.get(b"origin", b"").decode("latin-1")
-        if not origin or not ({"*", origin} & self._origins):
-            await self._app(scope, receive, send)
-            return
-        allowed = [
-            (b"access-control-allow-origin", b"*" if "*" in self._origins else origin.encode("latin-1")),
-            (b"vary", b"origin"),
-        ]
-        if scope["method"] == "OPTIONS":
-            allowed += [
-                (b"access-control-allow-methods", b"GET, POST, DELETE"),
-                (b"access-control-allow-headers", headers.get(b"access-control-request-headers", b"")),
-                (b"access-control-max-age", b"600"),
-            ]
-            await send({"type": "http.response.start", "status": 204, "headers": allowed})
-            await send({"type": "http.response.body", "body": b""})
-            return
-
-        async def shared(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], *allowed]}
-            await send(message)
-
-        await self._app(scope, receive, shared)

@@ -9,22 +9,25 @@ import asyncio
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from swarm.client import Client, Options
 from swarm.client.calls import CallReader
-from swarm.client.constraint import Grammars
+from swarm.client.constraint import Grammars, Matcher
 from swarm.client.harmony import HarmonyReader
+from swarm.client.thoughts import MARKS, ThoughtReader
 from swarm.client.tools import HERMES, ToolFormat, forced, told
 from swarm.errors import UsageFault
-from swarm.gateway.ask import Ask, ToolChoice
+from swarm.gateway.ask import Ask, Held, ToolChoice
+from swarm.gateway.errors import FieldFault
 from swarm.gateway.hub import Hub
-from swarm.gateway.turns import Turn
+from swarm.gateway.turns import Reader, Turn
 
 MAX_CHOICES = 16
+UNASKED_TOKENS = 4096  # of an answer whose length nobody named: workers keep room for all of it from its beginning
 MAX_KEPT_PROMPTS = 64  # whose ids are remembered
 MAX_KEPT_CHARACTERS = 1 << 20  # of one such prompt
 
@@ -35,7 +38,7 @@ class _Prepared:
 
     ids: tuple[int, ...]
     options: Options
-    form: ToolFormat | None  # of the calls to look for; None: none can come
+    read: Callable[[], Reader | None]  # makes what looks for calls and thoughts, anew for each choice
 
 
 class Asking:
@@ -61,7 +64,7 @@ class Asking:
                 options = replace(prepared.options, choice=index)
                 answer = client.generate(prepared.ids, options=options, owner=ask.owner)
                 await stack.enter_async_context(aclosing(answer))
-                turn = Turn(index, answer, client, ask, _reader(prepared.form, ask.tools), self.hub)
+                turn = Turn(index, answer, client, ask, prepared.read(), self.hub)
                 self.running[turn.id] = turn
                 stack.callback(self._left, turn.id)
                 turns.append(turn)
@@ -83,30 +86,39 @@ class Asking:
         return len((await asyncio.to_thread(self._prepare, client, ask)).ids)
 
     def _prepare(self, client: Client, ask: Ask) -> _Prepared:
-        """Off the event loop: templates and tokenizers take their time."""
-        text = client.text
+        """Off the event loop: templates, tokenizers and grammars take their time."""
+        text, harmony = client.text, client.text.tool_format.body == "harmony"
         tools = () if ask.tool_choice == "none" else ask.tools
         form = (text.tool_format if text.template_takes_tools else HERMES) if tools else None
-        if not tools and text.tool_format.body == "harmony":
+        if harmony and ask.messages is not None:
             form = text.tool_format  # whose answers come in channels with or without tools
+        thinks = text.thinks and ask.messages is not None and not harmony
         constrain = None
-        if ask.held is not None:
-            made = self._grammars_of(client)
-            constrain = (
-                made.json_object() if ask.held.kind == "json_object" else getattr(made, ask.held.kind)(ask.held.source)
-            )
-        elif tools and ask.tool_choice != "auto":
-            form, constrain = self._forced(client, form or HERMES, _wanted(tools, ask.tool_choice))
+        if ask.held is not None or (tools and ask.tool_choice != "auto"):
+            thinks = False  # there is no room for thoughts
+            _check_held(ask)
+            if ask.held is not None:
+                form, constrain = None, self._holding(client, ask.held)
+            else:
+                form, constrain = self._forced(client, form or HERMES, _wanted(tools, ask.tool_choice))
+        ids, opened = self._prompt(client, ask, tools)
         options = Options(
-            max_tokens=ask.max_tokens,
+            max_tokens=UNASKED_TOKENS if ask.max_tokens is None else ask.max_tokens,
             sampling=ask.sampling,
             stop=ask.stop,
             ignore_eos=ask.ignore_eos,
             top_logprobs=ask.top_logprobs,
-            shown=form.shown if form else (),
+            shown=(*(form.shown if form else ()), *(MARKS if thinks else ())),
             constrain=constrain,
         )
-        return _Prepared(self._prompt(client, ask, tools), options, form)
+        return _Prepared(ids, options, lambda: _reader(form, ask.tools, thinks, opened))
+
+    def _holding(self, client: Client, held: Held) -> Callable[[], Matcher]:
+        made = self._grammars_of(client)
+        if held.kind == "json_object":
+            return made.json_object()
+        compiled: Callable[[], Matcher] = getattr(made, held.kind)(held.source)
+        return compiled
 
     def _forced(self, client: Client, form: ToolFormat, tools: Sequence[Mapping[str, Any]]) -> tuple[ToolFormat, Any]:
         """A grammar of one call, in the model's own format if its arguments are JSON."""
@@ -122,16 +134,28 @@ class Asking:
             self._grammars[name] = Grammars(client.text, client.spec.vocab)
         return self._grammars[name]
 
-    def _prompt(self, client: Client, ask: Ask, tools: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    def _prompt(self, client: Client, ask: Ask, tools: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, ...], bool]:
+        """The prompt's ids, and whether it ends in the middle of the model's thoughts."""
         if ask.messages is None:
             if ask.prompt is None:
                 raise UsageFault("there is neither a prompt nor messages")
-            return ask.prompt if isinstance(ask.prompt, tuple) else self._encoded(client, ask.prompt, special=True)
+            given = ask.prompt
+            return given if isinstance(given, tuple) else self._encoded(client, given, special=True), False
         messages: Sequence[Mapping[str, Any]] = [_with_objects(message) for message in ask.messages]
         if tools and not client.text.template_takes_tools:
             messages, tools = told(messages, tools), ()
-        rendered = client.text.render_chat(messages, tools=tools, variables=ask.variables)
-        return self._encoded(client, rendered, special=False)
+
+        def rendered(messages: Sequence[Mapping[str, Any]]) -> str:
+            return client.text.render_chat(messages, tools=tools, variables=ask.variables)
+
+        try:
+            prompt = rendered(messages)
+        except UsageFault:
+            joined = _one_system(messages)
+            if joined is None:
+                raise
+            prompt = rendered(joined)
+        return self._encoded(client, prompt, special=False), prompt.rstrip().endswith(MARKS[0])
 
     def _encoded(self, client: Client, text: str, special: bool) -> tuple[int, ...]:
         """The prompts of a conversation come again and again."""
@@ -148,34 +172,55 @@ class Asking:
         return found
 
 
-def _reader(form: ToolFormat | None, tools: Sequence[Mapping[str, Any]]) -> CallReader | HarmonyReader | None:
-    if form is None:
-        return None
-    return HarmonyReader() if form.body == "harmony" else CallReader(form, tools)
+def _reader(form: ToolFormat | None, tools: Sequence[Mapping[str, Any]], thinks: bool, opened: bool) -> Reader | None:
+    if form is not None and form.body == "harmony":
+        return HarmonyReader()
+    calls = None if form is None else CallReader(form, tools)
+    return ThoughtReader(opened, calls) if thinks else calls
+
+
+def _check_held(ask: Ask) -> None:
+    """What a grammar cannot be joined with. Raises FieldFault."""
+    if ask.ignore_eos:
+        raise FieldFault("ignore_eos: an answer that is held to a format ends where that does", "ignore_eos")
+    if ask.held is not None and ask.tools and ask.tool_choice not in ("auto", "none"):
+        raise FieldFault("tool_choice demands a call, response_format forbids one", "tool_choice")
 
 
 def _wanted(tools: Sequence[Mapping[str, Any]], choice: ToolChoice) -> list[Mapping[str, Any]]:
-    """The tools of which one has to be called. Raises UsageFault."""
+    """The tools of which one has to be called. Raises FieldFault."""
     if not isinstance(choice, tuple):
         return list(tools)
     named = [tool for tool in tools if tool["function"]["name"] == choice[0]]
     if not named:
-        raise UsageFault(f"tool_choice names {choice[0]!r}, which is none of the tools")
+        raise FieldFault(f"tool_choice names {choice[0]!r}, which is none of the tools", "tool_choice")
     return named
 
 
+def _one_system(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:
+    """With the first messages of the system's as one, for templates that take no more; None where there is none too many."""
+    count = next((place for place, each in enumerate(messages) if each["role"] != "system"), len(messages))
+    if count < 2:
+        return None
+    words = "\n\n".join(each["content"] for each in messages[:count])
+    return [{"role": "system", "content": words}, *messages[count:]]
+
+
 def _with_objects(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Templates expect the arguments of calls as objects; OpenAI's API writes them as text."""
+    """Templates expect the arguments of calls as objects; OpenAI's API writes them as text.
+
+    A model may have written what is no object: a conversation must be able to go on from that.
+    """
     if not message.get("tool_calls"):
         return message
     calls = []
     for call in message["tool_calls"]:
-        arguments = call["function"].get("arguments") or "{}"
+        written = call["function"].get("arguments") or "{}"
         try:
-            given = json.loads(arguments) if isinstance(arguments, str) else arguments
-        except ValueError as error:
-            raise UsageFault(
-                f"the arguments of a call of {call['function'].get('name')} are no JSON: {error}"
-            ) from error
+            given = json.loads(written) if isinstance(written, str) else written
+        except (ValueError, RecursionError):
+            given = None
+        if not isinstance(given, dict):
+            given = {"arguments": written}
         calls.append({**call, "function": {**call["function"], "arguments": given}})
     return {**message, "tool_calls": calls}

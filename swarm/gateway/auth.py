@@ -21,6 +21,10 @@ class Keys:
             raise UsageFault("an API key is empty")
         self._keys = tuple(key.encode() for key in keys)
 
+    @property
+    def needed(self) -> bool:
+        return bool(self._keys)
+
     def owner(self, headers: Mapping[str, str]) -> str:
         """Whose request it is: a digest of the key, "" where none is needed. Raises Unauthorised.
 
@@ -32,10 +36,11 @@ class Keys:
         key = given.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
         if not key:
             raise Unauthorised("this gateway asks for an API key: send it as `Authorization: Bearer KEY`")
-        # All are compared, so that the time taken tells nothing about which one was nearly right.
-        if not any(hmac.compare_digest(key.encode(), known) for known in self._keys):
+        # All are compared, so that the time taken tells nothing about which one was nearly right. Headers are bytes, which
+        # the server takes for Latin-1.
+        if not sum([hmac.compare_digest(key.encode("latin-1"), known) for known in self._keys]):
             raise Unauthorised("this API key is not known here")
-        return hashlib.sha256(key.encode()).hexdigest()[:OWNER_DIGITS]
+        return hashlib.sha256(key.encode("latin-1")).hexdigest()[:OWNER_DIGITS]
 
 
 def check_exposure(host: str, keys: Sequence[str]) -> None:

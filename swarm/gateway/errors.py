@@ -42,8 +42,24 @@ class UnknownModel(UsageFault):
     """A model that this gateway does not answer for; those that it does are named."""
 
 
+class UnknownResponse(UsageFault):
+    """A response that is not kept here (any more), or that is another owner's."""
+
+
 class Unauthorised(UsageFault):
     """No key, or a wrong one."""
+
+
+class Forbidden(UsageFault):
+    """A web page that may not ask here."""
+
+
+class BodyTooLong(FieldFault):
+    """More bytes than are taken."""
+
+
+class BodyTooSlow(FieldFault):
+    """A body that did not come in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +72,13 @@ class Refusal:
     code: str | None = None
     param: str | None = None  # the field that is to blame
     retry_after: int | None = None  # seconds
+    allow: tuple[str, ...] = ()  # methods that are taken
 
     @property
     def headers(self) -> dict[str, str]:
         found = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        if self.allow:
+            found["allow"] = ", ".join(self.allow)
         return found | ({"www-authenticate": "Bearer"} if self.status == 401 else {})
 
     def openai(self) -> dict[str, Any]:
@@ -72,10 +91,14 @@ class Refusal:
 _ANTHROPIC: Mapping[int, str] = {
     400: "invalid_request_error",
     401: "authentication_error",
+    403: "permission_error",
     404: "not_found_error",
+    405: "invalid_request_error",
+    408: "timeout_error",
     413: "request_too_large",
     429: "rate_limit_error",
     503: "overloaded_error",
+    504: "timeout_error",
 }
 
 
@@ -87,6 +110,14 @@ def refusal_of(error: BaseException) -> Refusal:
             return _invalid(error)
         case Unauthorised():
             return Refusal(401, message, "authentication_error", "invalid_api_key")
+        case Forbidden():
+            return Refusal(403, message, "invalid_request_error", "forbidden")
+        case UnknownResponse():
+            return Refusal(404, message, "invalid_request_error", "response_not_found", "previous_response_id")
+        case BodyTooLong():
+            return Refusal(413, message, "invalid_request_error", "body_too_long", error.field)
+        case BodyTooSlow():
+            return Refusal(408, message, "invalid_request_error", "body_too_slow", error.field)
         case UnknownModel():
             return Refusal(404, message, "invalid_request_error", "model_not_found", "model")
         case PromptTooLong():

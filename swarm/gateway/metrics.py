@@ -13,6 +13,7 @@ from swarm.gateway.catalog import Catalog, missing_of
 from swarm.gateway.hub import Happening
 from swarm.records import PeerState
 
+OTHER = "other"  # models whose files are not here
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -59,8 +60,9 @@ class Metrics:
         missing = GaugeMetricFamily("swarm_missing_layers", "Layers that nobody serves", labels=("model",))
         counts: dict[tuple[str, str], int] = {}
         records = self._catalog.known_records
-        for record in records:
-            key = record.model.name, record.state.name.lower()
+        names = {ref.digest: name for name, ref in self._catalog.models.items()}
+        for record in records:  # names that strangers announce are no labels: they may announce any number
+            key = names.get(record.model.digest, OTHER), record.state.name.lower()
             counts[key] = counts.get(key, 0) + 1
         for name, ref in self._catalog.models.items():
             counts.setdefault((name, PeerState.SERVING.name.lower()), 0)

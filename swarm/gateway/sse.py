@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 T = TypeVar("T")
 
 KEEPALIVE_SECONDS = 10.0  # between two signs of life while there is nothing to say
+UNREAD_SECONDS = 60.0  # a reader that takes nothing for so long has left
 COMMENT = b": still here\n\n"
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -35,45 +36,69 @@ class Disconnected(Exception):
 
 
 class EventStream:
-    """An ASGI response made of events. What `events` raises after its beginning becomes an event itself, and the end."""
+    """An ASGI response made of events: `begin` it, then call it. It ends what is on `held` when it ends, however it does.
+
+    What `events` raises after the first of them becomes an event itself, and the end.
+    """
 
     def __init__(
         self,
         events: AsyncGenerator[bytes, None],
         refuse: Callable[[Exception], bytes],
-        keepalive_seconds: float = KEEPALIVE_SECONDS,
-        headers: Mapping[str, str] | None = None,
+        held: AsyncExitStack | None = None,
     ) -> None:
         self._events = events
         self._refuse = refuse
+        self._held = held or AsyncExitStack()
+        self._keepalive = KEEPALIVE_SECONDS
+        self._next: asyncio.Future[bytes] | None = None  # the event that is waited for
+
+    async def begin(self, keepalive_seconds: float) -> None:
+        """Wait for the first event, but not for longer than a reader goes without a sign of life. Raises what it raises."""
         self._keepalive = keepalive_seconds
-        self._headers = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+        try:
+            self._next = asyncio.ensure_future(anext(self._events))
+            done, _ = await asyncio.wait({self._next}, timeout=keepalive_seconds)
+            error = self._next.exception() if done else None
+            if error is not None and not isinstance(error, StopAsyncIteration):
+                raise error
+        except BaseException:  # also of a cancelled request: what is held must not stay
+            await self._close()
+            raise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *self._headers]})
         try:
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             await while_connected(receive, self._pump(send))
         except Disconnected:
             return
+        finally:
+            await self._close()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _pump(self, send: Send) -> None:
-        async with aclosing(self._events) as events:
+        assert self._next is not None
+        if not self._next.done():
+            await _say(send, COMMENT)
+        while True:
+            while not (await asyncio.wait({self._next}, timeout=self._keepalive))[0]:
+                await _say(send, COMMENT)
             try:
-                while True:
-                    following = asyncio.ensure_future(anext(events))
-                    try:
-                        while not (await asyncio.wait({following}, timeout=self._keepalive))[0]:
-                            await _say(send, COMMENT)
-                    except asyncio.CancelledError:
-                        following.cancel()
-                        await asyncio.wait({following})
-                        raise
-                    await _say(send, following.result())
+                said = self._next.result()
             except StopAsyncIteration:
                 return
             except Exception as error:  # the headers are out: whatever it is, it can only be told as an event
                 await _say(send, self._refuse(error))
+                return
+            await _say(send, said)
+            self._next = asyncio.ensure_future(anext(self._events))
+
+    async def _close(self) -> None:
+        if self._next is not None and not self._next.done():
+            self._next.cancel()
+            await asyncio.wait({self._next})
+        await self._events.aclose()
+        await self._held.aclose()
 
 
 async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
@@ -100,4 +125,9 @@ async def _left(receive: Receive) -> None:
 
 
 async def _say(send: Send, data: bytes) -> None:
-    await send({"type": "http.response.body", "body": data, "more_body": True})
+    """Waits for a reader that is slow, so that nothing piles up. Raises Disconnected for one that does not read at all."""
+    try:
+        async with asyncio.timeout(UNREAD_SECONDS):
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+    except TimeoutError:
+        raise Disconnected from None

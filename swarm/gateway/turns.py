@@ -13,9 +13,11 @@ from swarm.client import Answer, Client
 from swarm.client.calls import Call, CallReader
 from swarm.client.generate import Token
 from swarm.client.harmony import HarmonyReader, Thought
+from swarm.client.thoughts import ThoughtReader
 from swarm.gateway.ask import Ask
 from swarm.gateway.hub import Hub
 
+LEAST_LOGPROB = -9999.0  # for what is impossible, as OpenAI has it: JSON knows no infinity
 TELL_SECONDS = 0.05  # between two events about one answer's tokens
 
 
@@ -24,9 +26,13 @@ class ToldToken:
     """A token with its probability, where that was asked for."""
 
     id: int
-    text: str
+    piece: bytes  # its own, which may be a part of a character
     logprob: float
-    top: tuple[tuple[int, str, float], ...]
+    top: tuple[tuple[int, bytes, float], ...]
+
+    @property
+    def text(self) -> str:
+        return shown_piece(self.piece)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class ToldCall:
 
 
 Delta = ToldText | Thought | ToldCall
+Reader = CallReader | HarmonyReader | ThoughtReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +69,7 @@ class Usage:
 class Turn:
     """One choice: `async for delta in turn`, then `finish_reason`."""
 
-    def __init__(
-        self, index: int, answer: Answer, client: Client, ask: Ask, reader: CallReader | HarmonyReader | None, hub: Hub
-    ) -> None:
+    def __init__(self, index: int, answer: Answer, client: Client, ask: Ask, reader: Reader | None, hub: Hub) -> None:
         self.index = index
         self.answer = answer
         self.ask = ask
@@ -136,8 +141,8 @@ class Turn:
         tokens: tuple[ToldToken, ...] = ()
         if token.logprob is not None:
             pieces = self._client.text.piece
-            top = tuple((number, pieces(number), logprob) for number, logprob in token.top)
-            tokens = (ToldToken(token.id, pieces(token.id), token.logprob, top),)
+            top = tuple((number, pieces(number), max(logprob, LEAST_LOGPROB)) for number, logprob in token.top)
+            tokens = (ToldToken(token.id, pieces(token.id), max(token.logprob, LEAST_LOGPROB), top),)
         if self._reader is None:
             return [ToldText(token.text, tokens)] if token.text or tokens else []
         deltas = [self._delta(piece) for piece in self._reader.push(token.text)]
@@ -150,6 +155,11 @@ class Turn:
             return piece
         self._calls += 1
         return ToldCall(self._calls - 1, f"call_{secrets.token_hex(12)}", piece.name, piece.arguments)
+
+
+def shown_piece(piece: bytes) -> str:
+    """A token's bytes as text, as far as they are any."""
+    return piece.decode("utf-8", "replace")
 
 
 def usage_of(turns: Sequence[Turn]) -> Usage:

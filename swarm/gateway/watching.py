@@ -41,7 +41,7 @@ class Watching:
         return await self._source.status()
 
     async def events(self, _: Call) -> Answering:
-        return EventStream(self._told(), lambda error: event(json.dumps(refusal_of(error).openai()), "error"))
+        return EventStream(self._told(), lambda error: event(refusal_of(error).openai(), "error"))
 
     async def _told(self) -> AsyncGenerator[bytes, None]:
         """The status whenever it changed, and between what happens. Raises Overloaded when too many watch."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 
 from swarm.gateway.anthropic import messages
@@ -21,14 +20,8 @@ async def create_message(call: Call) -> Answering:
         (turn,) = await stack.enter_async_context(call.gateway.asking.turns(client, request.ask(call.owner)))
         if not request.stream:
             return messages.message(name, request.model, turn, await messages.blocks(turn))
-        kept = stack.pop_all()
-
-    async def events() -> AsyncGenerator[bytes, None]:
-        async with kept:
-            async for each in messages.events(name, request.model, turn):
-                yield each
-
-    return EventStream(events(), lambda error: event(refusal_of(error).anthropic(), "error"))
+        events = messages.events(name, request.model, turn)
+        return EventStream(events, lambda error: event(refusal_of(error).anthropic(), "error"), stack.pop_all())
 
 
 async def count_tokens(call: Call) -> Answering:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 from swarm.client.harmony import Thought
@@ -29,10 +30,11 @@ async def blocks(turn: Turn) -> list[dict[str, Any]]:
 
 async def events(name: str, model: str, turn: Turn) -> AsyncGenerator[bytes, None]:
     """The events of a streamed answer."""
-    start = _message(name, model, usage_of([turn]))
-    yield _event("message_start", message=start | {"content": [], "stop_reason": None, "stop_sequence": None})
-    index, current = -1, None
+    index, current, begun = -1, None, False
     async for delta in turn:
+        if not begun:  # not before: until then a failure has its status, and what was cached is not known
+            begun = True
+            yield _begin(name, model, turn)
         if isinstance(delta, ToldText) and not delta.text:
             continue
         block, change = _block(delta)
@@ -42,10 +44,17 @@ async def events(name: str, model: str, turn: Turn) -> AsyncGenerator[bytes, Non
             index, current = index + 1, block
             yield _event("content_block_start", index=index, content_block=block)
         yield _event("content_block_delta", index=index, delta=change)
+    if not begun:
+        yield _begin(name, model, turn)
     if current is not None:
         yield _event("content_block_stop", index=index)
     yield _event("message_delta", delta=_stop(turn), usage=_usage(usage_of([turn])))
     yield _event("message_stop")
+
+
+def _begin(name: str, model: str, turn: Turn) -> bytes:
+    start = _message(name, model, replace(usage_of([turn]), completion=0))
+    return _event("message_start", message=start | {"content": [], "stop_reason": None, "stop_sequence": None})
 
 
 def _event(kind: str, **fields: Any) -> bytes:
@@ -74,7 +83,8 @@ def _block(delta: Delta) -> tuple[dict[str, Any], dict[str, Any]]:
             return empty, {"type": "thinking_delta", "thinking": delta.text}
         case ToldCall():
             empty = {"type": "tool_use", "id": delta.id.replace("call_", "toolu_"), "name": delta.name, "input": {}}
-            return empty, {"type": "input_json_delta", "partial_json": delta.arguments}
+            # Programs read it as JSON, whatever the model wrote.
+            return empty, {"type": "input_json_delta", "partial_json": json.dumps(_object(delta.arguments))}
 
 
 def _apply(block: dict[str, Any], change: dict[str, Any]) -> None:
@@ -84,14 +94,14 @@ def _apply(block: dict[str, Any], change: dict[str, Any]) -> None:
         case "thinking_delta":
             block["thinking"] += change["thinking"]
         case "input_json_delta":
-            block["input"] = _object(change["partial_json"])
+            block["input"] = json.loads(change["partial_json"])
 
 
 def _object(text: str) -> dict[str, Any]:
     """A model may write arguments that are no JSON; they are shown as they are."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"arguments": text}
     return value if isinstance(value, dict) else {"arguments": value}
 

@@ -9,14 +9,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from swarm.client.tools import check_tools
 from swarm.engine.sampler import Sampling
 from swarm.gateway.ask import Ask, ToolChoice
 from swarm.gateway.errors import FieldFault
-from swarm.gateway.openai.requests import MAX_MESSAGES, SEED_BITS, Fields, Name
+from swarm.gateway.openai.requests import MAX_MESSAGES, SEED_BITS, Fields, Name, tools_of
 
 MAX_STOPS = 64
-THOUGHTS = ("thinking", "redacted_thinking")  # earlier ones; templates drop them
+THOUGHTS = ("thinking", "redacted_thinking")  # earlier ones; most templates drop them
 
 
 class Block(Fields):
@@ -24,6 +23,7 @@ class Block(Fields):
 
     type: str
     text: str = ""
+    thinking: str = ""
     id: str = ""
     name: str = ""
     input: dict[str, Any] = Field(default_factory=dict)
@@ -70,8 +70,8 @@ class CountRequest(Fields):
         return Ask(
             model=self.model,
             messages=tuple(messages),
-            tools=tuple(check_tools([_tool(tool, f"tools[{n}]") for n, tool in enumerate(self.tools)])),
-            tool_choice=_choice(choice),
+            tools=tools_of([_tool(tool, f"tools[{n}]") for n, tool in enumerate(self.tools)]),
+            tool_choice=_choice(choice, bool(self.tools)),
             single_call=choice is not None and choice.disable_parallel_tool_use,
             owner=owner,
         )
@@ -104,19 +104,21 @@ def _tool(tool: Tool, place: str) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _choice(choice: Choice | None) -> ToolChoice:
+def _choice(choice: Choice | None, tools: bool) -> ToolChoice:
     if choice is None or choice.type == "auto":
         return "auto"
+    if choice.type != "none" and not tools:
+        raise FieldFault("tool_choice demands a call, but there are no tools", "tool_choice")
     if choice.type == "none":
         return "none"
     return "required" if choice.type == "any" else (choice.name,)
 
 
-def _text(content: str | list[Block], place: str) -> str:
+def _text(content: str | list[Block], place: str, first: int = 0) -> str:
     """Of blocks that are text. Raises FieldFault for any other."""
     if isinstance(content, str):
         return content
-    for number, block in enumerate(content):
+    for number, block in enumerate(content, first):
         if block.type != "text":
             field = f"{place}[{number}]"
             raise FieldFault(f"{field} is {block.type!r}: this model reads text only", field)
@@ -127,7 +129,7 @@ def _plain(message: Message, place: str) -> list[dict[str, Any]]:
     """As OpenAI's API has it: results of tools are messages of their own, calls stand beside the text."""
     if isinstance(message.content, str):
         return [{"role": message.role, "content": message.content}]
-    results, texts, calls = [], [], []
+    results, texts, calls, thoughts = [], [], [], []
     for number, block in enumerate(message.content):
         field = f"{place}.content[{number}]"
         if block.type == "tool_result":
@@ -136,13 +138,18 @@ def _plain(message: Message, place: str) -> list[dict[str, Any]]:
                 blocks = _text([Block.model_validate(each) for each in blocks], f"{field}.content")
             if not isinstance(blocks, str):
                 raise FieldFault(f"{field}.content is neither text nor blocks of text", field)
+            blocks = f"Error: {blocks}" if block.is_error else blocks  # there is no other way to tell the model
             results.append({"role": "tool", "tool_call_id": block.tool_use_id, "content": blocks})
         elif block.type == "tool_use":
             function = {"name": block.name, "arguments": json.dumps(block.input, ensure_ascii=False)}
             calls.append({"id": block.id, "type": "function", "function": function})
-        elif block.type not in THOUGHTS:
-            texts.append(_text([block], field))
+        elif block.type in THOUGHTS:
+            thoughts.append(block.thinking)
+        else:
+            texts.append(_text([block], f"{place}.content", number))
     plain: dict[str, Any] = {"role": message.role, "content": "\n".join(texts)}
     if calls:
         plain["tool_calls"] = calls
+    if any(thoughts):
+        plain["reasoning_content"] = "\n".join(thoughts)
     return [*results, plain] if texts or calls else results

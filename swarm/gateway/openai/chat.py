@@ -10,7 +10,7 @@ from typing import Any
 
 from swarm.client.harmony import Thought
 from swarm.gateway.sse import event
-from swarm.gateway.turns import Delta, ToldCall, ToldText, ToldToken, Turn, Usage, usage_of
+from swarm.gateway.turns import Delta, ToldCall, ToldText, ToldToken, Turn, Usage, shown_piece, usage_of
 
 MAX_WAITING = 64  # deltas of all choices that were not sent yet: the turns wait then
 DONE = "[DONE]"
@@ -122,11 +122,13 @@ def completion(stamp: Stamp, turns: Sequence[Turn], all_said: Sequence[Said], lo
 
 
 async def chunks(stamp: Stamp, turns: Sequence[Turn], logprobs: bool, wants_usage: bool) -> AsyncGenerator[bytes, None]:
-    """The events of a streamed answer."""
-    for turn in turns:
-        yield event(_chunk(stamp, turn, {"role": "assistant", "content": ""}, wants_usage))
+    """The events of a streamed answer. The first comes with the first token: until then a failure still has its status."""
+    begun = False
     async with aclosing(merged(turns)) as deltas:
         async for turn, delta in deltas:
+            for each in () if begun else turns:
+                yield event(_chunk(stamp, each, {"role": "assistant", "content": ""}, wants_usage))
+            begun = True
             if delta is None:
                 yield event(_chunk(stamp, turn, {}, wants_usage, turn.finish_reason))
                 continue
@@ -191,13 +193,13 @@ def _message(said: Said) -> dict[str, Any]:
 
 
 def _logprobs(tokens: Sequence[ToldToken]) -> dict[str, Any]:
-    def entry(text: str, logprob: float) -> dict[str, Any]:
-        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+    def entry(piece: bytes, logprob: float) -> dict[str, Any]:
+        return {"token": shown_piece(piece), "logprob": logprob, "bytes": list(piece)}
 
     return {
         "content": [
-            entry(token.text, token.logprob)
-            | {"top_logprobs": [entry(text, logprob) for _, text, logprob in token.top]}
+            entry(token.piece, token.logprob)
+            | {"top_logprobs": [entry(piece, logprob) for _, piece, logprob in token.top]}
             for token in tokens
         ],
         "refusal": None,

@@ -8,7 +8,7 @@ from typing import Any
 
 from swarm.gateway.openai.chat import DONE, Said, Stamp, merged, usage_json
 from swarm.gateway.sse import event
-from swarm.gateway.turns import Delta, ToldText, ToldToken, Turn, Usage, usage_of
+from swarm.gateway.turns import ToldText, ToldToken, Turn, Usage, usage_of
 
 
 def completion(
@@ -34,16 +34,21 @@ async def chunks(
 ) -> AsyncGenerator[bytes, None]:
     """The events of a streamed answer."""
     places = {id(turn): number for number, turn in enumerate(turns)}
-    for turn, echo in zip(turns, echoed, strict=True):
-        if echo:
-            yield event(_chunk(stamp, places[id(turn)], echo, wants_usage))
+    lengths = [0] * len(turns)  # of the tokens told so far
+    begun = False
     async with aclosing(merged(turns)) as deltas:
         async for turn, delta in deltas:
+            for number, echo in () if begun else enumerate(echoed):
+                if echo:
+                    yield event(_chunk(stamp, number, echo, wants_usage))
+            begun = True
             place = places[id(turn)]
             if delta is None:
                 yield event(_chunk(stamp, place, "", wants_usage, turn.finish_reason))
             elif isinstance(delta, ToldText):
-                yield event(_chunk(stamp, place, delta.text, wants_usage, None, _of(delta) if logprobs else None))
+                told = _logprobs(delta.tokens, lengths[place]) if logprobs and delta.tokens else None
+                lengths[place] += sum(len(token.text) for token in delta.tokens)
+                yield event(_chunk(stamp, place, delta.text, wants_usage, None, told))
     if wants_usage:
         yield event(_envelope(stamp) | {"choices": [], "usage": usage_json(usage_of_prompts(turns))})
     yield event(DONE)
@@ -58,10 +63,6 @@ def usage_of_prompts(turns: Sequence[Turn]) -> Usage:
         sum(usage.completion for usage in each),
         sum(usage.cached for usage in firsts),
     )
-
-
-def _of(delta: Delta) -> dict[str, Any] | None:
-    return _logprobs(delta.tokens) if isinstance(delta, ToldText) and delta.tokens else None
 
 
 def _envelope(stamp: Stamp) -> dict[str, Any]:
@@ -81,14 +82,23 @@ def _chunk(
     return chunk | {"usage": None} if wants_usage else chunk
 
 
-def _logprobs(tokens: Sequence[ToldToken]) -> dict[str, Any]:
-    offsets, place = [], 0
+def _logprobs(tokens: Sequence[ToldToken], place: int = 0) -> dict[str, Any]:
+    """`place`: characters of the tokens before."""
+    offsets = []
     for token in tokens:
         offsets.append(place)
         place += len(token.text)
     return {
-        "tokens": [token.text for token in tokens],
+        "tokens": [_name(token.piece) for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": [{text: logprob for _, text, logprob in token.top} for token in tokens],
+        "top_logprobs": [{_name(piece): logprob for _, piece, logprob in token.top} for token in tokens],
         "text_offset": offsets,
     }
+
+
+def _name(piece: bytes) -> str:
+    """A token's text; a part of a character is named by its bytes, as OpenAI does, for names must differ."""
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
@@ -79,10 +78,4 @@ async def open_turns(call: Call, asks: list[Ask], stack: AsyncExitStack) -> list
 
 def stream(events: AsyncGenerator[bytes, None], stack: AsyncExitStack) -> EventStream:
     """A response that ends what is on the stack when it ends, however it does."""
-
-    async def all_events() -> AsyncGenerator[bytes, None]:
-        async with stack:
-            async for each in events:
-                yield each
-
-    return EventStream(all_events(), lambda error: event(json.dumps(refusal_of(error).openai()), "error"))
+    return EventStream(events, lambda error: event(refusal_of(error).openai(), "error"), stack)

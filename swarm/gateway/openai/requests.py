@@ -5,15 +5,15 @@ Pure: JSON in, an `Ask` out.
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from swarm.client.tools import check_tools
 from swarm.engine.sampler import Sampling
+from swarm.errors import UsageFault
 from swarm.gateway.ask import Ask, Held, ToolChoice
 from swarm.gateway.asking import MAX_CHOICES
 from swarm.gateway.errors import FieldFault
@@ -36,6 +36,14 @@ class Fields(BaseModel):
     @classmethod
     def _null_is_absent(cls, value: Any) -> Any:
         return {name: each for name, each in value.items() if each is not None} if isinstance(value, dict) else value
+
+
+def tools_of(tools: Sequence[Any]) -> tuple[dict[str, Any], ...]:
+    """Definitions as they should be. Raises FieldFault."""
+    try:
+        return tuple(check_tools(tools))
+    except UsageFault as error:
+        raise FieldFault(str(error), "tools") from error
 
 
 class StreamOptions(Fields):
@@ -222,7 +230,7 @@ class ChatRequest(SamplingFields):
         return Ask(
             model=self.model,
             messages=tuple(message.plain(f"messages[{number}]") for number, message in enumerate(self.messages)),
-            tools=tuple(check_tools(self.tools)),
+            tools=tools_of(self.tools),
             tool_choice=self._tool_choice(),
             held=self.response_format.held() if self.response_format else None,
             choices=self.n,
@@ -292,14 +300,3 @@ class CompletionRequest(SamplingFields):
         if prompt and all(isinstance(each, int) for each in prompt):
             return [tuple(prompt)]  # type: ignore[arg-type]
         return [each if isinstance(each, str) else tuple(each) for each in prompt]  # type: ignore[arg-type]
-
-
-def parse(body: bytes) -> Any:
-    """A request's JSON. Raises FieldFault."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise FieldFault(f"the request's body is no JSON: {error}", "body") from error
-    if not isinstance(value, dict):
-        raise FieldFault("the request's body is no JSON object", "body")
-    return value

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swarm.client.harmony import Thought
+from swarm.gateway.errors import refusal_of
 from swarm.gateway.responses.requests import ResponseRequest
 from swarm.gateway.sse import event
 from swarm.gateway.turns import ToldCall, ToldText, Turn, usage_of
@@ -22,14 +23,15 @@ class Writing:
     request: ResponseRequest
     turn: Turn
     output: list[dict[str, Any]] = field(default_factory=list)
+    finished: bool = False
     _number: int = 0  # of the next event
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Everything that a stream tells, the whole response at last."""
-        yield self._event("response.created", response=self.body("in_progress"))
-        yield self._event("response.in_progress", response=self.body("in_progress"))
         open_item: dict[str, Any] | None = None
         async for delta in self.turn:
+            for told in self._begin():
+                yield told
             if isinstance(delta, ToldText) and not delta.text:
                 continue
             kind = "message" if isinstance(delta, ToldText) else "reasoning"
@@ -49,6 +51,9 @@ class Writing:
         if open_item is not None:
             for told in self._close(open_item):
                 yield told
+        for told in self._begin():
+            yield told
+        self.finished = True
         kind = "response.incomplete" if self.turn.finish_reason == "length" else "response.completed"
         yield self._event(kind, response=self.body())
 
@@ -57,6 +62,11 @@ class Writing:
         async for _ in self.events():
             pass
         return self.body()
+
+    def failed(self, error: Exception) -> bytes:
+        """The event of an error that came when headers were out."""
+        refusal = refusal_of(error)
+        return self._event("error", code=refusal.code, message=refusal.message, param=refusal.param)
 
     def message(self) -> dict[str, Any]:
         """The answer, as the conversation goes on from it."""
@@ -115,6 +125,13 @@ class Writing:
     def _event(self, kind: str, **fields: Any) -> bytes:
         self._number += 1
         return event({"type": kind, "sequence_number": self._number - 1, **fields}, kind)
+
+    def _begin(self) -> list[bytes]:
+        """The first events, which come with the first token: until then a failure has its status."""
+        if self._number:
+            return []
+        kinds = ("response.created", "response.in_progress")
+        return [self._event(kind, response=self.body("in_progress")) for kind in kinds]
 
     @property
     def _index(self) -> int:

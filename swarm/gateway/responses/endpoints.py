@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 
 from swarm.gateway.app import Answering, Call
-from swarm.gateway.errors import refusal_of
 from swarm.gateway.responses.body import Writing
 from swarm.gateway.responses.requests import ResponseRequest
 from swarm.gateway.responses.store import ResponseStore
-from swarm.gateway.sse import EventStream, event
+from swarm.gateway.sse import EventStream
 
 
 class Responses:
@@ -34,17 +33,15 @@ class Responses:
                 body = await writing.finish()
                 self._keep(call, request, writing, messages)
                 return body
-            kept = stack.pop_all()
 
-        async def events() -> AsyncGenerator[bytes, None]:
-            async with kept:
-                async for each in writing.events():
-                    yield each
-            self._keep(call, request, writing, messages)
+            async def events() -> AsyncGenerator[bytes, None]:
+                async with aclosing(writing.events()) as told:
+                    async for each in told:
+                        if writing.finished:  # before whoever asked can know of it
+                            self._keep(call, request, writing, messages)
+                        yield each
 
-        return EventStream(
-            events(), lambda error: event({"type": "error", **refusal_of(error).openai()["error"]}, "error")
-        )
+            return EventStream(events(), writing.failed, stack.pop_all())
 
     async def get(self, call: Call) -> Answering:
         return dict(self.store.get(call.owner, call.request.path_params["name"]).body)

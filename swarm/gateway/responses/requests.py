@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from swarm.client.tools import check_tools
 from swarm.engine.sampler import Sampling
 from swarm.gateway.ask import Ask, Held, ToolChoice
 from swarm.gateway.errors import FieldFault
@@ -21,6 +20,7 @@ from swarm.gateway.openai.requests import (
     Message,
     Name,
     Part,
+    tools_of,
 )
 
 IGNORED_ITEMS = ("reasoning",)  # what the model thought before is not shown to it again
@@ -57,6 +57,7 @@ class Function(Fields):
     name: str = ""
     description: str = ""
     parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
+    strict: bool = False
 
 
 class NamedFunction(Fields):
@@ -99,7 +100,12 @@ class ResponseRequest(Fields):
         """The conversation so far, without instructions, which hold for one response only. Raises FieldFault."""
         found = [*before]
         for number, item in enumerate(self.items()):
-            found += _plain(item, f"input[{number}]", found)
+            for message in _plain(item, f"input[{number}]"):
+                calls = message.get("tool_calls")
+                if calls and found and found[-1]["role"] == "assistant":  # its words and calls are one message
+                    found[-1] = {**found[-1], "tool_calls": [*found[-1].get("tool_calls", ()), *calls]}
+                else:
+                    found.append(message)
         return tuple(found)
 
     def ask(self, messages: tuple[Mapping[str, Any], ...], owner: str) -> Ask:
@@ -111,7 +117,7 @@ class ResponseRequest(Fields):
         return Ask(
             model=self.model,
             messages=(*system, *messages),
-            tools=tuple(check_tools([_tool(tool, f"tools[{number}]") for number, tool in enumerate(self.tools)])),
+            tools=tools_of([_tool(tool, f"tools[{number}]") for number, tool in enumerate(self.tools)]),
             tool_choice=self._tool_choice(),
             held=self._held(),
             sampling=Sampling(self.temperature, top_p=self.top_p, seed=secrets.randbits(SEED_BITS)),
@@ -138,12 +144,17 @@ class ResponseRequest(Fields):
 def _tool(tool: Function, place: str) -> dict[str, Any]:
     if tool.type != "function":
         raise FieldFault(f"{place} is {tool.type!r}: only functions are known here", place)
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
+        "strict": tool.strict,
+    }
     return {"type": "function", "function": function}
 
 
-def _plain(item: Item, place: str, before: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """As chat completions have it; calls that follow each other are one message of the assistant's."""
+def _plain(item: Item, place: str) -> list[Mapping[str, Any]]:
+    """As chat completions have it."""
     if item.type == "message":
         if item.role is None:
             raise FieldFault(f"{place}.role is missing", f"{place}.role")

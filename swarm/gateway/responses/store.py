@@ -7,14 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from swarm.gateway.errors import UnknownModel
+from swarm.gateway.errors import UnknownResponse
 
 MAX_STORED = 1024
 MAX_STORED_CHARACTERS = 64 << 20  # of all conversations together
-
-
-class UnknownResponse(UnknownModel):
-    """A response that is not kept here (any more), or that is another owner's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +31,7 @@ class ResponseStore:
         self._characters = 0
 
     def put(self, owner: str, body: Mapping[str, Any], messages: tuple[Mapping[str, Any], ...], items: Any) -> None:
-        size = sum(len(str(message)) for message in messages)
+        size = sum(len(str(each)) for each in (body, *messages, *items))
         self._kept[owner, body["id"]] = Stored(body, messages, tuple(items), size)
         self._characters += size
         while len(self._kept) > MAX_STORED or (self._characters > MAX_STORED_CHARACTERS and len(self._kept) > 1):
