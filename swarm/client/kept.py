@@ -22,6 +22,7 @@ from swarm.client.stem import Stem
 from swarm.config import ClientConfig
 from swarm.engine import CHUNK_ROWS
 from swarm.errors import LocalFault, PeerFault, SessionFault
+from swarm.identity import PeerId
 from swarm.trace import Trace
 
 BRANCH_SECONDS = 5.0  # for workers to copy rows; computing them anew is then no worse
@@ -136,15 +137,18 @@ class KeptSessions:
             self._drop(next(iter(self._ended)))
 
     def _longest(self, keys: Sequence[bytes]) -> tuple[Parent, Stem, int] | None:
-        shunned = self._peers.avoided(strictly=True) | self._resolver.banned
+        shunned = self._shunned()
         for count in range(len(keys), 0, -1):
             for parent in reversed(self._parents.get(keys[count - 1], {})):
                 stem = parent.stem
                 if stem is None or stem.rows < count * CHUNK_ROWS:
                     continue
-                if not any(link.hop.peer_id in shunned for link in stem.links):
+                if not passes(stem, shunned):
                     return parent, stem, count * CHUNK_ROWS
         return None
+
+    def _shunned(self) -> frozenset[PeerId]:
+        return self._peers.avoided(strictly=True) | self._resolver.banned
 
     def _missed(self, parent: Parent, fault: HopFault | TimeoutError) -> None:
         """A worker does not keep it any more, has no room, or is gone. Raises what is a fault of ours."""
@@ -184,15 +188,21 @@ class KeptSessions:
         """Keep the workers' leases, as long as the sessions are worth it."""
         while True:
             await asyncio.sleep(self._config.renew_seconds)
-            now = asyncio.get_running_loop().time()
+            now, shunned = asyncio.get_running_loop().time(), self._shunned()
             for parent in tuple(self._ended):
-                if now - parent.used_at >= self._config.kept_seconds:
+                lied = parent.kept is not None and passes(parent.kept, shunned)  # perhaps
+                if lied or now - parent.used_at >= self._config.kept_seconds:
                     self._drop(parent)
             await asyncio.gather(*(self._renewed(parent, parent.kept) for parent in tuple(self._ended) if parent.kept))
 
     async def _renewed(self, parent: Parent, stem: Stem) -> None:
         if not await stem.rest() and parent.kept is stem:
             self._drop(parent)
+
+
+def passes(stem: Stem, shunned: frozenset[PeerId]) -> bool:
+    """Whether it rests on a peer that failed or lied."""
+    return any(link.hop.peer_id in shunned for link in stem.links)
 
 
 def keys_of(owner: str, ids: Sequence[int]) -> tuple[bytes, ...]:
