@@ -46,33 +46,41 @@ def swarm(home):
 
 
 @pytest.fixture
-def run(swarm, home, monkeypatch):
-    """A command in this process, with the swarm and the models known to it, and no key unless it is given one."""
-    monkeypatch.setenv("SWARM_MODELS", str(home))
-    monkeypatch.setenv("SWARM_BOOTSTRAP", swarm[0].address)
-    monkeypatch.setenv("XDG_DATA_HOME", str(home))
-    monkeypatch.delenv("SWARM_KEY", raising=False)
-    return lambda *arguments, **env: CliRunner().invoke(main, [str(argument) for argument in arguments], env=env)
+def run(swarm, home):
+    """A command as a process, with the swarm and the models known to it, and no key unless it is given one."""
+    known = {
+        "SWARM_MODELS": str(home),
+        "SWARM_BOOTSTRAP": swarm[0].address,
+        "XDG_DATA_HOME": str(home),
+        "SWARM_KEY": "",
+    }
+
+    def command(*arguments, **more):
+        given = [sys.executable, "-m", "swarm", *map(str, arguments)]
+        environment = {name: value for name, value in (os.environ | known | more).items() if value}
+        return subprocess.run(given, capture_output=True, text=True, timeout=90, env=environment, check=False)
+
+    return command
 
 
 def test_a_member_is_answered_as_by_the_unsplit_model(run, home):
     alone = run("client", "--local", *ASKED)
     answer = run("client", "--swarm-key", home / "ours", "--key", home / "friend.key", *ASKED)
-    assert (answer.exit_code, answer.stdout) == (0, alone.stdout), answer.stderr
+    assert (answer.returncode, answer.stdout) == (0, alone.stdout), answer.stderr
     answer = run("client", "--key", home / "friend.key", *ASKED, SWARM_KEY=str(home / "ours"))
-    assert (answer.exit_code, answer.stdout) == (0, alone.stdout), answer.stderr
+    assert (answer.returncode, answer.stdout) == (0, alone.stdout), answer.stderr
 
 
 def test_a_stranger_is_told_why_and_sees_nothing(run, home):
     for command in (("client", *ASKED), ("status", "--json")):
         refused = run(*command)
-        assert (refused.exit_code, refused.stdout) == (5, ""), refused.stderr
+        assert (refused.returncode, refused.stdout) == (5, ""), refused.stderr
         assert (
             "is of a private swarm, and no key of it was given here: name the key file with --swarm-key"
             in refused.stderr
         )
     refused = run("status", "--swarm-key", home / "theirs")
-    assert refused.exit_code == 5
+    assert refused.returncode == 5
     assert "is of another private swarm" in refused.stderr
 
 
@@ -92,7 +100,7 @@ def test_a_stranger_cannot_serve(run, home, swarm):
 def test_a_member_that_was_not_named_is_refused_in_words(run, home):
     refused = run("client", "--swarm-key", home / "ours", "--key", home / "other.key", *ASKED)
     other = Identity.load_or_create(home / "other.key").peer_id
-    assert refused.exit_code == 9, refused.stderr
+    assert refused.returncode == 9, refused.stderr
     assert f"it serves only peers named with --allow, and {other} is none of them" in refused.stderr
 
 
