@@ -34,6 +34,7 @@ swarm runs one language model across many machines, and goes on when they vanish
   swarm client --model DIR --bootstrap HOST:PORT  talk to it
   swarm api --bootstrap HOST:PORT                 let programs ask, as they ask OpenAI; a console in the browser
   swarm status --bootstrap HOST:PORT              who holds what, and which layers nobody holds
+  swarm top --bootstrap HOST:PORT                 the same from one second to the next
 
 `swarm COMMAND --help` has the options.
 """
@@ -252,6 +253,21 @@ def status(bootstrap: tuple[tuple[str, int], ...], swarm_key: bytes | None, as_j
     from swarm.cli.status import run_status
 
     run_status(bootstrap, swarm_key, as_json=as_json, verbose=verbose)
+
+
+@swarm.command()
+@bootstrap_option
+@private.swarm_key_option
+@click.option(
+    "--every", type=click.FloatRange(0.2, 3600), default=1.0, show_default=True, help="Seconds between two looks."
+)
+@click.option("--once", is_flag=True, help="Print what there is, and leave.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: a line each time, with --once only one.")
+def top(**given: Any) -> None:
+    """Watch peers, their layers, load, memory and faults from one second to the next; q leaves."""
+    from swarm.cli.top import TopRequest, run_top
+
+    run_top(TopRequest(**given))
 
 
 @swarm.command()

@@ -39,28 +39,29 @@ def cells_of(layer_count: int, most: int = MAX_CELLS) -> list[LayerSpan]:
     return [LayerSpan(start, min(start + each, layer_count)) for start in range(0, layer_count, each)]
 
 
-def bar(span: LayerSpan, layer_count: int) -> str:
+def bar(span: LayerSpan, layer_count: int, most: int = MAX_CELLS) -> str:
     """One worker's layers."""
     marks = []
-    for cell in cells_of(layer_count):
+    for cell in cells_of(layer_count, most):
         shared = span.intersection(cell)
         marks.append(NOT_HELD if shared is None else HELD if shared == cell else PARTLY)
     return "".join(marks)
 
 
-def counts(replicas: Sequence[int]) -> str:
+def counts(replicas: Sequence[int], most: int = MAX_CELLS) -> str:
     """How many workers hold each layer: a digit a cell, the least of the cell's layers, 9 for more."""
-    return "".join(str(min(9, min(replicas[layer] for layer in cell))) for cell in cells_of(len(replicas)))
+    return "".join(str(min(9, min(replicas[layer] for layer in cell))) for cell in cells_of(len(replicas), most))
 
 
-def scale(layer_count: int) -> str:
+def scale(layer_count: int, most: int = MAX_CELLS) -> str:
     """Numbers above the cells, at every tenth of them."""
-    marks = [" "] * len(cells_of(layer_count))
-    for index, cell in enumerate(cells_of(layer_count)):
+    cells = cells_of(layer_count, most)
+    marks = [" "] * len(cells)
+    for index, cell in enumerate(cells):
         if index % 10 == 0:
             text = str(cell.start)
             marks[index : index + len(text)] = text
-    return "".join(marks)[: len(cells_of(layer_count)) + 3]
+    return "".join(marks)[: len(cells) + 3]
 
 
 def show(

@@ -263,6 +263,18 @@ def test_a_chain_by_hand_needs_a_swarm():
     assert "/connect HOST:PORT joins a swarm" in stage.notes.getvalue()
 
 
+def test_what_is_waited_for_is_told_once_until_there_is_progress():
+    def wait():
+        for _ in range(3):
+            stage.output.listen(Event("session.wait", "failed", {"missing": "layers 3-5"}))
+
+    stage = Stage(Said([], happens=wait))
+    stage.talk("hi")
+    assert stage.notes.getvalue() == "swarm: waiting for a worker: layers 3-5\n"
+    stage.output.listen(Event("session.audit", "failed", {"lost": "aa", "layers": "3-5"}))
+    assert "third peer" in stage.notes.getvalue()
+
+
 def test_a_failover_is_one_line_that_does_not_tear_the_text():
     def fail():
         stage.output.listen(
@@ -275,6 +287,4 @@ def test_a_failover_is_one_line_that_does_not_tear_the_text():
     stage = Stage(Said(["half a "], happens=fail))
     stage.talk("hi")
     assert stage.text.getvalue() == "half a "
-    assert stage.notes.getvalue() == (
-        "swarm: peer aa failed (reset): recovered in 0.2 s: layers 3-5 are with bb, 7 rows were replayed\n"
-    )
+    assert stage.notes.getvalue() == "swarm: layers 3-5 moved from aa to bb in 0.2 s, 7 rows replayed\n"

@@ -11,7 +11,7 @@ from swarm import __version__, errors
 from swarm.cli import main
 from swarm.cli.commands import Guarded
 
-COMMANDS = ("bootstrap", "worker", "client", "status", "demo", "bench", "key")
+COMMANDS = ("bootstrap", "worker", "client", "status", "top", "demo", "bench", "key")
 
 
 def test_swarm_alone_says_what_to_do_next():

@@ -20,7 +20,7 @@ class ChatOutput(Output):
         self._to = notes  # None: whatever stderr is by then, as an editor puts itself in its place
         self._held: deque[str] = deque(maxlen=MAX_HELD)
         self._holding = False
-        self._failed = ""  # who is being replaced, and why
+        self._failed = ""  # who is being replaced
         self.under_way = ""  # what the answer waits for
 
     def hold(self) -> None:
@@ -50,10 +50,15 @@ class ChatOutput(Output):
             return
         details = event.details
         if self._holding and (event.name, event.phase) == ("session.failover", "started"):
-            self._failed, self.under_way = f"peer {details.get('peer')} failed ({details.get('error')}): ", sentence
+            self._failed, self.under_way = str(details.get("peer")), sentence
             return
         if (event.name, event.phase) == ("session.failover", "complete"):
-            sentence, self._failed, self.under_way = self._failed + sentence, "", ""
+            if self._failed:  # why is told by /chain
+                sentence = (
+                    f"layers {details.get('layers')} moved from {self._failed} to {details.get('to')} in "
+                    f"{details.get('seconds')} s, {details.get('rows')} rows replayed"
+                )
+            self._failed = self.under_way = ""
         elif (event.name, event.phase) == ("session.wait", "failed"):
             if sentence == self.under_way:
                 return
