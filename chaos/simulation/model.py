@@ -66,7 +66,8 @@ class Prepared:
         }
         self._answers: dict[tuple[int, bool, str], list[int]] = {}
         random = Random(0)
-        self._prompts = [tuple(random.randrange(VOCABULARY) for _ in range(count)) for count in PROMPT_LENGTHS]
+        longest = tuple(random.randrange(VOCABULARY) for _ in range(max(PROMPT_LENGTHS)))
+        self._prompts = [longest[:count] for count in PROMPT_LENGTHS]  # they share beginnings
 
     def stage(self, span: LayerSpan, precision: str) -> Stage:
         """Layers ready to compute; the weights are shared, the cache is its own."""
@@ -76,7 +77,7 @@ class Prepared:
 
     def ask(self, random: Random, precision: str) -> Ask:
         """One of a few prompts, greedy or sampled, and a number of tokens."""
-        index = min(random.randrange(len(self._prompts)), random.randrange(len(self._prompts)))
+        index = random.randrange(len(self._prompts))
         return self._ask(index, random.random() < 0.5, random.randint(1, MOST_TOKENS), precision)
 
     def _ask(self, index: int, greedy: bool, tokens: int, precision: str) -> Ask:

@@ -17,6 +17,7 @@ from swarm.client.auditor import Auditor
 from swarm.client.bans import Bans
 from swarm.client.generate import Answer
 from swarm.client.heads import Heads
+from swarm.client.kept import KeptSessions, Prompt
 from swarm.client.opening import open_chain
 from swarm.client.peers import Peers
 from swarm.client.resolver import Resolver
@@ -209,7 +210,7 @@ class Worker(Peer):
         super().kill()
 
     async def _drain(self, announcer: Announcer) -> None:
-        self.service.draining = True
+        self.service.drain()
         with suppress(asyncio.CancelledError):  # killed meanwhile
             await announcer.withdraw()
             with suppress(TimeoutError):
@@ -240,15 +241,15 @@ class Worker(Peer):
             uplink=None,
             downlink=None,
             tokens_per_second=1 / self.world.topology.step_seconds,
-            cache_tokens_free=stage.pool.tokens_free,
+            cache_tokens_free=self.service.load().cache_tokens_free,
             sequence=0,
             expires_at=0.0,
         )
 
     def leftovers(self) -> str:
-        """What sessions that are gone have left here; empty when nothing."""
-        load, pool = self.service.load(), self.service.stage.pool
-        counts = {"sessions": load.sessions, "rows queued": load.queue_rows, "cache bytes": pool.reserved}
+        """What sessions that are gone have left here, but for those that are kept; empty when nothing."""
+        load, reserved = self.service.load(), self.service.stage.pool.reserved - self.service.kept_bytes
+        counts = {"sessions": load.sessions, "rows queued": load.queue_rows, "cache bytes": reserved}
         return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
@@ -293,6 +294,9 @@ class Asker(Peer):
                 Random(f"{world.seed} {self.name} {self._lives} audits"),
             )
         )
+        self._kept = await stack.enter_async_context(
+            KeptSessions(self._resolver, self.peers, world.client_config, world.trace)
+        )
         self.ready.set()
 
     def kill(self) -> None:
@@ -302,16 +306,29 @@ class Asker(Peer):
             caller.cancel()
 
     def answer(self, ask: Ask) -> Answer:
-        return Answer(ask.prompt, ask.options(), self.world.prepared.text, CONTEXT, self._open)
+        known: Prompt | None = Prompt("", ask.prompt, lambda: answer.finish_reason is not None)
+        if self.world.liars:
+            known = None  # rows of a lie are kept like any other, and healing does not undo them
+        text = self.world.prepared.text
+        answer = Answer(ask.prompt, ask.options(), text, CONTEXT, lambda max_rows: self._open(max_rows, known))
+        return answer
 
     @asynccontextmanager
-    async def _open(self, max_rows: int) -> AsyncIterator[tuple[ChainSession, Heads]]:
+    async def _open(self, max_rows: int, prompt: Prompt | None) -> AsyncIterator[tuple[ChainSession, Heads]]:
         world = self.world
 
         async def heads_for(_: str) -> Heads:
             return self._heads
 
         async with open_chain(
-            self._resolver, self.peers, world.client_config, world.trace, max_rows, heads_for, self.auditor
+            self._resolver,
+            self.peers,
+            world.client_config,
+            world.trace,
+            max_rows,
+            heads_for,
+            self.auditor,
+            self._kept,
+            prompt,
         ) as opened:
             yield opened
