@@ -92,6 +92,7 @@ class Layers:
         self._progress(f"checking {serve.model}")
         manifest = await compute.run(lambda: read_manifest(serve.model, self._checking))
         model = manifest.ref(model_name(serve.model))
+        await self._tell_of_namesakes(model)
         capacity = measure_capacity(device, serve.max_memory)
         if serve.max_memory is None:
             capacity = replace(capacity, memory_free=int(capacity.memory_free * (1 - RESERVED_SHARE)))
@@ -134,6 +135,19 @@ class Layers:
         )
         await self._announcer.first()
 
+    async def _tell_of_namesakes(self, model: ModelRef) -> None:
+        """Files that are damaged make another model under the same name, which nobody can use with the swarm's."""
+        records = [signed.record for signed in await self._directory.lookup_all()]
+        others = sorted({r.model.digest.hex()[:12] for r in records if namesake(r.model, model)})
+        if others:
+            self._trace.failed(
+                "worker.model", name=model.name, digest=model.digest.hex()[:12], others=", ".join(others)
+            )
+            self._progress(
+                f"the swarm serves another {model.name} (digest {', '.join(others)}; here {model.digest.hex()[:12]}): if it "
+                f"should be the same, a file in {self._serve.model} is damaged or of another version"
+            )
+
     def _checking(self, done: int, total: int) -> None:
         self._progress(f"checking {self._serve.model}: {done * 100 // max(1, total)} %")
 
@@ -145,6 +159,11 @@ class Layers:
         if fitting is None:
             raise UsageFault(f"not even one layer of {model} fits into {capacity.memory_free / 2**20:.0f} MiB")
         return choose_span(records, model.layer_count, len(fitting), self._directory.time())
+
+
+def namesake(one: ModelRef, other: ModelRef) -> bool:
+    """Whether two models have one name and are not the same."""
+    return one.name == other.name and one.digest != other.digest
 
 
 def _check_fit(spec: ModelSpec, span: LayerSpan, precision: str, capacity: Capacity) -> None:

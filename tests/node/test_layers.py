@@ -37,7 +37,7 @@ class Board(Records):
         return 1_000_000.0
 
 
-def layers(model: Path, board: Board, **serve: object) -> Layers:
+def layers(model: Path, board: Board, told: list[str] | None = None, **serve: object) -> Layers:
     return Layers(
         SpanConfig(model, **serve),  # type: ignore[arg-type]
         Identity.generate(),
@@ -45,7 +45,7 @@ def layers(model: Path, board: Board, **serve: object) -> Layers:
         lambda: (Address.of("127.0.0.1", 7700),),
         config=WorkerConfig(),
         trace=Trace(),
-        progress=lambda text: None,
+        progress=([] if told is None else told).append,
     )
 
 
@@ -64,6 +64,18 @@ def test_a_worker_announces_what_it_holds_and_measured(tmp_path: Path) -> None:
             await served.drain()
         assert [signed.record.state for signed in board.said] == [PeerState.SERVING, PeerState.DRAINING]
         assert board.said[1].record.sequence > board.said[0].record.sequence
+
+    asyncio.run(main())
+
+
+def test_a_worker_whose_files_make_another_model_of_the_same_name_is_told(tmp_path: Path) -> None:
+    async def main() -> None:
+        board, told = Board(), list[str]()
+        one, other = make_model(tmp_path / "a" / "m"), make_model(tmp_path / "b" / "m", seed=5)
+        async with layers(one, board, layers=LayerSpan(0, 2)), layers(other, board, told, layers=LayerSpan(0, 2)):
+            (warning,) = (text for text in told if "the swarm serves another m" in text)
+            assert str(other) in warning
+            assert board.said[0].record.model.digest.hex()[:12] in warning
 
     asyncio.run(main())
 
