@@ -69,6 +69,7 @@ class Request:
     api: tuple[str, int] | None = None  # where programs may ask meanwhile
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     verbose: bool = False
+    hint: bool = True  # say so if one machine would do
     drawn_seed: int = field(default_factory=lambda: secrets.randbits(SEED_BITS))
 
     def options(self) -> Options:
@@ -195,7 +196,7 @@ async def _ask(request: Request, identity: Identity, trace: Trace) -> AskConfig:
 
 def _hint(request: Request, ask: AskConfig, output: Output) -> None:
     """One machine would do: say so."""
-    if request.chain:
+    if request.chain or not request.hint:
         return
     spec = read_spec(Path(ask.model))
     whole = LayerSpan(0, spec.layer_count)

@@ -33,7 +33,10 @@ from swarm.cli.talk.thread import LoopThread, Running
 from swarm.errors import SwarmError
 
 if TYPE_CHECKING:
+    from swarm.cli.status import Served
+    from swarm.cli.survey import Health
     from swarm.client import Answer, Client
+    from swarm.identity import PeerId
 
 HISTORY = "chat_history"  # in the data directory
 TICK = 0.08  # seconds between two looks at an answer that comes
@@ -101,9 +104,13 @@ class Chat:
         from swarm.cli.picture import show
         from swarm.cli.status import look
 
-        models, health, _ = asyncio.run(look(request.bootstrap, request.swarm_key, verbose=False))
+        async def asked() -> tuple[list[Served], dict[PeerId, Health], frozenset[PeerId]]:
+            models, health, _ = await look(request.bootstrap, request.swarm_key, verbose=False)
+            return models, health, self.link.client.banned
+
         console = Console(stderr=True, highlight=False)
-        show(models, health, console, self.link.client.banned)
+        models, health, banned = self.link.loop.run(asked())
+        show(models, health, console, banned)
         return ""
 
     def _again(self, question: str) -> None:

@@ -68,6 +68,11 @@ class Speaker:
         self.asked, self.options = [], []
         self._left = iter(answers)
 
+    @property
+    def banned(self):
+        asyncio.get_running_loop()  # as swarm time is told there only
+        return frozenset()
+
     def generate(self, messages, options):
         self.asked.append(messages)
         self.options.append(options)
@@ -256,6 +261,15 @@ def test_connect_joins_another_swarm_and_stays_where_it_was_if_that_fails():
     assert [each.chain for each in stage.requests][1:] == [(), (), (), ("aabbccdd",)]
     assert "no bootstrap answered" in stage.notes.getvalue()
     assert "'zz' is no peer id" in stage.notes.getvalue()
+
+
+def test_the_workers_of_the_swarm_are_looked_up_where_the_client_lives(monkeypatch, capsys):
+    async def look(bootstrap, swarm_key, verbose):
+        return [], {}, 0.0
+
+    monkeypatch.setattr("swarm.cli.status.look", look)
+    Stage(request=Request(bootstrap=(("192.0.2.1", 7700),))).talk("/peers")
+    assert "no worker serves a model yet" in capsys.readouterr().err
 
 
 def test_a_chain_by_hand_needs_a_swarm():

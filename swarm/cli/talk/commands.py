@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from swarm.cli.options import parse_address, parse_chain
 from swarm.cli.talk import conversation
 from swarm.cli.talk.figures import chain_lines, stats
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     from swarm.cli.chat import Chat
 
 KEYS = """\
-Enter sends, Alt-Enter begins another line, Tab completes, ↑ and Ctrl-R find earlier lines.
-Space or Ctrl-C stops an answer, Ctrl-D leaves. Two slashes begin a message with one."""
+Enter sends, Alt-Enter begins another line, Tab completes, Ctrl-R searches.
+Space or Ctrl-C stops an answer, Ctrl-D leaves; // begins a message with one /."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,9 @@ def _peers(chat: Chat, rest: str) -> str:
 
 def _chain(chat: Chat, rest: str) -> str:
     if rest:
-        client = chat.link.use(parse_chain(rest))
+        chain = parse_chain(rest)
+        click.echo("joining the swarm once more …", err=True)
+        client = chat.link.use(chain)
         return f"{client.model}: " + ("the best chain is looked for" if rest.lower() == "auto" else f"by hand, {rest}")
     by_hand = chat.link.request.chain
     return chain_lines(chat.last) + (f"\nby hand: {','.join(by_hand)}; /chain auto looks for one" if by_hand else "")
@@ -99,7 +103,9 @@ def _chain(chat: Chat, rest: str) -> str:
 def _connect(chat: Chat, rest: str) -> str:
     if not rest:
         raise UsageFault("/connect HOST:PORT: write the address of a peer of the swarm to join")
-    client = chat.link.join(*parse_address(rest))
+    place = parse_address(rest)
+    click.echo(f"joining {rest} …", err=True)
+    client = chat.link.join(*place)
     return f"{client.model}, {client.model.layer_count} layers"
 
 

@@ -59,10 +59,10 @@ class Link:
         before = self.request
         self.close()  # first: one key is used by one process, one port by one server
         try:
-            self.request = request
+            self.request = replace(request, hint=False)
             return self.open()
         except (SwarmError, KeyboardInterrupt):
             self.close()
-            self.request = before
+            self.request = replace(before, hint=False)
             self.open()
             raise
