@@ -166,7 +166,10 @@ class Mover:
             for hop, each in error.failures:
                 if not isinstance(each, PeerFault | Overloaded | WrongModel):
                     raise each
-                self._peers.suspect(hop.peer_id, each.retry_after if isinstance(each, Overloaded) else None)
+                if isinstance(each, Overloaded):
+                    self._peers.suspect(hop.peer_id, each.retry_after, full=each, span=hop.span)
+                else:
+                    self._peers.suspect(hop.peer_id)
         elif not isinstance(error, Staying | NoChain):
             raise error
         self._peers.trace.failed(

@@ -35,7 +35,8 @@ async def open_chain(
 
     With `kept` it may hold the first rows of its prompt already, and others may begin with its rows.
 
-    Raises NoChain when layers are missing for longer than `open_seconds`, DeadlineExceeded, WrongModel, AuditFault.
+    Raises NoChain when layers are missing for longer than `open_seconds`, Overloaded when it is room for them, DeadlineExceeded,
+    WrongModel, AuditFault.
     """
     begun = None
     if kept is not None and prompt is not None:
@@ -44,7 +45,7 @@ async def open_chain(
         stem, heads = begun
         session = ChainSession(resolver, peers, config, trace, None, stem.precision, max_rows, auditor, stem)
     else:
-        chain = await _wait_for_chain(resolver, config, trace)
+        chain = await _wait_for_chain(resolver, peers, config, trace)
         precision = resolver.precision_of(chain)
         heads = await heads_for(precision)
         session = ChainSession(resolver, peers, config, trace, chain, precision, max_rows, auditor)
@@ -63,7 +64,7 @@ async def open_chain(
         kept.end(parent, session.kept)
 
 
-async def _wait_for_chain(resolver: Resolver, config: ClientConfig, trace: Trace) -> Chain:
+async def _wait_for_chain(resolver: Resolver, peers: Peers, config: ClientConfig, trace: Trace) -> Chain:
     hole: NoChain | None = None
     try:
         async with asyncio.timeout(config.open_seconds) as waiting:
@@ -78,5 +79,5 @@ async def _wait_for_chain(resolver: Resolver, config: ClientConfig, trace: Trace
         if not waiting.expired():
             raise
         if hole is not None:
-            raise hole from None
+            raise peers.full(hole.missing) or hole from None
         raise DeadlineExceeded(f"waited {config.open_seconds:g} s for the directory to say who serves layers") from None

@@ -13,11 +13,12 @@ from weakref import WeakValueDictionary
 
 from swarm.client.traffic import Traffic
 from swarm.config import ChannelConfig, ClientConfig
-from swarm.errors import PeerLost, PortInUse, UsageFault
+from swarm.errors import Overloaded, PeerLost, PortInUse, UsageFault
 from swarm.identity import PeerId
 from swarm.records import Address, PeerRecord
 from swarm.routing.chain import Hop
 from swarm.routing.cost import Measurement
+from swarm.span import LayerSpan, missing_layers
 from swarm.trace import Trace
 from swarm.transport.base import Network
 from swarm.transport.channel import Channel, dial
@@ -36,6 +37,8 @@ class _Suspicion:
     until: float  # avoided if there is another
     retry_at: float  # avoided even if there is none
     failures: int
+    full: Overloaded | None = None  # nothing is wrong with it, it has no room
+    span: LayerSpan | None = None  # of which layers it was asked then
 
 
 class Peers:
@@ -100,15 +103,31 @@ class Peers:
         channel = self._channels.get(peer_id)
         return None if channel is None or channel.closed else channel
 
-    def suspect(self, peer_id: PeerId, seconds: float | None = None) -> None:
-        """It failed: prefer others for a while, and leave it wholly alone for a moment."""
+    def suspect(
+        self,
+        peer_id: PeerId,
+        seconds: float | None = None,
+        *,
+        full: Overloaded | None = None,
+        span: LayerSpan | None = None,
+    ) -> None:
+        """It failed, or is `full`: prefer others for a while, and leave it wholly alone for a moment."""
         now = asyncio.get_running_loop().time()
         old = self._suspicions.get(peer_id)
         failures = old.failures + 1 if old is not None and now < old.until else 0
         pause = min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(failures, 10))
         until = now + max(pause, self._config.suspicion_seconds if seconds is None else seconds)
-        self._suspicions[peer_id] = _Suspicion(until, now + pause, failures)
+        self._suspicions[peer_id] = _Suspicion(until, now + pause, failures, full, span)
         self.trace.complete("peers.suspect", peer=peer_id.short, seconds=round(until - now, 3))
+
+    def full(self, missing: Iterable[LayerSpan]) -> Overloaded | None:
+        """Why these layers are not to be had, if it is only that those who hold them have no room at the moment."""
+        self.avoided(strictly=True)  # forgets what is over
+        told = [each.full for each in self._suspicions.values() if each.full is not None]
+        spans = [each.span for each in self._suspicions.values() if each.full is not None and each.span is not None]
+        if told and not any(missing_layers(spans, each) for each in missing):
+            return min(told, key=lambda error: error.retry_after)
+        return None
 
     def trust(self, peer_id: PeerId) -> None:
         """It did what was asked of it."""

@@ -251,7 +251,7 @@ class ChainSession:
                     if lost is None and asyncio.get_running_loop().time() - began > REFUSED_SECONDS:
                         raise reason from None  # waiting changes no operator's mind
                 elif not isinstance(reason, Overloaded):  # else it is only avoided for a moment
-                    deadline.waiting_for = hole
+                    deadline.waiting_for = self._peers.full(hole.missing) or hole
                 self._trace.failed("session.wait", missing=name_layers(hole.missing), reason=str(deadline.waiting_for))
                 await asyncio.sleep(self._config.retry_seconds)
             else:
@@ -293,7 +293,10 @@ class ChainSession:
             self._trace.failed("session.exactness", numerics=",".join(link.numerics for link in self._links))
 
     def _blame(self, hop: Hop, error: BaseException) -> None:
-        self._peers.suspect(hop.peer_id, _avoid_seconds(error))
+        if isinstance(error, Overloaded):
+            self._peers.suspect(hop.peer_id, error.retry_after, full=error, span=hop.span)
+        else:
+            self._peers.suspect(hop.peer_id)
 
     def _within(self, what: str) -> Deadline:
         self._deadline = Deadline(self._config.deadline_seconds, what)
@@ -332,10 +335,3 @@ async def _patiently(link: Link, entry: Entry) -> tuple[Tensor, Step | None]:
         shared = link.shared(began) if entry.rows is Rows.DECODE else link.load.sessions > 1
         return tensor, None if again else Step(entry.rows, entry.count, loop.time() - began, queue, shared)
     raise AssertionError("the last attempt returns or raises")
-
-
-def _avoid_seconds(error: BaseException) -> float | None:
-    """How long to prefer others after this error; None: as after any failure."""
-    if isinstance(error, Overloaded):
-        return error.retry_after
-    return None

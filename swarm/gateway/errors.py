@@ -130,10 +130,9 @@ def refusal_of(error: BaseException) -> Refusal:
             wait = max(1, math.ceil(error.retry_after))
             return Refusal(429, message, "rate_limit_error", "overloaded", retry_after=wait)
         case NoChain():
-            named = f" (layers {name_layers(error.missing)})" if error.missing else ""
-            return Refusal(
-                503, message + ("" if named in message else named), "server_error", "layers_missing", retry_after=5
-            )
+            named = name_layers(error.missing) if error.missing else ""
+            message = message if named in message else f"{message} ({named})"
+            return Refusal(503, message, "server_error", "layers_missing", retry_after=5)
         case NoSwarm() | WrongModel():
             return Refusal(503, message, "server_error", "no_swarm", retry_after=5)
         case DeadlineExceeded():
