@@ -103,11 +103,8 @@ class JsonLines(logging.Formatter):
         }
         event = record.args[0] if isinstance(record.args, tuple) and record.args else None
         if isinstance(event, Event):
-            line |= {
-                "event": event.name,
-                "phase": event.phase,
-                **{key: str(value) for key, value in event.details.items()},
-            }
+            line |= {"event": event.name, "phase": event.phase}
+            line = {key: str(value) for key, value in event.details.items()} | line
         else:
             line["message"] = record.getMessage()
         if record.exc_info:
