@@ -27,7 +27,7 @@ from swarm.cli.talk.keys import Keys, Press, held
 from swarm.cli.talk.lines import Editor, LineReader, Reader
 from swarm.cli.talk.link import Link
 from swarm.cli.talk.notes import ChatOutput
-from swarm.cli.talk.screens import MarkdownScreen, PlainScreen, Screen
+from swarm.cli.talk.screens import LiveScreen, PlainScreen, Screen
 from swarm.cli.talk.settings import Settings
 from swarm.cli.talk.thread import LoopThread, Running
 from swarm.errors import SwarmError
@@ -243,15 +243,13 @@ def _assemble(link: Link, output: ChatOutput, settings: Settings, edited: bool) 
     from rich.console import Console
 
     keys = Keys(sys.stdin.fileno())
-    drawn = MarkdownScreen(Console(highlight=False))
     colour = not os.environ.get("NO_COLOR") and not link.request.verbose  # log lines would be drawn over
 
-    def screen() -> Screen:
-        wanted = chat.settings.markdown
-        if wanted is None:
-            wanted = link.client.path != demo_directory()  # which writes Python
-        return drawn if colour and wanted else plain
+    def markdown() -> bool:
+        said = chat.settings.markdown
+        return said if said is not None else link.client.path != demo_directory()  # which writes Python
 
-    chat = Chat(link, output, settings, screen, keys.pressed)
+    live = LiveScreen(Console(highlight=False), markdown)
+    chat = Chat(link, output, settings, lambda: live if colour else plain, keys.pressed)
     status = lambda: chat.status or f"{link.client.model.name} · /help"  # noqa: E731
     return chat, Editor(keys, data_directory(os.environ) / HISTORY, words(), status)

@@ -13,7 +13,7 @@ from swarm.cli.talk.blocks import finished, visible, with_breaks
 from swarm.cli.talk.commands import split, words
 from swarm.cli.talk.conversation import Conversation, load, save
 from swarm.cli.talk.keys import Ahead, Keys, Press, held
-from swarm.cli.talk.screens import MarkdownScreen, PlainScreen
+from swarm.cli.talk.screens import LiveScreen, PlainScreen
 from swarm.cli.talk.settings import SETTINGS, Settings
 from swarm.client.generate import Options
 from swarm.engine.sampler import Sampling
@@ -76,10 +76,10 @@ def test_a_model_cannot_steer_the_terminal():
     assert visible("\x1b]0;title\x07 \x9b31m\ttab\n") == "␛]0;title␇ \ufffd31m\ttab\n"
 
 
-def drawn(*texts, height=10, notes=()):
+def drawn(*texts, height=10, notes=(), markdown=True):
     file = io.StringIO()
     console = Console(file=file, width=40, height=height, force_terminal=True, color_system=None, legacy_windows=False)
-    with MarkdownScreen(console) as screen:
+    with LiveScreen(console, lambda: markdown) as screen:
         for text in texts:
             screen.show(text, f"{len(text)} characters")
             for note in notes:
@@ -133,6 +133,13 @@ def test_of_a_tall_block_only_as_much_is_drawn_anew_as_the_terminal_has_rows():
     assert 1 < max(climb.count("A") for climb in climbs) <= 10
     shown = screen_of(written)
     assert [f"line {number}" in shown.splitlines()[number] for number in range(200)] == [True] * 200
+
+
+def test_mere_text_stays_as_it_is_above_the_status_line():
+    text = "def __init__(self):\n    return 1\n\n\n" + "x" * 60 + "\nend"
+    written = drawn(*growing(text), markdown=False)
+    assert screen_of(written) == text
+    assert "characters" in written
 
 
 def test_nothing_is_written_while_nothing_changes():

@@ -1,11 +1,11 @@
-"""Where an answer is shown while it comes: as text, or as Markdown of which only the last block is still drawn anew.
+"""Where an answer is shown while it comes: as mere text, or with a status line below what is still being written.
 
 Used by one thread. Notes reach it only when the answer's thread is asked for news, so text and notes never mix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -85,11 +85,13 @@ class PlainScreen:
             self._output.note(text)
 
 
-class MarkdownScreen:
-    """Blocks that are whole are printed for good; below them the last one and a status line are drawn anew."""
+class LiveScreen:
+    """What cannot change any more is printed for good; below it the last block or line and a status are drawn anew."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, markdown: Callable[[], bool]) -> None:
         self._console = console
+        self._is_markdown = markdown
+        self._markdown = False  # this answer is
         self._live: Live | None = None
         self._text = self._status = ""
         self._printed = 0  # characters that are printed for good
@@ -99,7 +101,7 @@ class MarkdownScreen:
         from rich.live import Live
 
         self._text = self._status = ""
-        self._printed, self._first = 0, True
+        self._printed, self._first, self._markdown = 0, True, self._is_markdown()
         self._live = Live(
             console=self._console,
             auto_refresh=False,
@@ -125,7 +127,8 @@ class MarkdownScreen:
         if (text, status) == (self._text, self._status):
             return
         self._text, self._status = text, status
-        self._print(self._printed + finished(text[self._printed :]))
+        new = text[self._printed :]
+        self._print(self._printed + (finished(new) if self._markdown else new.rfind("\n") + 1))
         self._draw()
 
     def note(self, text: str, now: float) -> None:
@@ -135,11 +138,15 @@ class MarkdownScreen:
             self._console.print(Text(f"swarm: {text}", style="dim"))
 
     def _print(self, end: int) -> None:
-        block = self._text[self._printed : end]
+        from rich.text import Text
+
+        text = self._text[self._printed : end]
         self._printed = end
-        if block.strip():
-            self._console.print(Block(block, gap=not self._first))
-            self._first = False
+        if not self._markdown and text:
+            self._console.print(Text(visible(text).removesuffix("\n")), soft_wrap=True)
+        elif text.strip():
+            self._console.print(Block(text, gap=not self._first))
+        self._first = self._first and not text.strip()
 
     def _draw(self) -> None:
         from rich.console import Group
@@ -148,25 +155,30 @@ class MarkdownScreen:
         assert self._live is not None
         status = Text(self._status, style="dim", no_wrap=True, overflow="ellipsis")
         rows = max(1, self._console.size.height - STATUS_ROWS - 1)
-        block = Block(self._text[self._printed :], gap=not self._first, rows=rows)
-        self._live.update(Group(block, status), refresh=True)
+        text = self._text[self._printed :]
+        gap = self._markdown and not self._first
+        self._live.update(Group(Block(text, gap, rows, self._markdown), status), refresh=True)
 
 
 class Block:
-    """Markdown without blank lines around it; of a long one the last `rows`."""
+    """Markdown (or mere text) without blank lines around it; of a long one the last `rows`."""
 
-    def __init__(self, text: str, gap: bool, rows: int | None = None) -> None:
+    def __init__(self, text: str, gap: bool, rows: int | None = None, markdown: bool = True) -> None:
         self._text = text
         self._gap = gap  # a blank line before it
         self._rows = rows
+        self._markdown = markdown
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.markdown import Markdown
         from rich.segment import Segment
+        from rich.text import Text
 
         if not self._text.strip():
             return
-        lines = console.render_lines(Markdown(with_breaks(visible(self._text)), hyperlinks=False), options, pad=False)
+        shown = visible(self._text)
+        drawn = Markdown(with_breaks(shown), hyperlinks=False) if self._markdown else Text(shown, overflow="fold")
+        lines = console.render_lines(drawn, options, pad=False)
         while lines and not _has_text(lines[0]):
             del lines[0]
         while lines and not _has_text(lines[-1]):
