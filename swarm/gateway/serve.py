@@ -11,11 +11,13 @@ from typing import Self
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from swarm.errors import PortInUse, UsageFault
 
 BACKLOG = 256
 MAX_CONNECTIONS = 2048
+HEADER_SECONDS = 20.0  # for a request's headers, from the connection's or their own beginning
 IDLE_SECONDS = 15  # a connection without a request is closed after so long
 GRACE_SECONDS = 5  # for answers under way when the server stops
 MAX_HEADER_BYTES = 64 << 10
@@ -36,7 +38,7 @@ class HttpServer:
         self.port = bound.getsockname()[1]
         config = uvicorn.Config(
             self._app,
-            http="h11",  # pure Python, and strict
+            http=_Impatient,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -65,6 +67,36 @@ class HttpServer:
     def tasks(self) -> tuple[asyncio.Task[None], ...]:
         """The loop that runs until the server is left."""
         return (self._task,) if self._task else ()
+
+
+class _Impatient(H11Protocol):
+    """HTTP in pure Python, and strict; closes connections whose request does not come, or not to the end of its headers."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._rest()
+
+    def _watch(self) -> None:
+        waiting = self.cycle is None or self.cycle.response_complete
+        if not waiting:
+            self._rest()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+
+    def _rest(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 class _Quiet(uvicorn.Server):

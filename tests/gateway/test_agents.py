@@ -14,6 +14,7 @@ from support.gateway import DEMO, MODEL, Served, serving
 
 from swarm.client import Client
 from swarm.client.text import Text
+from swarm.errors import UsageFault
 from swarm.gateway.ask import Ask
 from swarm.gateway.asking import UNASKED_TOKENS, Asking
 
@@ -254,6 +255,16 @@ def test_an_answer_whose_length_nobody_named_has_a_bound() -> None:
     asyncio.run(main())
 
 
+def model_with(template: str, place: Path) -> Path:
+    """The demo model with another chat template."""
+    model = place / "demo"
+    model.mkdir()
+    for file in DEMO.iterdir():
+        (model / file.name).symlink_to(file)
+    (model / "chat_template.jinja").write_text(template)
+    return model
+
+
 THINKING = """\
 {%- for message in messages %}{{ message.role + ': ' + message.content + '\\n' }}{% endfor %}
 {{- 'assistant: <think>\\n' if thinking else 'assistant: ' }}{# …</think> #}"""
@@ -262,11 +273,7 @@ THINKING = """\
 @pytest.mark.parametrize("opened", [True, False])
 def test_thoughts_are_not_the_answer(opened: bool, tmp_path: Path) -> None:
     """A model with such a template, made to write its marks."""
-    model = tmp_path / "demo"
-    model.mkdir()
-    for file in DEMO.iterdir():
-        (model / file.name).symlink_to(file)
-    (model / "chat_template.jinja").write_text(THINKING)
+    model = model_with(THINKING, tmp_path)
     assert Text.load(model).thinks
 
     async def main() -> None:
@@ -278,5 +285,33 @@ def test_thoughts_are_not_the_answer(opened: bool, tmp_path: Path) -> None:
                 kinds = {type(delta).__name__ async for delta in turn}
             assert kinds <= ({"Thought"} if opened else {"ToldText", "Thought"})
             assert kinds
+
+    asyncio.run(main())
+
+
+ONE_SYSTEM = """\
+{%- for message in messages %}
+    {%- if message.role == 'system' and not loop.first %}{{ raise_exception('the system speaks first') }}{% endif %}
+    {{- message.role + ': ' + message.content + '\\n' }}
+{%- endfor %}"""
+
+
+def test_words_of_the_systems_are_joined_for_templates_that_take_no_more(tmp_path: Path) -> None:
+    model = model_with(ONE_SYSTEM, tmp_path)
+    system: Any = [{"role": "system", "content": words} for words in ("One.", "Two.")]
+    user: Any = {"role": "user", "content": "hi"}
+    ask = Ask("demo", messages=(*system, user), max_tokens=1)
+    assert prompt_of_ask(ask, model) == "system: One.\n\nTwo.\nuser: hi\n"
+    with pytest.raises(UsageFault, match="the system speaks first"):
+        prompt_of_ask(Ask("demo", messages=(user, *system), max_tokens=1), model)
+
+
+def test_a_plain_prompt_is_gone_on_from_whatever_the_models_format(tmp_path: Path) -> None:
+    model = model_with("{# <|channel|> <|message|> #}{{ messages[0].content }}", tmp_path)
+
+    async def main() -> None:
+        ask = Ask("demo", prompt="def add(", max_tokens=3)
+        async with Client(model, local=True) as client, Asking().turns(client, ask) as (turn,):
+            assert [delta async for delta in turn]
 
     asyncio.run(main())

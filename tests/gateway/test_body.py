@@ -10,6 +10,7 @@ import httpx
 import pytest
 from support.gateway import MODEL, serving
 
+from swarm.gateway import serve
 from swarm.gateway.body import MAX_BODY_BYTES, MAX_DEPTH, read_json
 from swarm.gateway.errors import FieldFault
 
@@ -113,5 +114,24 @@ def test_logs_tell_nothing_that_was_asked() -> None:
             (event,) = (event for event in served.events if event.name == "gateway.request")
             assert event.details["status"] == 400
             assert "secret" not in str(event)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", b"GET /health HTTP/1.1\r\nhost: loc", b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\nGET /"]
+)
+def test_a_request_that_does_not_come_is_not_waited_for(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "HEADER_SECONDS", 0.2)
+    monkeypatch.setattr(serve, "IDLE_SECONDS", 1)
+
+    async def main() -> None:
+        async with serving() as served:
+            host, port = served.url.removeprefix("http://").split(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(begun)
+            told = await asyncio.wait_for(reader.read(), 10)
+            assert told.startswith(b"HTTP/1.1 200") == (b"\r\n\r\n" in begun)
+            writer.close()
 
     asyncio.run(main())

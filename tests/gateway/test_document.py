@@ -7,8 +7,10 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -93,3 +95,16 @@ def test_nothing_that_is_asked_makes_it_fail(operation: Any, url: str) -> None:
 def test_every_path_of_the_document_is_served() -> None:
     assert set(DOCUMENT["paths"]) >= {"/v1/chat/completions", "/v1/models/{model}", "/v1/messages"}
     assert all(schema["type"] == "object" for schema in DOCUMENT["components"]["schemas"].values())
+
+
+def test_the_guide_names_every_path_and_every_part_of_the_status() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "API.md").read_text()
+    assert not [path for path in DOCUMENT["paths"] if path.partition("/{")[0] not in guide]
+
+    async def main() -> dict[str, Any]:
+        async with serving() as served, httpx.AsyncClient(base_url=served.url) as http:
+            return dict((await http.get("/api/status")).json())
+
+    status = asyncio.run(main())
+    parts = [*status, *status["node"], *status["models"][0]]
+    assert not [part for part in parts if f'"{part}"' not in guide]

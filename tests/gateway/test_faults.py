@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import anthropic
@@ -202,5 +203,18 @@ def test_stops_and_characters_are_whole_in_a_stream(stop: str) -> None:
             chunks = (await http.post("/v1/chat/completions", json=body)).text.split("\n")
             at_once = (await http.post("/v1/chat/completions", json={**body, "stream": False})).json()
             assert text_of(chunks) == at_once["choices"][0]["message"]["content"]
+
+    asyncio.run(main())
+
+
+def test_names_that_strangers_announce_are_no_labels() -> None:
+    async def main() -> None:
+        async with answering([(0, 24), (0, 24)]) as (swarm, served), httpx.AsyncClient(base_url=served.url) as http:
+            stranger = swarm.workers[1]
+            stranger.announce(model=replace(swarm.model, name="anything", digest=bytes(32)))
+            figures = (await http.get("/metrics")).text
+            assert 'swarm_workers{model="demo",state="serving"} 1.0' in figures
+            assert 'swarm_workers{model="other",state="serving"} 1.0' in figures
+            assert "anything" not in figures
 
     asyncio.run(main())
