@@ -1,6 +1,7 @@
 # make demo    a real model on a real swarm, with a worker killed in mid-sentence
 # make test    the whole suite, ruff and mypy
-# make test-browser   the console in a real Chromium, which is installed where that may be done
+# make test-browser   the console in a real Chromium, which is installed where that may be done; its pictures are kept
+#              with SWARM_PICTURES=docs/images
 # make soak    the long tests
 # make chaos   every fault there is, done to real swarms; the figures go to chaos/REPORT.md
 # make check   ruff and mypy alone

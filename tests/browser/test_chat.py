@@ -10,14 +10,16 @@ from support.gateway import serving
 
 pytestmark = pytest.mark.browser
 
-ENDLESS = 1500  # tokens: longer than any of these tests looks on
 FOCUSED = "document.activeElement.id || document.activeElement.className || document.activeElement.tagName"
 
 
 def test_an_answer_and_one_that_knows_of_it() -> None:
     async def main() -> None:
         async with watched() as (_, _, page):
-            await greedily(page, 40)
+            await page.click("details.options summary")
+            for field, value in (("#temperature", "0"), ("#most", "40")):
+                await page.click(field)
+                await page.type(value)
             await ask(page)
             first = await answered(page)
             assert first == await unsplit(40)
@@ -37,7 +39,7 @@ def test_an_answer_and_one_that_knows_of_it() -> None:
 def test_a_stopped_answer_stays_and_the_workers_are_free() -> None:
     async def main() -> None:
         async with watched() as (swarm, served, page):
-            await greedily(page, ENDLESS)
+            await greedily(page)
             await ask(page)
             await writing(page, 20)
             assert await page.value("document.getElementById('send').hidden")
@@ -75,6 +77,7 @@ def test_what_people_and_models_write_is_text() -> None:
 def test_the_keyboard_is_enough() -> None:
     async def main() -> None:
         async with watched() as (_, served, page):
+            await greedily(page)
             await page.press("Tab")
             assert await page.value(FOCUSED) == "skip"
             await page.press("Enter")

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from support.console import answered, ask, console, greedily, unsplit, watched, writing
-from support.gateway import serving
+from support.gateway import MODEL, serving
 
 from swarm.config import ClientConfig
 from swarm.gateway.app import create_app
@@ -44,6 +44,32 @@ def test_a_worker_killed_while_the_page_watches() -> None:
             cells = await page.value("[...document.getElementById('cells').children].map((cell) => cell.textContent)")
             alive = [worker.span for worker in swarm.workers if worker.alive]
             assert cells == [str(sum(span.start <= layer < span.stop for span in alive)) for layer in range(24)]
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_fell_is_shown_so_until_it_announces_itself_again() -> None:
+    async def main() -> None:
+        async with watched() as (swarm, served, page):
+            await greedily(page)
+            await ask(page)
+            await writing(page, 20)
+            (turn,) = served.gateway.asking.running.values()
+            worker = swarm.worker(turn.answer.session.chain.hops[1].peer_id.short)  # type: ignore[union-attr]
+            worker.kill()
+            await page.until("document.querySelectorAll('#failovers li').length === 1")
+            row = f"document.querySelector('.row[data-peer=\"{worker.peer_id.hex()}\"]')"
+            client = await served.gateway.catalog.client(MODEL)
+            assert client.peers is not None
+            client.peers._suspicions.clear()  # as they end by themselves, sooner than a record does
+            await page.press("Escape")
+            await page.until("document.querySelectorAll('#sessions li').length === 0")
+            assert await page.value(f"{row}.dataset.state") == "fallen"
+            old = swarm.records.records[worker.peer_id].record
+            renewed = old.again(old.sequence + 1, old.expires_at + 20)
+            swarm.records.records[worker.peer_id] = renewed.sign(worker.identity)
+            swarm.workers[0].announce(tokens_per_second=1.0)  # something that lasts has changed
+            await page.until(f"{row}.dataset.state === 'serving'")
 
     asyncio.run(main())
 
@@ -86,6 +112,7 @@ def test_a_gateway_that_leaves_and_comes_back() -> None:
                 watching = console(served, expected="ERR_")
                 page = await watching.__aenter__()
                 await page.until(LIVE)
+                await greedily(page)
             await page.until("document.getElementById('link').textContent === 'the gateway is gone: reconnecting'")
             await ask(page)
             await page.until("!!document.querySelector('.problem')")

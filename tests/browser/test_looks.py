@@ -53,6 +53,7 @@ def test_everything_can_be_read(dark: bool) -> None:
             assert await page.value(FAINT) == []
             grounds = await page.value("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
             assert (max(grounds) < 64) == dark
+            await greedily(page)
             await ask(page)
             await writing(page, 20)
             (turn,) = served.gateway.asking.running.values()
@@ -89,6 +90,7 @@ def test_a_phone_needs_no_scrolling_sideways() -> None:
 def test_things_move_only_for_those_who_want_it() -> None:
     async def main() -> None:
         async with watched() as (_, _, page):
+            await greedily(page)
             await ask(page)
             await page.until("!!document.querySelector('.light[d]')")
             await writing(page, 30)
@@ -97,6 +99,20 @@ def test_things_move_only_for_those_who_want_it() -> None:
             await page.until("document.getAnimations().some((each) => each.effect.target.matches('.light'))")
             await page.press("Escape")
             await page.until("!document.querySelector('.growing')")
+
+    asyncio.run(main())
+
+
+def test_nothing_inline_is_obeyed_and_this_test_would_hear_of_it() -> None:
+    async def main() -> None:
+        async with watched([(0, 24)], expected="Content Security Policy") as (_, _, page):
+            assert page.problems == []
+            await page.value("document.body.setAttribute('style', 'color: red')")
+            await page.value(
+                "document.body.append(Object.assign(document.createElement('script'), { text: 'window.ran = 1' }))"
+            )
+            assert await page.value("[window.ran, document.body.style.color]") == [None, ""]
+            assert len(page.problems) == 2
 
     asyncio.run(main())
 
@@ -134,7 +150,8 @@ def test_pictures(tmp_path: Path) -> None:
     async def main() -> None:
         async with watched((*TWICE, (4, 12)), still=False) as (swarm, served, page):
             other = asyncio.create_task(_asking(served.url, "sort a list"))
-            await ask(page, "a class for a queue with a limit")
+            await greedily(page)
+            await ask(page, "read a file and count its words")
             await writing(page, 120)
             (turn, *_) = reversed(served.gateway.asking.running.values())
             swarm.worker(turn.answer.session.chain.hops[1].peer_id.short).kill()  # type: ignore[union-attr]

@@ -12,6 +12,7 @@ const KEPT = "swarm-key"; // in the tab's own storage
 class Console {
   #swarm = new Swarm("", { key: sessionStorage.getItem(KEPT) });
   #status = null;
+  #at = 0; // when it came
   #strip = new Strip();
   #sessions = new Sessions();
 
@@ -40,7 +41,7 @@ class Console {
 
   #happened(name, data) {
     if (name === "status") {
-      this.#status = data;
+      [this.#status, this.#at] = [data, performance.now()];
       this.#show();
     } else if (name === "token") {
       this.#strip.pulse(data.session);
@@ -57,6 +58,7 @@ class Console {
     offer(models);
     const model = models.find((each) => each.id === find("model").value) ?? null;
     this.#strip.show({
+      at: this.#at,
       model,
       workers: model ? workers.filter((worker) => worker.digest === model.digest) : [],
       sessions: model ? sessions.filter((session) => session.model === model.id) : [],

@@ -7,16 +7,17 @@ import { counted, named, runs } from "./units.js";
 
 const MAX_ROWS = 200; // workers shown; those of running answers are among them
 const NUMBERED = 40; // layers up to which each cell has room for its number
-const FELL_MILLISECONDS = 8_000; // that a worker which was left is shown as such, whatever its record says
+const LIFETIME = 60_000; // milliseconds within which a worker that lives announces itself again
+const RENEWED = 3_000; // by which its record lasts longer then, at least
 
 export class Strip {
   #rows = new Map();
-  #fell = new Map(); // peer -> when
+  #fell = new Map(); // peer -> { until, expires }: shown as fallen until then, or until its record is a newer one
   #flow = new Flow(find("rows-box"));
   #shape = "";
   #view = null;
 
-  /** `view`: { model, workers, sessions } of one model, or with a null model. */
+  /** `view`: { model, workers, sessions } of one model, or with a null model, and `at`, when it came (performance.now()). */
   show(view) {
     this.#view = view;
     const { model, workers } = view;
@@ -46,17 +47,23 @@ export class Strip {
 
   /** A worker was left by an answer that it was computing for. */
   fell(peer) {
-    this.#fell.set(peer, performance.now());
+    if (this.#view === null) return;
+    const worker = this.#view.workers.find((each) => each.peer === peer);
+    if (worker) this.#fell.set(peer, { until: performance.now() + LIFETIME, expires: this.#expiry(worker) });
     this.#rows.get(peer)?.flash();
-    if (this.#view) this.show(this.#view);
-    setTimeout(() => this.#view && this.show(this.#view), FELL_MILLISECONDS + 100);
+    this.show(this.#view);
+    setTimeout(() => this.show(this.#view), LIFETIME + 100);
   }
 
   #trouble(worker) {
     if (worker.banned) return "banned";
-    const at = this.#fell.get(worker.peer);
-    if (at !== undefined && performance.now() - at > FELL_MILLISECONDS) this.#fell.delete(worker.peer);
+    const fell = this.#fell.get(worker.peer);
+    if (fell && (performance.now() > fell.until || this.#expiry(worker) > fell.expires + RENEWED)) this.#fell.delete(worker.peer);
     return worker.suspected || this.#fell.has(worker.peer) ? "no answer" : "";
+  }
+
+  #expiry(worker) {
+    return this.#view.at + 1000 * worker.expires_in_s;
   }
 
   #axis(count) {
@@ -117,10 +124,10 @@ export class Strip {
   }
 }
 
+/** Those of running answers, and others from everywhere in between. */
 function chosen(workers, busy) {
-  const others = MAX_ROWS - busy.size;
-  let left = others;
-  return workers.filter((worker) => busy.has(worker.peer) || left-- > 0);
+  const share = Math.max(0, MAX_ROWS - busy.size) / workers.length;
+  return workers.filter((worker, place) => busy.has(worker.peer) || Math.floor(place * share) !== Math.floor((place + 1) * share));
 }
 
 function coverageWords(model, held, here) {
@@ -136,7 +143,7 @@ function coverageWords(model, held, here) {
 
 function emptiness({ model, workers }) {
   if (model === null) return "This gateway has the files of no model. Start it with --model NAME, or with --models-dir.";
-  if (workers.length > MAX_ROWS) return `${counted(workers.length - MAX_ROWS, "worker")} more than are shown.`;
+  if (workers.length > MAX_ROWS) return `${counted(workers.length, "worker")}, of which about ${MAX_ROWS} are shown.`;
   if (workers.length) return "";
   if (model.available) return "No swarm here: this node computes every layer by itself.";
   return `No worker holds any layer of ${model.id} yet. Start one: swarm worker --model ${model.id} --bootstrap HOST:PORT`;
