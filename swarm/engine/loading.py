@@ -40,14 +40,15 @@ class VerifiedSource:
     ) -> None:
         self.checkpoint = checkpoint
         self.manifest = manifest
-        self.total = sum(checkpoint.tensor(name, shape).nbytes for name, shape in shapes.items())  # bytes, for progress
+        self.total = sum(checkpoint.check(name, shape) for name, shape in shapes.items())  # bytes, for progress
         self.progress = progress
         self._done = 0
 
     def tensor(self, name: str, shape: Shape) -> Tensor:
+        self._done += self.checkpoint.check(name, shape)
+        for stored in self.checkpoint.stored(name, shape):
+            self.manifest.verify(self.checkpoint, stored)
         tensor = self.checkpoint.tensor(name, shape)
-        self.manifest.verify(self.checkpoint, name)
-        self._done += tensor.nbytes
         if self.progress is not None:
             self.progress(self._done, self.total)
         return tensor

@@ -152,8 +152,6 @@ class _Reader:
     def spec(self) -> ModelSpec:
         family = self.family()
         self.config = {**family.defaults, **{key: value for key, value in self.config.items() if value is not None}}
-        if "quantization_config" in self.config:
-            raise self.fault("quantization_config", "quantised checkpoints are not read; use the unquantised model")
         hidden, heads = self.whole("hidden_size"), self.whole("num_attention_heads")
         kv_heads = self.whole("num_key_value_heads", heads)
         head_dim = self.whole("head_dim", hidden // heads)

@@ -1,6 +1,7 @@
 """A model's checkpoint: which file holds which tensor, and the tensors themselves, read only when they are asked for.
 
-Knows nothing of layers: it is told names, shapes and dtypes, and hands out views of memory-mapped files.
+Knows nothing of layers: it is told names and shapes, and hands out views of memory-mapped files, or what a quantised
+checkpoint's stored tensors are dequantised to.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from swarm.engine.formats import BadPart, Format, Layout, Part
+from swarm.engine.quantised import read_format
 from swarm.engine.spec import Shape, read_json
 from swarm.engine.tensorfile import TensorFile
 from swarm.errors import ModelFault
@@ -21,14 +24,23 @@ INDEX_FILE = "model.safetensors.index.json"
 MAX_INDEX_BYTES = 64 << 20
 MAX_FILES = 4096
 FLOATS: Mapping[str, torch.dtype] = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+STORED: Mapping[str, torch.dtype] = {  # what quantised weights are made from besides
+    **FLOATS,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "I32": torch.int32,
+    "I64": torch.int64,
+}
 
 
 class Checkpoint:
     """The tensors of a model directory: a single file, or shards with an index. Shards are opened when first needed."""
 
-    def __init__(self, directory: Path, file_of: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, file_of: Mapping[str, str], format: Format | None = None) -> None:
         self.directory = directory
         self.file_of = file_of  # tensor name -> file name
+        self.format = format  # None: the weights are stored as they are
         self._files: dict[str, TensorFile] = {}  # at most MAX_FILES
 
     def __repr__(self) -> str:
@@ -38,13 +50,14 @@ class Checkpoint:
     def open(cls, directory: Path) -> Checkpoint:
         """Raises ModelFault naming the file that is missing or damaged."""
         directory = Path(directory)
+        format = read_format(directory)
         if (directory / SINGLE_FILE).exists():
             file = TensorFile.open(directory / SINGLE_FILE)
-            checkpoint = cls(directory, dict.fromkeys(file.entries, SINGLE_FILE))
+            checkpoint = cls(directory, dict.fromkeys(file.entries, SINGLE_FILE), format)
             checkpoint._files[SINGLE_FILE] = file
             return checkpoint
         if (directory / INDEX_FILE).exists():
-            return cls(directory, _read_index(directory / INDEX_FILE))
+            return cls(directory, _read_index(directory / INDEX_FILE), format)
         raise ModelFault(f"{directory}: holds neither {SINGLE_FILE} nor {INDEX_FILE}")
 
     @property
@@ -73,19 +86,56 @@ class Checkpoint:
         """The bytes of a tensor in its file, uncopied."""
         return self.file(name).view(name)
 
+    def stored(self, name: str, shape: Shape) -> list[str]:
+        """The names of the stored tensors that a wanted one is made from."""
+        return [part.name for part in self._layout(name, shape).parts]
+
+    def check(self, name: str, shape: Shape) -> int:
+        """The stored bytes of a wanted tensor, none of them read. Raises ModelFault naming file and tensor."""
+        parts = self._layout(name, shape).parts
+        for part in parts:
+            self._check(part)
+        return sum(len(self.view(part.name)) for part in parts)
+
     def tensor(self, name: str, shape: Shape) -> Tensor:
-        """A tensor as it lies in its file, uncopied; not to be written to. Raises ModelFault naming file and tensor."""
-        file = self.file(name)
-        entry = file.entries[name]
-        if entry.dtype not in FLOATS:
-            raise ModelFault(f"{file.path}: tensor {name}: dtype {entry.dtype}; weights are one of {', '.join(FLOATS)}")
-        if entry.shape != shape:
+        """A tensor of floats: as it lies in its file, uncopied and not to be written to, or dequantised to fp32.
+
+        Raises ModelFault naming file and tensor.
+        """
+        layout = self._layout(name, shape)
+        tensors = [self._mapped(part) for part in layout.parts]
+        try:
+            return layout.dequantise(*tensors)
+        except BadPart as bad:
+            raise ModelFault(f"{self.path(bad.name)}: tensor {bad.name}: {bad.complaint}") from None
+
+    def _layout(self, name: str, shape: Shape) -> Layout:
+        layout = self.format.layout(name, shape, self.file_of) if self.format is not None else None
+        return layout or Layout((Part(name, tuple(FLOATS), (shape,)),), _as_it_is)
+
+    def _check(self, part: Part) -> None:
+        file = self.file(part.name)
+        entry = file.entries[part.name]
+        if entry.dtype not in part.dtypes:
+            kinds = ", ".join(part.dtypes)
+            raise ModelFault(f"{file.path}: tensor {part.name}: dtype {entry.dtype}; weights are one of {kinds}")
+        if entry.shape not in part.shapes:
+            wanted = " or ".join(str(list(shape)) for shape in part.shapes)
             raise ModelFault(
-                f"{file.path}: tensor {name}: shape {list(entry.shape)}, but the config asks for {list(shape)}"
+                f"{file.path}: tensor {part.name}: shape {list(entry.shape)}, but the config asks for {wanted}"
             )
-        if not math.prod(shape):
-            return torch.empty(shape, dtype=FLOATS[entry.dtype])
-        return torch.frombuffer(file.view(name), dtype=FLOATS[entry.dtype]).view(shape)
+
+    def _mapped(self, part: Part) -> Tensor:
+        self._check(part)
+        file = self.file(part.name)
+        entry = file.entries[part.name]
+        if not math.prod(entry.shape):
+            return torch.empty(entry.shape, dtype=STORED[entry.dtype])
+        return torch.frombuffer(file.view(part.name), dtype=STORED[entry.dtype]).view(entry.shape)
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _read_index(path: Path) -> dict[str, str]:

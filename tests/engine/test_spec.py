@@ -74,7 +74,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"partial_rotary_factor": 0.5}, r"partial_rotary_factor"),
     ({"tie_word_embeddings": 1}, r"tie_word_embeddings"),
     ({"eos_token_id": 1000}, r"eos_token_id.*288"),
-    ({"quantization_config": {"quant_method": "gptq"}}, r"quantization_config"),
 ]
 
 

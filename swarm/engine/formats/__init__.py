@@ -1,0 +1,16 @@
+"""How quantised checkpoints store their weights: one module per format, each with no knowledge of files or of models.
+
+A format turns the name of a wanted tensor into the stored tensors that it is made from, with the dtypes and shapes that
+they must have, and into the arithmetic that makes it from them, in fp32.
+"""
+
+from collections.abc import Callable, Mapping
+
+from swarm.engine.formats.fp8 import BlockFp8
+from swarm.engine.formats.layout import BadPart, Format, Layout, Part, Settings
+
+FORMATS: Mapping[str, Callable[[Settings], Format]] = {  # by the config's quant_method
+    "fp8": BlockFp8.from_settings,
+}
+
+__all__ = ["FORMATS", "BadPart", "Format", "Layout", "Part", "Settings"]
