@@ -80,6 +80,7 @@ class Chat:
     def handle(self, line: str) -> None:
         """Raises Leave."""
         command = split(line)
+        self._output.new_line()
         try:
             if command is None:
                 self._ask(message_of(line), again=False)
@@ -134,11 +135,11 @@ class Chat:
         """Raises SwarmError; KeyboardInterrupt when the answer was stopped."""
         turn = Turn(question, self._draw() if again else self.link.request.drawn_seed)
         self.question, self.status = question, ""
-        running = self.link.loop.begin(self._generate(turn, self.link.client))
+        client = self.link.client
         self._output.hold()
         try:
             with self._screen() as screen:
-                self._follow(running, turn, screen)
+                self._follow(self.link.loop.begin(self._generate(turn, client)), turn, screen)
         finally:
             self._output.release()
             if turn.answer is not None:

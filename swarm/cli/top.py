@@ -152,7 +152,10 @@ class Watch:
         screen.update(Segments(segments[:-1]))
 
     def _key(self) -> None:
-        raw = os.read(sys.stdin.fileno(), CHUNK_BYTES)
+        try:
+            raw = os.read(sys.stdin.fileno(), CHUNK_BYTES)
+        except OSError:  # the terminal is gone
+            raw = b""
         if not raw or raw[:1] in (b"q", b"Q", b"\x04"):
             self._left.set()
         step = 1 if raw in DOWN else -1 if raw in UP else PAGE if raw in PAGE_DOWN else -PAGE if raw in PAGE_UP else 0

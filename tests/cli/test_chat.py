@@ -263,6 +263,24 @@ def test_connect_joins_another_swarm_and_stays_where_it_was_if_that_fails():
     assert "'zz' is no peer id" in stage.notes.getvalue()
 
 
+def test_without_any_swarm_the_chat_goes_on_and_says_what_to_do():
+    here, nowhere = ((("192.0.2.1", 7700),), (("192.0.2.3", 7700),))
+    unreachable = [nowhere]
+
+    def move():
+        unreachable.append(here)
+        return "/connect 192.0.2.3:7700"
+
+    def heal():
+        unreachable.remove(here)
+        return "/connect 192.0.2.1:7700"
+
+    stage = Stage(Said(["ok"]), request=Request(bootstrap=here), unreachable=unreachable)
+    stage.talk(move, "hi", "/retry", "/save x", heal, "hi")
+    assert stage.notes.getvalue().count("no swarm is joined: /connect HOST:PORT") == 3
+    assert stage.text.getvalue() == "ok"
+
+
 def test_the_workers_of_the_swarm_are_looked_up_where_the_client_lives(monkeypatch, capsys):
     async def look(bootstrap, swarm_key, verbose):
         return [], {}, 0.0

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from swarm.cli.output import Output
-from swarm.cli.talk.blocks import finished, visible, with_breaks
+from swarm.cli.talk.blocks import ending, finished, visible, with_breaks
 from swarm.cli.talk.commands import split, words
 from swarm.cli.talk.conversation import Conversation, load, save
 from swarm.cli.talk.keys import Ahead, Keys, Press, held
@@ -66,6 +66,13 @@ def test_what_is_finished_stays_finished_however_the_text_comes():
 def test_a_fence_is_not_left_by_blank_lines_or_shorter_marks():
     assert finished("````\na\n\n```\n\nb\n") == 0
     assert finished("````\na\n````\n") == len("````\na\n````\n")
+
+
+def test_of_a_long_block_the_last_lines_are_enough():
+    assert ending("a\nb\nc", 100) == "a\nb\nc"
+    assert ending("```py\n" + "x\n" * 50, 6) == "```py\nx\nx\n"
+    assert ending("word\n" * 50, 12) == "word\nword\n"
+    assert ending("x" * 50, 12) == "x" * 12
 
 
 def test_line_ends_are_kept_outside_of_fences_only():

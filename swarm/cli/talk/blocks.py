@@ -33,6 +33,15 @@ def with_breaks(text: str) -> str:
     return "\n".join(lines)
 
 
+def ending(text: str, most: int) -> str:
+    """The last lines of a block that is longer than `most` characters; of a fence still a fence."""
+    if len(text) <= most:
+        return text
+    cut = text.find("\n", len(text) - most) + 1 or len(text) - most
+    begun = text.lstrip("\n")
+    return (begun[: begun.find("\n") + 1] if _FENCE.match(begun) else "") + text[cut:]
+
+
 def _closes(line: str, fence: str) -> bool:
     bare = line.strip()
     return len(bare) >= len(fence) and set(bare) == {fence[0]}

@@ -57,7 +57,10 @@ class Keys:
         ready, _, _ = select.select([self._descriptor], [], [], seconds)
         if not ready:
             return None
-        raw = os.read(self._descriptor, CHUNK_BYTES)
+        try:
+            raw = os.read(self._descriptor, CHUNK_BYTES)
+        except OSError:
+            raw = b""
         return self._ahead.typed(raw) if raw else Press.LEAVE  # the terminal is gone
 
     def take(self) -> str:

@@ -23,6 +23,10 @@ class ChatOutput(Output):
         self._failed = ""  # who is being replaced
         self.under_way = ""  # what the answer waits for
 
+    def new_line(self) -> None:
+        """Somebody typed: what was told before may be told once more."""
+        self._last = ""
+
     def hold(self) -> None:
         self._holding = True
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from swarm.cli.talk.blocks import finished, visible, with_breaks
+from swarm.cli.talk.blocks import ending, finished, visible, with_breaks
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -154,8 +154,9 @@ class LiveScreen:
 
         assert self._live is not None
         status = Text(self._status, style="dim", no_wrap=True, overflow="ellipsis")
-        rows = max(1, self._console.size.height - STATUS_ROWS - 1)
-        text = self._text[self._printed :]
+        width, height = self._console.size
+        rows = max(1, height - STATUS_ROWS - 1)
+        text = ending(self._text[self._printed :], rows * width)  # what a long block costs does not grow
         gap = self._markdown and not self._first
         self._live.update(Group(Block(text, gap, rows, self._markdown), status), refresh=True)
 
