@@ -37,4 +37,5 @@ class Ask:
     top_logprobs: int | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)  # more that the chat template may look at
     owner: str = ""  # whose prefixes may be reused
+    goes_on: bool = False  # the last message is the beginning of the answer
     single_call: bool = False  # an answer ends with its first call

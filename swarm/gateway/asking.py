@@ -141,7 +141,8 @@ class Asking:
                 raise UsageFault("there is neither a prompt nor messages")
             given = ask.prompt
             return given if isinstance(given, tuple) else self._encoded(client, given, special=True), False
-        messages: Sequence[Mapping[str, Any]] = [_with_objects(message) for message in ask.messages]
+        given_messages, begun = (ask.messages[:-1], ask.messages[-1]["content"]) if ask.goes_on else (ask.messages, "")
+        messages: Sequence[Mapping[str, Any]] = [_with_objects(message) for message in given_messages]
         if tools and not client.text.template_takes_tools:
             messages, tools = told(messages, tools), ()
 
@@ -155,6 +156,7 @@ class Asking:
             if joined is None:
                 raise
             prompt = rendered(joined)
+        prompt += begun
         return self._encoded(client, prompt, special=False), prompt.rstrip().endswith(MARKS[0])
 
     def _encoded(self, client: Client, text: str, special: bool) -> tuple[int, ...]:

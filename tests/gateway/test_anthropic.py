@@ -118,3 +118,16 @@ def test_refusals_are_in_anthropics_words(
         assert body["error"]["type"] in ("not_found_error", "invalid_request_error")
 
     run(work)
+
+
+def test_an_answer_goes_on_from_its_beginning() -> None:
+    async def work(client: anthropic.AsyncAnthropic, served: Served) -> None:
+        talk = [*ASKED, {"role": "assistant", "content": "def add("}]
+        answer = await client.messages.create(model=MODEL, messages=talk, max_tokens=5, extra_body=GREEDY)
+        demo = await served.gateway.catalog.client(MODEL)
+        prompt = demo.text.encode(demo.text.render_chat(ASKED) + "def add(", add_special=False)
+        (block,) = answer.content
+        assert block.type == "text"
+        assert block.text == await demo.generate(prompt, max_tokens=5).read()
+
+    run(work)

@@ -154,3 +154,19 @@ def test_the_store_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     store.get("", "long")
     with pytest.raises(UnknownResponse):
         store.get("", "1")
+
+
+def test_probabilities_of_a_response() -> None:
+    async def work(client: openai.AsyncOpenAI, _: Served) -> None:
+        options: dict[str, Any] = {"input": "add", "max_output_tokens": 6, "top_logprobs": 2, **GREEDY}
+        (item,) = (await client.responses.create(**options)).output
+        whole = item.content[0].logprobs  # type: ignore[union-attr]
+        assert [len(each.top_logprobs) for each in whole] == [2] * 6  # type: ignore[union-attr]
+        stream = await client.responses.create(stream=True, **options)
+        events = [
+            event async for event in stream if event.type in ("response.output_text.delta", "response.output_text.done")
+        ]
+        assert sum(len(event.logprobs) for event in events[:-1]) <= 6
+        assert [each.token for each in events[-1].logprobs] == [each.token for each in whole]  # type: ignore[union-attr]
+
+    run(work)

@@ -72,6 +72,7 @@ class CountRequest(Fields):
             messages=tuple(messages),
             tools=tools_of([_tool(tool, f"tools[{n}]") for n, tool in enumerate(self.tools)]),
             tool_choice=_choice(choice, bool(self.tools)),
+            goes_on=len(messages) > 1 and messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1],
             single_call=choice is not None and choice.disable_parallel_tool_use,
             owner=owner,
         )

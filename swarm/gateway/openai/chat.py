@@ -193,14 +193,16 @@ def _message(said: Said) -> dict[str, Any]:
 
 
 def _logprobs(tokens: Sequence[ToldToken]) -> dict[str, Any]:
+    return {"content": probabilities(tokens), "refusal": None}
+
+
+def probabilities(tokens: Sequence[ToldToken]) -> list[dict[str, Any]]:
+    """One entry for each token."""
+
     def entry(piece: bytes, logprob: float) -> dict[str, Any]:
         return {"token": shown_piece(piece), "logprob": logprob, "bytes": list(piece)}
 
-    return {
-        "content": [
-            entry(token.piece, token.logprob)
-            | {"top_logprobs": [entry(piece, logprob) for _, piece, logprob in token.top]}
-            for token in tokens
-        ],
-        "refusal": None,
-    }
+    return [
+        entry(token.piece, token.logprob) | {"top_logprobs": [entry(piece, logprob) for _, piece, logprob in token.top]}
+        for token in tokens
+    ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from swarm.client.harmony import Thought
 from swarm.gateway.errors import refusal_of
+from swarm.gateway.openai.chat import probabilities
 from swarm.gateway.responses.requests import ResponseRequest
 from swarm.gateway.sse import event
 from swarm.gateway.turns import ToldCall, ToldText, Turn, usage_of
@@ -25,6 +26,7 @@ class Writing:
     output: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
     _number: int = 0  # of the next event
+    _untold: list[dict[str, Any]] = field(default_factory=list)  # tokens whose text is still held back
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Everything that a stream tells, the whole response at last."""
@@ -32,8 +34,10 @@ class Writing:
         async for delta in self.turn:
             for told in self._begin():
                 yield told
-            if isinstance(delta, ToldText) and not delta.text:
-                continue
+            if isinstance(delta, ToldText):
+                self._untold += probabilities(delta.tokens)
+                if not delta.text:
+                    continue
             kind = "message" if isinstance(delta, ToldText) else "reasoning"
             if open_item is not None and (isinstance(delta, ToldCall) or open_item["type"] != kind):
                 for told in self._close(open_item):
@@ -154,15 +158,20 @@ class Writing:
         if isinstance(delta, Thought):
             item["content"][0]["text"] += delta.text
             return self._event("response.reasoning_text.delta", **place, delta=delta.text)
+        told, self._untold = self._untold, []
         item["content"][0]["text"] += delta.text
-        return self._event("response.output_text.delta", **place, delta=delta.text, logprobs=[])
+        item["content"][0]["logprobs"] += told
+        return self._event("response.output_text.delta", **place, delta=delta.text, logprobs=told)
 
     def _close(self, item: dict[str, Any]) -> list[bytes]:
         item["status"] = "completed"
         place, part = self._place(item) | {"content_index": 0}, item["content"][0]
         told = []
         if item["type"] == "message":
-            told.append(self._event("response.output_text.done", **place, text=part["text"], logprobs=[]))
+            part["logprobs"] += self._untold
+            self._untold = []
+            probable = part["logprobs"]
+            told.append(self._event("response.output_text.done", **place, text=part["text"], logprobs=probable))
             told.append(self._event("response.content_part.done", **place, part=part))
         else:
             told.append(self._event("response.reasoning_text.done", **place, text=part["text"]))
