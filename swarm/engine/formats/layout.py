@@ -71,3 +71,8 @@ class Settings:
         if type(value) is not int or not 1 <= value <= MAX_BLOCK:
             raise self.fault(field, f"{value!r} is no whole number from 1 to {MAX_BLOCK}")
         return value
+
+    def group(self, field: str = "group_size") -> int | None:
+        """How many inputs share a scale; -1 in the file, None here: all of them."""
+        value = self.values.get(field)
+        return None if type(value) is int and value == -1 else self.size(field, value)
