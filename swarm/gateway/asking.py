@@ -9,8 +9,8 @@ import asyncio
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,19 +93,22 @@ class Asking:
         if harmony and ask.messages is not None:
             form = text.tool_format  # whose answers come in channels with or without tools
         thinks = text.thinks and ask.messages is not None and not harmony
-        constrain = None
+        constrain, stop = None, ask.stop
         if ask.held is not None or (tools and ask.tool_choice != "auto"):
             thinks = False  # there is no room for thoughts
             _check_held(ask)
             if ask.held is not None:
-                form, constrain = None, self._holding(client, ask.held)
+                with _blaming("response_format"):
+                    form, constrain = None, self._holding(client, ask.held)
             else:
-                form, constrain = self._forced(client, form or HERMES, _wanted(tools, ask.tool_choice))
+                with _blaming("tools"):
+                    form, constrain = self._forced(client, form or HERMES, _wanted(tools, ask.tool_choice))
+                stop = ()  # half a call would be none
         ids, opened = self._prompt(client, ask, tools)
         options = Options(
             max_tokens=UNASKED_TOKENS if ask.max_tokens is None else ask.max_tokens,
             sampling=ask.sampling,
-            stop=ask.stop,
+            stop=stop,
             ignore_eos=ask.ignore_eos,
             top_logprobs=ask.top_logprobs,
             shown=(*(form.shown if form else ()), *(MARKS if thinks else ())),
@@ -179,6 +182,17 @@ def _reader(form: ToolFormat | None, tools: Sequence[Mapping[str, Any]], thinks:
         return HarmonyReader()
     calls = None if form is None else CallReader(form, tools)
     return ThoughtReader(opened, calls) if thinks else calls
+
+
+@contextmanager
+def _blaming(field: str) -> Iterator[None]:
+    """Names the field that asked for what cannot be honoured."""
+    try:
+        yield
+    except FieldFault:
+        raise
+    except UsageFault as error:
+        raise FieldFault(str(error), field) from error
 
 
 def _check_held(ask: Ask) -> None:

@@ -315,3 +315,25 @@ def test_a_plain_prompt_is_gone_on_from_whatever_the_models_format(tmp_path: Pat
             assert [delta async for delta in turn]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "odd"}}}},
+         "response_format"),
+        ({"tools": [{"type": "function", "function": {"name": "a", "strict": True, "parameters": {"type": "odd"}}}],
+          "tool_choice": "required"}, "tools"),
+        ({"functions": [{"name": "a"}]}, "functions"),
+        ({"response_format": {"type": "json_object"}, "ignore_eos": True}, "ignore_eos"),
+    ],
+)  # fmt: skip
+def test_the_field_that_is_to_blame_is_named(change: dict[str, Any], param: str) -> None:
+    async def work(http: httpx.AsyncClient, _: Served) -> None:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 1, **change}
+        answer = await http.post("/v1/chat/completions", json=body)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+    run(work)

@@ -84,7 +84,7 @@ class SamplingFields(Fields):
     @model_validator(mode="after")
     def _usage_of_a_stream(self) -> Self:
         if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options is for streams only")
+            raise FieldFault("stream_options is for streams only", "stream_options")
         return self
 
     @property
@@ -214,13 +214,13 @@ class ChatRequest(SamplingFields):
     @model_validator(mode="after")
     def _together(self) -> Self:
         if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs to be true")
+            raise FieldFault("top_logprobs needs logprobs to be true", "top_logprobs")
         return self
 
     def ask(self, owner: str) -> Ask:
         """Raises UsageFault for what cannot be honoured."""
         for field in ("audio", "functions", "function_call", "web_search_options"):
-            if getattr(self, field) is not None:
+            if getattr(self, field) not in (None, [], "none", "auto"):  # these ask for nothing
                 raise FieldFault(f"{field} cannot be honoured here", field)
         if self.modalities != ["text"]:
             raise FieldFault("modalities: text is all that this model writes", "modalities")
