@@ -33,6 +33,12 @@ class Hub:
     def __init__(self) -> None:
         self._queues: set[asyncio.Queue[Happening]] = set()
         self._taps: list[Callable[[Happening], None]] = []
+        self.closed = False  # nothing more will happen
+
+    def close(self) -> None:
+        """Everybody who listens is told the last thing there is to tell, `end`."""
+        self.closed = True
+        self.publish("end")
 
     @property
     def listened(self) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -24,11 +25,12 @@ MAX_HEADER_BYTES = 64 << 10
 
 
 class HttpServer:
-    """`async with HttpServer(app, host, port) as server`; `server.port`."""
+    """`async with HttpServer(app, host, port) as server`; `server.port`. `leaving` is called before it waits for answers."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, leaving: Callable[[], None] = lambda: None) -> None:
         self.host, self.port = host, port
         self._app = app
+        self._leaving = leaving
         self._server: _Quiet | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -60,6 +62,7 @@ class HttpServer:
     ) -> None:
         assert self._server is not None
         assert self._task is not None
+        self._leaving()
         self._server.should_exit = True
         await self._task
 

@@ -50,14 +50,14 @@ class Watching:
             with hub.listen() as happenings:
                 waiting: asyncio.Future[Happening] | None = None
                 try:
-                    while True:
+                    while not hub.closed:
                         status = await self._source.status()
                         shown = json.dumps(_lasting(status))
                         if shown != before:
                             before = shown
                             yield event(status, "status")
                         until = asyncio.get_running_loop().time() + LOOK_SECONDS
-                        while (left := until - asyncio.get_running_loop().time()) > 0:
+                        while (left := until - asyncio.get_running_loop().time()) > 0 and not hub.closed:
                             waiting = waiting or asyncio.ensure_future(anext(happenings))
                             await asyncio.wait({waiting}, timeout=left)
                             if waiting.done():

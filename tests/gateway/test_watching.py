@@ -75,3 +75,16 @@ def test_a_slow_listener_misses_what_is_oldest() -> None:
         assert not hub.listened
 
     asyncio.run(main())
+
+
+def test_a_gateway_that_stops_does_not_wait_for_those_who_watch() -> None:
+    async def main() -> None:
+        async with serving() as served, httpx.AsyncClient(base_url=served.url, timeout=30) as http:
+            async with http.stream("GET", "/api/events") as answer:
+                events = events_of(answer)
+                assert (await anext(events))[0] == "status"
+                served.gateway.asking.hub.close()
+                rest = [name async for name, _ in events]
+            assert rest in ([], ["end"])
+
+    asyncio.run(main())

@@ -41,5 +41,5 @@ async def serving(
     trace = Trace(events.append)
     async with Catalog(paths, directory, make_client, trace=trace) as catalog:
         gateway = Gateway(catalog, Keys(keys), trace=trace, **options)
-        async with HttpServer(create_app(gateway), "127.0.0.1", 0) as server:
+        async with HttpServer(create_app(gateway), "127.0.0.1", 0, gateway.asking.hub.close) as server:
             yield Served(f"http://127.0.0.1:{server.port}", gateway, events)
