@@ -136,7 +136,9 @@ def _wrong_decoder(honest: Decoder, kind: Lie, seed: int) -> Decoder:
     if kind is Lie.OTHER_WEIGHTS:
         generator = torch.Generator().manual_seed(seed)
 
-        def other(norm: Tensor) -> Tensor:
+        def other(norm: Tensor | None) -> Tensor | None:
+            if norm is None:
+                return None
             factor = 1 + OTHER_NORMS * torch.randn(norm.shape, generator=generator)
             return norm * factor.to(norm.device, norm.dtype)
 
@@ -183,7 +185,7 @@ class _StalePass:
     def __init__(self, way: Pass) -> None:
         assert isinstance(way, ChunkPass | DecodePass)
         self._way = way
-        self.cos, self.sin = way.cos, way.sin
+        self.angles = way.angles
 
     def linear(self, linear: Linear, x: Tensor) -> Tensor:
         return self._way.linear(linear, x)
@@ -191,13 +193,13 @@ class _StalePass:
     def activate(self, gate_up: Tensor) -> Tensor:
         return self._way.activate(gate_up)
 
-    def attend(self, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
+    def attend(self, layer: int, window: int | None, queries: Tensor, keys_values: Tensor) -> Tensor:
         way, keys_values = self._way, keys_values.clone()
         caches = [way.cache] * len(keys_values) if isinstance(way, ChunkPass) else [cache for cache, _ in way.rows]
         for row, cache in enumerate(caches):
             if cache.position:  # of the rows before this call
                 keys_values[row] = cache.layer(layer)[:, 0, :, cache.position - 1]
-        return way.attend(layer, queries, keys_values)
+        return way.attend(layer, window, queries, keys_values)
 
 
 class _ForgetfulDecoder(_WrongDecoder):
@@ -205,9 +207,10 @@ class _ForgetfulDecoder(_WrongDecoder):
 
     def _forward(self, x: Tensor, span: LayerSpan, way: Pass) -> Tensor:
         if isinstance(way, ChunkPass):
-            columns = torch.arange(way.stop, device=way.mask.device)
-            own = torch.arange(way.start, way.stop, device=way.mask.device).repeat(way.groups[1])
-            way.mask.masked_fill_(columns < ((own + 1) // 2)[:, None], -torch.inf)
+            for first, mask in way.seen.values():
+                columns = torch.arange(first, way.stop, device=mask.device)
+                own = torch.arange(way.start, way.stop, device=mask.device).repeat(way.groups[1])
+                mask.masked_fill_(columns < ((own + 1) // 2)[:, None], -torch.inf)
         elif isinstance(way, DecodePass):
             halves = [(position + 1) // 2 for _, position in way.rows]
             way.rows = [

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+Windows = Literal["none", "all", "late", "pattern"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,30 +22,60 @@ class Family:
     final_norm: str = "model.norm"
     head: str = "lm_head"
     layer: str = "model.layers.{layer}"
-    attention_norm: str = "input_layernorm"  # within a layer
+    attention_norm: str | None = "input_layernorm"  # within a layer; before attention
     query: str = "self_attn.q_proj"
     key: str = "self_attn.k_proj"
     value: str = "self_attn.v_proj"
+    query_key_value: str | None = None  # instead of these three: one tensor that holds them below each other
+    query_norm: str | None = None  # before rotation
+    key_norm: str | None = None
+    norm_whole_width: bool = False  # all heads of a row are normed together, not each for itself
     output: str = "self_attn.o_proj"
-    mlp_norm: str = "post_attention_layernorm"
+    attention_end_norm: str | None = None  # after attention, before its result is added
+    mlp_norm: str | None = "post_attention_layernorm"
     gate: str = "mlp.gate_proj"
     up: str = "mlp.up_proj"
+    gate_up: str | None = None  # instead of these two: one tensor that holds them below each other
     down: str = "mlp.down_proj"
+    mlp_end_norm: str | None = None
+    norm_offset: float = 0.0  # is added to the weights of all norms
+    interleaved: bool = False  # rotated pairs stand beside each other, not half a head apart
+    qkv_bias: bool | str = "attention_bias"  # whether there is one, or the field that says so
+    output_bias: bool | str = "attention_bias"
+    mlp_bias: bool | str = "mlp_bias"
+    activation: str = "hidden_act"  # the field
+    windows: Windows = "none"  # layers with a sliding window, where "layer_types" does not say
+    local_theta: str | None = None  # the field with the rotary base of layers with a window, if it is their own
     defaults: Mapping[str, Any] = field(default_factory=dict)  # of config.json, where it omits a key
 
 
-LLAMA = Family(
-    architecture="LlamaForCausalLM",
-    model_type="llama",
+COMMON: Mapping[str, Any] = {
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "max_position_embeddings": 2048,
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "tie_word_embeddings": False,
+}
+
+LLAMA = Family(architecture="LlamaForCausalLM", model_type="llama", defaults=COMMON)
+
+QWEN2 = Family(
+    architecture="Qwen2ForCausalLM",
+    model_type="qwen2",
+    qkv_bias=True,
+    output_bias=False,
+    mlp_bias=False,
+    windows="late",
     defaults={
-        "rms_norm_eps": 1e-6,
-        "rope_theta": 10000.0,
-        "max_position_embeddings": 2048,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
-        "tie_word_embeddings": False,
+        **COMMON,
+        "max_position_embeddings": 32768,
+        "use_sliding_window": False,
+        "sliding_window": 4096,
+        "max_window_layers": 28,
     },
 )
 
-FAMILIES: Mapping[str, Family] = {family.architecture: family for family in (LLAMA,)}
+ROWS = (LLAMA, QWEN2)
+FAMILIES: Mapping[str, Family] = {family.architecture: family for family in ROWS}

@@ -16,6 +16,7 @@ from swarm.engine.linear import Linear
 from swarm.engine.manifest import Manifest, Progress
 from swarm.engine.model import ACTIVATION_ALIGNMENT, Layer
 from swarm.engine.numerics import Precision
+from swarm.engine.rope import arrangement
 from swarm.engine.spec import ModelSpec, Shape
 from swarm.engine.weights import Checkpoint
 
@@ -68,37 +69,90 @@ class RandomSource:
 
 def build_layer(spec: ModelSpec, layer: int, source: Source, precision: Precision, device: torch.device) -> Layer:
     """One layer, ready to compute. Raises ModelFault naming file and tensor."""
-    family, prefix = spec.family, spec.family.layer.format(layer=layer)
-    shapes = spec.layer_tensors(layer)
-
-    def norm(module: str) -> Tensor:
-        name = f"{prefix}.{module}.weight"
-        return source.tensor(name, shapes[name]).to(device=device, dtype=precision.dtype, copy=True)
-
-    def linear(modules: Sequence[str], rows: int, columns: int) -> Linear:
-        """Modules below each other, each padded with zeros to `rows` rows; columns padded likewise (0: as they are)."""
-        names = [f"{prefix}.{module}" for module in modules]
-        heights = [max(rows, shapes[f"{name}.weight"][0]) for name in names]
-        columns = max(columns, shapes[f"{names[0]}.weight"][1])
-        weight = torch.empty(sum(heights), columns, dtype=precision.dtype, device=device)
-        bias = None
-        for name, part in zip(names, torch.split(weight, heights), strict=True):
-            _fill(part, source.tensor(f"{name}.weight", shapes[f"{name}.weight"]))
-        if f"{names[0]}.bias" in shapes:
-            bias = torch.empty(sum(heights), dtype=precision.dtype, device=device)
-            for name, part in zip(names, torch.split(bias, heights), strict=True):
-                _fill(part, source.tensor(f"{name}.bias", shapes[f"{name}.bias"]))
-        return Linear(weight, bias, precision)
-
-    inner = padded_inner(spec)
+    family, parts = spec.family, LayerParts(spec, layer, source, precision, device)
+    inner, width = padded_inner(spec), spec.head_dim
+    queries, keys = spec.heads * width, spec.kv_heads * width
+    qkv = [family.query_key_value] if family.query_key_value else [family.query, family.key, family.value]
+    gate_up = [family.gate_up] if family.gate_up else [family.gate, family.up]
+    order = arrangement(spec.ropes[spec.kinds[layer].rope], width, family.interleaved)
     return Layer(
-        attention_norm=norm(family.attention_norm),
-        qkv=linear([family.query, family.key, family.value], 0, 0),
-        output=linear([family.output], 0, 0),
-        mlp_norm=norm(family.mlp_norm),
-        gate_up=linear([family.gate, family.up], inner, 0),
-        down=linear([family.down], 0, inner),
+        kind=spec.kinds[layer],
+        attention_norm=parts.norm(family.attention_norm),
+        qkv=parts.linear(qkv, [queries, keys, keys], [queries, keys, keys], spec.hidden, order),
+        query_norm=parts.norm(family.query_norm, order),
+        key_norm=parts.norm(family.key_norm, order),
+        output=parts.linear([family.output], [spec.hidden], [spec.hidden], queries),
+        attention_end_norm=parts.norm(family.attention_end_norm),
+        mlp_norm=parts.norm(family.mlp_norm),
+        gate_up=parts.linear(gate_up, [spec.inner, spec.inner], [inner, inner], spec.hidden),
+        down=parts.linear([family.down], [spec.hidden], [spec.hidden], inner),
+        mlp_end_norm=parts.norm(family.mlp_end_norm),
     )
+
+
+class LayerParts:
+    """Reads the modules of one layer."""
+
+    def __init__(self, spec: ModelSpec, layer: int, source: Source, precision: Precision, device: torch.device) -> None:
+        self.prefix = spec.family.layer.format(layer=layer)
+        self.shapes = spec.layer_tensors(layer)
+        self.norm_offset = spec.family.norm_offset
+        self.head_dim = spec.head_dim
+        self.source = source
+        self.dtype = precision.dtype
+        self.precision = precision
+        self.device = device
+
+    def tensor(self, module: str, kind: str) -> Tensor:
+        name = f"{self.prefix}.{module}.{kind}"
+        return self.source.tensor(name, self.shapes[name])
+
+    def norm(self, module: str | None, order: Tensor | None = None) -> Tensor | None:
+        """None for a norm that the family does not have."""
+        if module is None:
+            return None
+        weight = norm_weight(self.tensor(module, "weight"), self.norm_offset, self.dtype, self.device)
+        return weight if order is None else _arranged(weight, order)
+
+    def linear(
+        self, modules: Sequence[str], parts: list[int], heights: list[int], columns: int, order: Tensor | None = None
+    ) -> Linear:
+        """Modules below each other. Their parts of so many rows come to stand in heights, padded with zeros.
+
+        Columns are padded likewise. `order` arranges the rows of each head in all parts but the last.
+        """
+        weight = torch.empty(sum(heights), columns, dtype=self.dtype, device=self.device)
+        self._fill(weight, modules, "weight", parts, heights)
+        bias = None
+        if f"{self.prefix}.{modules[0]}.bias" in self.shapes:
+            bias = torch.empty(sum(heights), dtype=self.dtype, device=self.device)
+            self._fill(bias, modules, "bias", parts, heights)
+        for each in (weight, bias):
+            if order is not None and each is not None:
+                each[: -heights[-1]] = _arranged(each[: -heights[-1]], order)
+        return Linear(weight, bias, self.precision)
+
+    def _fill(self, whole: Tensor, modules: Sequence[str], kind: str, parts: list[int], heights: list[int]) -> None:
+        targets = list(torch.split(whole, heights))
+        if len(modules) == 1 and len(parts) > 1:
+            for target, tensor in zip(targets, torch.split(self.tensor(modules[0], kind), parts), strict=True):
+                _fill(target, tensor)
+        else:
+            for target, module in zip(targets, modules, strict=True):
+                _fill(target, self.tensor(module, kind))
+
+
+def norm_weight(stored: Tensor, offset: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A norm's weight as it is multiplied with: what is stored, or its difference from that."""
+    if offset:
+        stored = stored.float() + offset
+    return stored.to(device=device, dtype=dtype, copy=True)
+
+
+def _arranged(rows: Tensor, order: Tensor) -> Tensor:
+    """Rows of several heads, each head's in that order."""
+    heads = rows.view(-1, order.shape[0], *rows.shape[1:])
+    return heads.index_select(1, order.to(rows.device)).view(rows.shape)
 
 
 def padded_inner(spec: ModelSpec) -> int:

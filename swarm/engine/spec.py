@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from swarm.engine.families import FAMILIES, Family
+from swarm.engine.fields import Fields
+from swarm.engine.rotary import Rope, read_ropes
 from swarm.errors import ModelFault
 from swarm.span import MAX_LAYERS, LayerSpan
 
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
 MAX_CONFIG_BYTES = 4 << 20
-MAX_SIZE = 1 << 24  # of one dimension; no known model comes near, and products of two stay far below 2^63
-MAX_EOS_IDS = 64
-ACTIVATIONS = ("silu",)
+ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh")
+LAYER_TYPES = ("full_attention", "sliding_attention")
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Rope:
-    """Rotary position embedding (Su et al., RoFormer, 2021), perhaps with the frequency scaling of Llama 3.1."""
+class LayerKind:
+    """In what the attention of one layer differs from that of others."""
 
-    kind: str  # "default" or "llama3"
-    theta: float
-    factor: float = 1.0  # the rest only where kind is "llama3"
-    low_frequency_factor: float = 1.0
-    high_frequency_factor: float = 4.0
-    original_positions: int = 8192
+    window: int | None = None  # rows that a row sees, itself among them; None: all before it
+    rope: int = 0  # which of the model's ropes
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +44,11 @@ class ModelSpec:
     vocab: int
     max_positions: int
     norm_eps: float
-    rope: Rope
-    attention_bias: bool
+    activation: str
+    ropes: tuple[Rope, ...]
+    kinds: tuple[LayerKind, ...]  # of each layer
+    qkv_bias: bool
+    output_bias: bool
     mlp_bias: bool
     tied: bool  # the head is the embedding
     bos_id: int | None
@@ -67,25 +66,35 @@ class ModelSpec:
     @classmethod
     def from_config(cls, config: Mapping[str, Any], source: str = CONFIG_FILE) -> ModelSpec:
         """Raises ModelFault naming `source` and the field."""
-        return _Reader(config, source).spec()
+        return _spec(config, source)
 
     def layer_tensors(self, layer: int) -> dict[str, Shape]:
         """The names and shapes of one layer's tensors in the checkpoint."""
         family, prefix = self.family, self.family.layer.format(layer=layer)
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        shapes: dict[str, Shape] = {
-            f"{prefix}.{family.attention_norm}.weight": (self.hidden,),
-            f"{prefix}.{family.mlp_norm}.weight": (self.hidden,),
-        }
-        for module, rows, columns, biased in (
-            (family.query, queries, self.hidden, self.attention_bias),
-            (family.key, keys, self.hidden, self.attention_bias),
-            (family.value, keys, self.hidden, self.attention_bias),
-            (family.output, self.hidden, queries, self.attention_bias),
-            (family.gate, self.inner, self.hidden, self.mlp_bias),
-            (family.up, self.inner, self.hidden, self.mlp_bias),
+        norms = (
+            (family.attention_norm, self.hidden),
+            (family.query_norm, queries if family.norm_whole_width else self.head_dim),
+            (family.key_norm, keys if family.norm_whole_width else self.head_dim),
+            (family.attention_end_norm, self.hidden),
+            (family.mlp_norm, self.hidden),
+            (family.mlp_end_norm, self.hidden),
+        )
+        shapes: dict[str, Shape] = {f"{prefix}.{module}.weight": (width,) for module, width in norms if module}
+        if family.query_key_value:
+            attention = [(family.query_key_value, queries + 2 * keys, self.hidden, self.qkv_bias)]
+        else:
+            parts = ((family.query, queries), (family.key, keys), (family.value, keys))
+            attention = [(module, rows, self.hidden, self.qkv_bias) for module, rows in parts]
+        if family.gate_up:
+            mlp = [(family.gate_up, 2 * self.inner, self.hidden, self.mlp_bias)]
+        else:
+            mlp = [(module, self.inner, self.hidden, self.mlp_bias) for module in (family.gate, family.up)]
+        outputs = [
+            (family.output, self.hidden, queries, self.output_bias),
             (family.down, self.hidden, self.inner, self.mlp_bias),
-        ):
+        ]
+        for module, rows, columns, biased in attention + mlp + outputs:
             shapes[f"{prefix}.{module}.weight"] = (rows, columns)
             if biased:
                 shapes[f"{prefix}.{module}.bias"] = (rows,)
@@ -142,104 +151,91 @@ def read_spec(directory: Path) -> ModelSpec:
     return ModelSpec.from_config(config, str(directory / CONFIG_FILE))
 
 
-class _Reader:
-    """Reads one config, field by field, so that every complaint names its field."""
+def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
+    family = _family(Fields(config, source))
+    fields = Fields(_flat(config, source), source).over(family.defaults)
+    hidden, heads = fields.whole("hidden_size"), fields.whole("num_attention_heads")
+    kv_heads = fields.whole("num_key_value_heads", heads)
+    head_dim = fields.whole("head_dim", hidden // heads)
+    if heads % kv_heads:
+        raise fields.fault("num_key_value_heads", f"{kv_heads} does not divide the {heads} attention heads")
+    if head_dim % 2:
+        raise fields.fault("head_dim", f"{head_dim} is odd, but rotary embedding turns pairs")
+    vocab = fields.whole("vocab_size")
+    layers = fields.whole("num_hidden_layers", most=MAX_LAYERS)
+    types = _layer_types(fields, family, layers)
+    ropes = read_ropes(fields, family.local_theta, head_dim)
+    return ModelSpec(
+        family=family,
+        layer_count=layers,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        inner=fields.whole("intermediate_size"),
+        vocab=vocab,
+        max_positions=min(
+            [fields.whole("max_position_embeddings"), *(r.most_positions for r in ropes if r.most_positions)]
+        ),
+        norm_eps=fields.number("rms_norm_eps"),
+        activation=fields.choice(family.activation, ACTIVATIONS),
+        ropes=ropes,
+        kinds=_kinds(fields, types, len(ropes)),
+        qkv_bias=fields.flag(family.qkv_bias),
+        output_bias=fields.flag(family.output_bias),
+        mlp_bias=fields.flag(family.mlp_bias),
+        tied=fields.flag("tie_word_embeddings"),
+        bos_id=fields.ids("bos_token_id", vocab)[0] if fields.ids("bos_token_id", vocab) else None,
+        eos_ids=fields.ids("eos_token_id", vocab),
+    )
 
-    def __init__(self, config: Mapping[str, Any], source: str) -> None:
-        self.config = dict(config)
-        self.source = source
 
-    def spec(self) -> ModelSpec:
-        family = self.family()
-        self.config = {**family.defaults, **{key: value for key, value in self.config.items() if value is not None}}
-        hidden, heads = self.whole("hidden_size"), self.whole("num_attention_heads")
-        kv_heads = self.whole("num_key_value_heads", heads)
-        head_dim = self.whole("head_dim", hidden // heads)
-        if heads % kv_heads:
-            raise self.fault("num_key_value_heads", f"{kv_heads} does not divide the {heads} attention heads")
-        if head_dim % 2:
-            raise self.fault("head_dim", f"{head_dim} is odd, but rotary embedding turns pairs")
-        activation = self.config["hidden_act"]
-        if activation not in ACTIVATIONS:
-            raise self.fault("hidden_act", f"{activation!r} is not known; known: {', '.join(ACTIVATIONS)}")
-        vocab = self.whole("vocab_size")
-        return ModelSpec(
-            family=family,
-            layer_count=self.whole("num_hidden_layers", most=MAX_LAYERS),
-            hidden=hidden,
-            heads=heads,
-            kv_heads=kv_heads,
-            head_dim=head_dim,
-            inner=self.whole("intermediate_size"),
-            vocab=vocab,
-            max_positions=self.whole("max_position_embeddings"),
-            norm_eps=self.number("rms_norm_eps", self.config),
-            rope=self.rope(),
-            attention_bias=self.flag("attention_bias"),
-            mlp_bias=self.flag("mlp_bias"),
-            tied=self.flag("tie_word_embeddings"),
-            bos_id=self.ids("bos_token_id", vocab)[0] if self.ids("bos_token_id", vocab) else None,
-            eos_ids=self.ids("eos_token_id", vocab),
-        )
+def _family(fields: Fields) -> Family:
+    architectures, model_type = fields.config.get("architectures") or [], fields.config.get("model_type")
+    for architecture in architectures if isinstance(architectures, list) else []:
+        if isinstance(architecture, str) and architecture in FAMILIES:
+            return FAMILIES[architecture]
+    if not architectures:
+        for family in FAMILIES.values():
+            if family.model_type == model_type:
+                return family
+    raise fields.fault("architectures", f"{architectures or model_type!r} is not known; known: {', '.join(FAMILIES)}")
 
-    def fault(self, field: str, complaint: str) -> ModelFault:
-        return ModelFault(f"{self.source}: {field}: {complaint}")
 
-    def family(self) -> Family:
-        architectures = self.config.get("architectures") or []
-        for architecture in architectures if isinstance(architectures, list) else []:
-            if isinstance(architecture, str) and architecture in FAMILIES:
-                return FAMILIES[architecture]
-        if not architectures:
-            for family in FAMILIES.values():
-                if family.model_type == self.config.get("model_type"):
-                    return family
-        named = architectures or self.config.get("model_type")
-        raise self.fault("architectures", f"{named!r} is not known; known: {', '.join(FAMILIES)}")
+def _flat(config: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """What a config nests under text_config stands above what it says beside it."""
+    nested = config.get("text_config") or {}
+    if not isinstance(nested, dict):
+        raise Fields(config, source).fault("text_config", f"{nested!r} is no object")
+    said = {key: value for key, value in nested.items() if value is not None or key not in config}
+    return {**config, **said}
 
-    def whole(self, field: str, default: int | None = None, most: int = MAX_SIZE) -> int:
-        value = self.config.get(field, default)
-        if value is None:
-            raise self.fault(field, "is missing")
-        if type(value) is not int or not 1 <= value <= most:
-            raise self.fault(field, f"{value!r} is no whole number from 1 to {most}")
-        return value
 
-    def number(self, field: str, mapping: Mapping[str, Any]) -> float:
-        value = mapping.get(field)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
-            raise self.fault(field, f"{value!r} is no positive number")
-        return float(value)
+def _layer_types(fields: Fields, family: Family, layers: int) -> list[str]:
+    """For each layer one of LAYER_TYPES: as the config lists them, or by the family's rule."""
+    full, sliding = LAYER_TYPES
+    types = fields.config.get("layer_types")
+    if family.windows == "none" or "sliding_window" not in fields.config:
+        return [full] * layers
+    if family.windows == "all":
+        return [sliding] * layers
+    if family.windows == "late" and not fields.flag("use_sliding_window"):
+        return [full] * layers
+    if types is not None:
+        if not isinstance(types, list) or len(types) != layers or any(each not in LAYER_TYPES for each in types):
+            raise fields.fault("layer_types", f"must be {layers} out of {', '.join(LAYER_TYPES)}")
+        return types
+    if family.windows == "late":
+        first = fields.config["max_window_layers"]
+        if type(first) is not int or first < 0:
+            raise fields.fault("max_window_layers", f"{first!r} is no number of layers")
+        return [sliding if layer >= first else full for layer in range(layers)]
+    every = fields.whole("sliding_window_pattern")
+    return [sliding if (layer + 1) % every else full for layer in range(layers)]
 
-    def flag(self, field: str) -> bool:
-        value = self.config[field]
-        if type(value) is not bool:
-            raise self.fault(field, f"{value!r} is neither true nor false")
-        return value
 
-    def ids(self, field: str, vocab: int) -> tuple[int, ...]:
-        value = self.config.get(field, [])
-        ids = value if isinstance(value, list) else [value]
-        if len(ids) > MAX_EOS_IDS or not all(type(each) is int and 0 <= each < vocab for each in ids):
-            raise self.fault(field, f"{value!r} is not within the vocabulary of {vocab}")
-        return tuple(ids)
-
-    def rope(self) -> Rope:
-        """Both spellings: rope_theta beside rope_scaling, and the newer rope_parameters that holds all of it."""
-        spelling = "rope_parameters" if "rope_parameters" in self.config else "rope_scaling"
-        scaling = self.config.get(spelling, {})
-        if not isinstance(scaling, dict):
-            raise self.fault(spelling, f"{scaling!r} is no object")
-        kind = scaling.get("rope_type", scaling.get("type", "default"))
-        theta = self.number("rope_theta", {**self.config, **scaling})
-        if {**self.config, **scaling}.get("partial_rotary_factor", 1.0) != 1.0:
-            raise self.fault("partial_rotary_factor", "only whole heads are rotated in this family")
-        if kind == "default":
-            return Rope("default", theta)
-        if kind != "llama3":
-            raise self.fault(spelling, f"rope_type {kind!r} is not known; known: default, llama3")
-        low, high = self.number("low_freq_factor", scaling), self.number("high_freq_factor", scaling)
-        if not low < high:
-            raise self.fault(spelling, f"high_freq_factor {high} must exceed low_freq_factor {low}")
-        original = self.number("original_max_position_embeddings", scaling)
-        return Rope("llama3", theta, self.number("factor", scaling), low, high, int(original))
+def _kinds(fields: Fields, types: list[str], ropes: int) -> tuple[LayerKind, ...]:
+    known = {LAYER_TYPES[0]: LayerKind()}
+    if LAYER_TYPES[1] in types:
+        known[LAYER_TYPES[1]] = LayerKind(fields.whole("sliding_window"), ropes - 1)
+    return tuple(known[each] for each in types)

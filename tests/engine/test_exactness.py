@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from support.families import CONFIGS, EXACT
 from support.models import make_config
 from torch import Tensor
 
@@ -72,11 +73,16 @@ class Story:
         assert torch.equal(contents(cache), self.cache)
 
 
-@pytest.fixture(scope="module", params=[(p, w) for p in PRECISIONS for w in WIDTHS], ids=lambda p: f"{p[0]}-{p[1][0]}")
+@pytest.fixture(
+    scope="module", params=[(p, w) for p in PRECISIONS for w in (*WIDTHS, *EXACT)], ids=lambda p: f"{p[0]}-{p[1]}"
+)
 def stage(request: pytest.FixtureRequest) -> Stage:
-    precision, shape = request.param
-    biased = shape[0] == 100
-    spec = spec_of(shape, attention_bias=biased, mlp_bias=biased)
+    precision, which = request.param
+    if isinstance(which, str):
+        spec = ModelSpec.from_config(CONFIGS[which])
+    else:
+        biased = which[0] == 100
+        spec = spec_of(which, attention_bias=biased, mlp_bias=biased)
     return Stage.random(spec, LayerSpan(0, LAYERS), precision, seed=3)
 
 
@@ -237,7 +243,7 @@ def test_norm_and_rotation_do_not_depend_on_the_number_of_rows(precision: str, w
     def norm(rows: Tensor) -> Tensor:
         return torch.nn.functional.rms_norm(rows, (width,), weight, 1e-5)
 
-    table = RopeTable(spec_of(WIDTHS[0]).rope, width // 2, torch.device("cpu"))
+    table = RopeTable(spec_of(WIDTHS[0]).ropes[0], width // 2, torch.device("cpu"))
     heads = x.view(64, 2, width // 2)
     cos, sin = table.slice(0, 64)
     whole_norm, whole_rotation = norm(x), rotate(heads, cos, sin)

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import torch
 from support.models import make_model
-from torch import Tensor
+from support.oracles import check, difference, oracle_of
 
-from swarm.engine import CHUNK_ROWS, Head, Stage
-from swarm.span import LayerSpan
+from swarm.engine import Head, Stage
 
 PROMPT = 150  # tokens: more than one chunk
 STEPS = 200
@@ -46,57 +45,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     seed = list(VARIANTS).index(request.param)
     return make_model(tmp_path_factory.mktemp("model") / request.param, seed=seed, **VARIANTS[request.param])
-
-
-def oracle_of(directory: Path) -> Any:
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
-
-
-def difference(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours - theirs).abs().max() / theirs.abs().max())
-
-
-def generate(stages: list[Stage], head: Head, prompt: list[int], steps: int) -> tuple[list[int], Tensor]:
-    """Greedy tokens, and the logits of every row on the way."""
-    caches = [stage.open(len(prompt) + steps) for stage in stages]
-    logits = []
-    for start in range(0, len(prompt), CHUNK_ROWS):
-        rows = head.embed(prompt[start : start + CHUNK_ROWS])
-        for stage, cache in zip(stages, caches, strict=True):
-            rows = stage.chunk(cache, rows)
-        logits.append(head.logits(rows))
-    tokens = [int(logits[-1][-1].argmax())]
-    while len(tokens) < steps:
-        rows = head.embed(tokens[-1:])
-        for stage, cache in zip(stages, caches, strict=True):
-            (rows,) = stage.decode([(cache, rows)])
-        logits.append(head.logits(rows))
-        tokens.append(int(logits[-1][-1].argmax()))
-    return tokens, torch.cat(logits)
-
-
-def check(directory: Path, prompt: list[int], steps: int, tolerance: float) -> None:
-    oracle = oracle_of(directory)
-    whole = Stage.load(directory, precision="fp32")
-    head = Head.load(directory, precision="fp32")
-    tokens, logits = generate([whole], head, prompt, steps)
-    with torch.inference_mode():
-        # Teacher-forced on our tokens: had one of theirs been another, the argmax of their logits would say so
-        theirs = oracle(torch.tensor([prompt + tokens[:-1]])).logits[0]
-    assert difference(logits, theirs) < tolerance
-    assert theirs[len(prompt) - 1 :].argmax(-1).tolist() == tokens
-    for cut in range(1, whole.spec.layer_count):
-        spans = LayerSpan(0, cut), LayerSpan(cut, whole.spec.layer_count)
-        parts = [Stage.load(directory, span, precision="fp32") for span in spans]
-        fewer = min(steps, 12)
-        again, split_logits = generate(parts, head, prompt, fewer)
-        assert again == tokens[:fewer]
-        assert torch.equal(split_logits, logits[: len(split_logits)])
 
 
 def test_logits_and_greedy_tokens_as_the_oracle_s(model: Path) -> None:

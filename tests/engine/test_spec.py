@@ -10,7 +10,7 @@ import pytest
 from support.models import make_config, make_model
 
 from swarm.engine import ModelSpec, read_spec
-from swarm.engine.spec import Rope
+from swarm.engine.rotary import Rope
 from swarm.errors import ModelFault
 from swarm.span import LayerSpan
 
@@ -19,14 +19,14 @@ def test_a_plain_config() -> None:
     spec = ModelSpec.from_config(make_config())
     assert (spec.layer_count, spec.hidden, spec.heads, spec.kv_heads, spec.head_dim) == (4, 64, 4, 2, 16)
     assert spec.span == LayerSpan(0, 4)
-    assert spec.rope == Rope("default", 10000.0)
+    assert spec.ropes == (Rope("default", 10000.0),)
     assert (spec.bos_id, spec.eos_ids, spec.tied) == (256, (257,), True)
 
 
 def test_defaults_are_the_family_s() -> None:
     omitted = ("rms_norm_eps", "rope_theta", "tie_word_embeddings", "num_key_value_heads", "attention_bias")
     spec = ModelSpec.from_config(make_config(**dict.fromkeys(omitted)))
-    assert (spec.norm_eps, spec.tied, spec.kv_heads, spec.attention_bias) == (1e-6, False, 4, False)
+    assert (spec.norm_eps, spec.tied, spec.kv_heads, spec.qkv_bias) == (1e-6, False, 4, False)
 
 
 @pytest.mark.parametrize("spelling", ["rope_scaling", "rope_parameters"])
@@ -40,7 +40,7 @@ def test_llama3_rope_in_both_spellings(spelling: str) -> None:
     }
     inside = {"rope_theta": 5e5} if spelling == "rope_parameters" else {}
     config = make_config(rope_theta=None if inside else 5e5, **{spelling: scaling | inside})
-    assert ModelSpec.from_config(config).rope == Rope("llama3", 5e5, 8.0, 1.0, 4.0, 512)
+    assert ModelSpec.from_config(config).ropes == (Rope("llama3", 5e5, 8.0, 1.0, 4.0, 512),)
 
 
 def test_shapes_of_a_layer_and_of_the_head() -> None:
@@ -68,10 +68,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"rms_norm_eps": -1}, r"rms_norm_eps"),
     ({"rms_norm_eps": float("nan")}, r"rms_norm_eps"),
     ({"rope_theta": "x"}, r"rope_theta"),
-    ({"rope_scaling": {"rope_type": "yarn"}}, r"rope_scaling.*yarn.*llama3"),
+    ({"rope_scaling": {"rope_type": "spiral"}}, r"rope_scaling.*spiral.*llama3"),
     ({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, r"low_freq_factor"),
     ({"rope_scaling": [1]}, r"rope_scaling"),
-    ({"partial_rotary_factor": 0.5}, r"partial_rotary_factor"),
+    ({"partial_rotary_factor": 1.5}, r"partial_rotary_factor"),
     ({"tie_word_embeddings": 1}, r"tie_word_embeddings"),
     ({"eos_token_id": 1000}, r"eos_token_id.*288"),
 ]
