@@ -7,12 +7,14 @@ they must have, and into the arithmetic that makes it from them, in fp32.
 from collections.abc import Callable, Mapping
 
 from swarm.engine.formats.awq import Awq
+from swarm.engine.formats.compressed import Compressed
 from swarm.engine.formats.fp8 import BlockFp8
 from swarm.engine.formats.gptq import Gptq
 from swarm.engine.formats.layout import BadPart, Format, Layout, Part, Settings
 
 FORMATS: Mapping[str, Callable[[Settings], Format]] = {  # by the config's quant_method
     "awq": Awq.from_settings,
+    "compressed-tensors": Compressed.from_settings,
     "fp8": BlockFp8.from_settings,
     "gptq": Gptq.from_settings,
 }
