@@ -11,12 +11,14 @@ from swarm.engine.formats.compressed import Compressed
 from swarm.engine.formats.fp8 import BlockFp8
 from swarm.engine.formats.gptq import Gptq
 from swarm.engine.formats.layout import BadPart, Format, Layout, Part, Settings
+from swarm.engine.formats.mxfp4 import Mxfp4
 
 FORMATS: Mapping[str, Callable[[Settings], Format]] = {  # by the config's quant_method
     "awq": Awq.from_settings,
     "compressed-tensors": Compressed.from_settings,
     "fp8": BlockFp8.from_settings,
     "gptq": Gptq.from_settings,
+    "mxfp4": Mxfp4.from_settings,
 }
 
 __all__ = ["FORMATS", "BadPart", "Format", "Layout", "Part", "Settings"]
