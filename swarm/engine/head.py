@@ -49,6 +49,9 @@ class Head:
         self._norm = norm  # [hidden]
         self._linear = linear  # hidden -> vocab
         self._exactly = precision
+        self._scale = None  # of embedded rows, in their precision
+        if spec.embedding_scale != 1.0:
+            self._scale = torch.tensor(spec.embedding_scale, dtype=precision.dtype, device=device)
 
     def __repr__(self) -> str:
         return f"<Head of {self.spec.architecture}, vocabulary {self.spec.vocab}: {self.numerics}>"
@@ -107,13 +110,15 @@ class Head:
             if not 0 <= id_ < self.spec.vocab:
                 raise UsageFault(f"token id {id_} is outside the vocabulary of {self.spec.vocab}")
         rows = self._embedding.index_select(0, torch.tensor(ids))
-        return rows.to(device=self.device, dtype=self._exactly.dtype)
+        rows = rows.to(device=self.device, dtype=self._exactly.dtype)
+        return rows if self._scale is None else rows * self._scale
 
     @torch.inference_mode()
     def logits(self, rows: Tensor) -> Tensor:
         """[rows, hidden] -> fp32 [rows, vocab] on CPU; a row's bits do not depend on its neighbours."""
         self._check(rows)
-        return self._linear.decode(self._normed(rows)).float().cpu()
+        logits = self._linear.decode(self._normed(rows)).float().cpu()
+        return logits if self.spec.logit_divisor == 1.0 else logits.div_(self.spec.logit_divisor)
 
     @torch.inference_mode()
     def features(self, rows: Tensor) -> Tensor:

@@ -87,6 +87,7 @@ class Decoder:
         self.layers = layers
         self.precision = precision
         self.ropes = [RopeTable(rope, spec.head_dim, layers[0].qkv.device) for rope in spec.ropes]
+        self.residual_scale = None if spec.residual_scale == 1.0 else spec.residual_scale
         self.windows = {layer.kind.window for layer in layers}
 
     def chunk(self, cache: SessionCache, x: Tensor) -> Tensor:
@@ -120,14 +121,14 @@ class Decoder:
             h = way.linear(layer.output, h)
             if layer.attention_end_norm is not None:
                 h = self._normed(h, layer.attention_end_norm)
-            x = x + h
+            x = x + (h if self.residual_scale is None else h * self.residual_scale)
 
             h = x if layer.mlp_norm is None else self._normed(x, layer.mlp_norm)
             h = way.activate(way.linear(layer.gate_up, h))  # [rows, inner]
             h = way.linear(layer.down, h)
             if layer.mlp_end_norm is not None:
                 h = self._normed(h, layer.mlp_end_norm)
-            x = x + h
+            x = x + (h if self.residual_scale is None else h * self.residual_scale)
         return x
 
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -156,6 +157,7 @@ class ChunkPass:
         self.angles = [rope.slice(self.start, self.stop) for rope in ropes]
         self.activation = ACTIVATIONS[spec.activation]
         self.groups = (spec.kv_heads, spec.heads // spec.kv_heads)
+        self.scale = spec.attention_scale
         device = self.angles[0][0].device
         self.seen = {window: self._seen(window, rows, dtype, device) for window in windows}
 
@@ -185,7 +187,7 @@ class ChunkPass:
         rows, head_dim = queries.shape[0], queries.shape[2]
         grouped = queries.view(rows, kv_heads, group, head_dim).permute(1, 2, 0, 3)
         grouped = grouped.reshape(1, kv_heads, group * rows, head_dim)
-        answer = functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
+        answer = functional.scaled_dot_product_attention(grouped, keys, values, mask, scale=self.scale)
         return answer.view(kv_heads, group, rows, head_dim).permute(2, 0, 1, 3).reshape(rows, -1)
 
 
@@ -198,6 +200,7 @@ class DecodePass:
         self.rows = list(zip(caches, positions, strict=True))
         self.angles = [rope.gather(positions) for rope in ropes]
         self.activation = ACTIVATIONS[spec.activation]
+        self.scale = spec.attention_scale
         self.query_shape = (-1, 1, spec.kv_heads, spec.heads // spec.kv_heads, spec.head_dim)
 
     def linear(self, linear: Linear, x: Tensor) -> Tensor:
@@ -216,7 +219,7 @@ class DecodePass:
         answers = []  # [1, kv_heads, heads / kv_heads, head_dim] each
         for row, seen in zip(queries.view(self.query_shape).unbind(), valid, strict=True):
             keys, values = seen.unbind()
-            answers.append(functional.scaled_dot_product_attention(row, keys, values))
+            answers.append(functional.scaled_dot_product_attention(row, keys, values, scale=self.scale))
         return torch.cat(answers).flatten(1)
 
 

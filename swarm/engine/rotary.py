@@ -10,7 +10,7 @@ from typing import Any
 from swarm.engine.fields import Fields
 
 # "dynamic" turns as "default" does up to the context that the config states, and no session goes beyond that
-KINDS = ("default", "linear", "dynamic", "llama3", "yarn")
+KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ def _rope(fields: Fields, spelling: str, stated: Mapping[str, Any], head_dim: in
     theta, rotated = fields.number("rope_theta", both), fields.number("partial_rotary_factor", both)
     if rotated > 1 or int(head_dim * rotated) % 2 or not int(head_dim * rotated):
         raise fields.fault("partial_rotary_factor", f"{rotated} of a head of {head_dim} is no number of pairs")
+    kind = "longrope" if kind == "su" else kind  # as it was first called
     if kind not in KINDS:
         raise fields.fault(spelling, f"rope_type {kind!r} is not known; known: {', '.join(KINDS)}")
     if kind in ("default", "dynamic"):
@@ -68,6 +69,8 @@ def _rope(fields: Fields, spelling: str, stated: Mapping[str, Any], head_dim: in
     original = int(fields.number(known, {known: fields.whole("max_position_embeddings"), **scaling, **fields.config}))
     if kind == "yarn":
         return _yarn(fields, scaling, theta, rotated, original)
+    if kind == "longrope":
+        return _longrope(fields, scaling, theta, rotated, original, int(head_dim * rotated) // 2)
     low, high = fields.number("low_freq_factor", scaling), fields.number("high_freq_factor", scaling)
     if not low < high:
         raise fields.fault(spelling, f"high_freq_factor {high} must exceed low_freq_factor {low}")
@@ -97,4 +100,30 @@ def _yarn(fields: Fields, scaling: Mapping[str, Any], theta: float, rotated: flo
         fast_turns=fields.number("beta_fast", turns),
         slow_turns=fields.number("beta_slow", turns),
         whole_pairs=scaling.get("truncate", True) is not False,
+    )
+
+
+def _longrope(
+    fields: Fields, scaling: Mapping[str, Any], theta: float, rotated: float, original: int, pairs: int
+) -> Rope:
+    """Ding et al., LongRoPE, 2024, within the original context.
+
+    Beyond it all frequencies would change, also those of rows that are cached already: no session goes there.
+    """
+    factor = fields.number("factor", {"factor": fields.whole("max_position_embeddings") / original, **scaling})
+    attention = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 and original > 1 else 1.0
+    if "attention_factor" in scaling:
+        attention = fields.number("attention_factor", scaling)
+    divisors = scaling.get("short_factor")
+    if not isinstance(divisors, list) or len(divisors) != pairs:
+        raise fields.fault("short_factor", f"must be a list of {pairs} numbers, one for each pair that turns")
+    return Rope(
+        "longrope",
+        theta,
+        factor,
+        original_positions=original,
+        rotated=rotated,
+        attention_factor=attention,
+        divisors=tuple(fields.number("short_factor", {"short_factor": each}) for each in divisors),
+        most_positions=original,
     )

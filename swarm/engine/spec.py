@@ -47,6 +47,10 @@ class ModelSpec:
     activation: str
     ropes: tuple[Rope, ...]
     kinds: tuple[LayerKind, ...]  # of each layer
+    attention_scale: float | None  # of products of queries and keys; None: head_dim ** -0.5
+    embedding_scale: float  # of rows before the first layer
+    residual_scale: float  # of what attention and MLP add to a row
+    logit_divisor: float
     qkv_bias: bool
     output_bias: bool
     mlp_bias: bool
@@ -181,6 +185,10 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
         activation=fields.choice(family.activation, ACTIVATIONS),
         ropes=ropes,
         kinds=_kinds(fields, types, len(ropes)),
+        attention_scale=fields.number(family.attention_scale) if family.attention_scale else None,
+        embedding_scale=fields.number(family.embedding_scale) if family.embedding_scale else 1.0,
+        residual_scale=fields.number(family.residual_scale) if family.residual_scale else 1.0,
+        logit_divisor=fields.number(family.logit_divisor) if family.logit_divisor else 1.0,
         qkv_bias=fields.flag(family.qkv_bias),
         output_bias=fields.flag(family.output_bias),
         mlp_bias=fields.flag(family.mlp_bias),

@@ -6,17 +6,82 @@ from typing import Any
 
 from support.oracles import TINY
 
-QWEN2 = {**TINY, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
+
+def _tiny(architecture: str, model_type: str, **changes: Any) -> dict[str, Any]:
+    return {**TINY, "architectures": [architecture], "model_type": model_type, **changes}
+
+
+def _llama(**changes: Any) -> dict[str, Any]:
+    return _tiny("LlamaForCausalLM", "llama", **changes)
+
+
+def _qwen2(**changes: Any) -> dict[str, Any]:
+    return _tiny("Qwen2ForCausalLM", "qwen2", **changes)
+
+
+def _mistral(**changes: Any) -> dict[str, Any]:
+    return _tiny("MistralForCausalLM", "mistral", **changes)
+
+
+def _qwen3(**changes: Any) -> dict[str, Any]:
+    return _tiny("Qwen3ForCausalLM", "qwen3", **changes)
+
+
+def _granite(**changes: Any) -> dict[str, Any]:
+    return _tiny("GraniteForCausalLM", "granite", **changes)
+
+
+def _olmo2(**changes: Any) -> dict[str, Any]:
+    return _tiny("Olmo2ForCausalLM", "olmo2", **changes)
+
+
+def _phi3(**changes: Any) -> dict[str, Any]:
+    return _tiny("Phi3ForCausalLM", "phi3", **changes)
+
+
+def _glm4(**changes: Any) -> dict[str, Any]:
+    return _tiny("Glm4ForCausalLM", "glm4", **changes)
+
+
+ODD = {"hidden_size": 100, "num_attention_heads": 5, "num_key_value_heads": 1, "intermediate_size": 344}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+LONG = {"short_factor": [1.0 + 0.1 * i for i in range(8)], "long_factor": [1.0 + i for i in range(8)]}
 
 CONFIGS: dict[str, dict[str, Any]] = {
-    "qwen2": {**QWEN2, "rope_theta": 1e6, "rms_norm_eps": 1e-5, "tie_word_embeddings": True},
-    "qwen2-windows": {**QWEN2, "use_sliding_window": True, "sliding_window": 40, "max_window_layers": 1},
-    "qwen2-odd": {
-        **QWEN2,
-        "hidden_size": 100,
-        "num_attention_heads": 5,
-        "num_key_value_heads": 1,
-        "intermediate_size": 344,
-    },
+    "rope-linear": _llama(rope_theta=1e5, rope_scaling={"type": "linear", "factor": 4.0}),
+    "rope-dynamic": _llama(rope_scaling={"rope_type": "dynamic", "factor": 2.0}),
+    "rope-yarn": _llama(rope_theta=1e4, rope_scaling=YARN),
+    "rope-yarn-stated": _llama(rope_scaling={**YARN, "beta_fast": 8.0, "beta_slow": 2.0, "attention_factor": 1.25}),
+    "rope-yarn-mscale": _qwen2(rope_scaling={**YARN, "mscale": 0.8, "mscale_all_dim": 1.2, "truncate": False}),
+    "qwen2": _qwen2(rope_theta=1e6, rms_norm_eps=1e-5, tie_word_embeddings=True),
+    "qwen2-windows": _qwen2(use_sliding_window=True, sliding_window=40, max_window_layers=1),
+    "qwen2-odd": _qwen2(**ODD),
+    "mistral": _mistral(sliding_window=37, rope_theta=1e6),
+    "mistral-no-window": _mistral(sliding_window=None, head_dim=40),
+    "mistral-odd": _mistral(**ODD, sliding_window=1),
+    "qwen3": _qwen3(head_dim=32, attention_bias=True),
+    "qwen3-odd": _qwen3(**ODD, head_dim=28, tie_word_embeddings=True),
+    "granite": _granite(
+        attention_multiplier=0.1, embedding_multiplier=3.0, residual_multiplier=0.22, logits_scaling=8.0, mlp_bias=True
+    ),
+    "granite-odd": _granite(**ODD, attention_bias=True, residual_multiplier=0.6, tie_word_embeddings=True),
+    "olmo2": _olmo2(rope_theta=5e5),
+    "olmo2-odd": _olmo2(**ODD, attention_bias=True),
+    "phi3": _phi3(sliding_window=50),
+    "phi3-odd": _phi3(**ODD, partial_rotary_factor=0.6, tie_word_embeddings=True),
+    "phi3-long": _phi3(rope_scaling={"type": "longrope", **LONG}, original_max_position_embeddings=512),
+    "glm4": _glm4(head_dim=32),
+    "glm4-odd": _glm4(**ODD, head_dim=20, attention_bias=False, partial_rotary_factor=0.8),
 }
-EXACT = ("qwen2-windows", "qwen2-odd")  # one or two of each family, held to equal bits
+EXACT = (
+    "qwen2-windows",
+    "qwen2-odd",
+    "mistral-odd",
+    "qwen3-odd",
+    "granite",
+    "olmo2-odd",
+    "phi3",
+    "phi3-odd",
+    "glm4",
+    "glm4-odd",
+)
