@@ -6,7 +6,7 @@ Knows nothing of torch. A new family of decoders that differs by names and defau
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Windows = Literal["none", "all", "late", "pattern"]
@@ -47,6 +47,9 @@ class Family:
     windows: Windows = "none"  # layers with a sliding window, where "layer_types" does not say
     local_theta: str | None = None  # the field with the rotary base of layers with a window, if it is their own
     attention_scale: str | None = None  # the field with what products of queries and keys are multiplied by
+    attention_width: str | None = None  # the field that stands for head_dim in this
+    softcaps: bool = False  # of attention and logits, where the config states them
+    embedding_by_width: bool = False  # embedded rows are multiplied by the root of their width
     embedding_scale: str | None = None  # fields likewise
     residual_scale: str | None = None  # for what attention and MLP add
     logit_divisor: str | None = None
@@ -168,5 +171,66 @@ GLM4 = Family(
     },
 )
 
-ROWS = (LLAMA, QWEN2, MISTRAL, QWEN3, GRANITE, OLMO2, PHI3, GLM4)
+GEMMA2 = Family(
+    architecture="Gemma2ForCausalLM",
+    model_type="gemma2",
+    attention_end_norm="post_attention_layernorm",
+    mlp_norm="pre_feedforward_layernorm",
+    mlp_end_norm="post_feedforward_layernorm",
+    norm_offset=1.0,
+    mlp_bias=False,
+    activation="hidden_activation",
+    windows="pattern",
+    attention_width="query_pre_attn_scalar",
+    softcaps=True,
+    embedding_by_width=True,
+    defaults={
+        **COMMON,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "max_position_embeddings": 8192,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+        "sliding_window_pattern": 2,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+        "tie_word_embeddings": True,
+    },
+)
+
+GEMMA3 = replace(
+    GEMMA2,
+    architecture="Gemma3ForCausalLM",
+    model_type="gemma3_text",
+    query_norm="self_attn.q_norm",
+    key_norm="self_attn.k_norm",
+    local_theta="rope_local_base_freq",
+    defaults={
+        **GEMMA2.defaults,
+        "vocab_size": 262208,
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "max_position_embeddings": 131072,
+        "rope_theta": 1e6,
+        "rope_local_base_freq": 10000.0,
+        "sliding_window_pattern": 6,
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+    },
+)
+
+GEMMA3_WITH_IMAGES = replace(  # of which the text model is read
+    GEMMA3,
+    architecture="Gemma3ForConditionalGeneration",
+    model_type="gemma3",
+    embedding="language_model.model.embed_tokens",
+    final_norm="language_model.model.norm",
+    head="language_model.lm_head",
+    layer="language_model.model.layers.{layer}",
+)
+
+ROWS = (LLAMA, QWEN2, MISTRAL, QWEN3, GRANITE, OLMO2, PHI3, GLM4, GEMMA2, GEMMA3, GEMMA3_WITH_IMAGES)
 FAMILIES: Mapping[str, Family] = {family.architecture: family for family in ROWS}

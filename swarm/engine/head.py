@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from swarm.engine import exchange
 from swarm.engine.linear import Linear
-from swarm.engine.loading import RandomSource, Source, VerifiedSource
+from swarm.engine.loading import RandomSource, Source, VerifiedSource, norm_weight
 from swarm.engine.manifest import Manifest, Progress, read_manifest
 from swarm.engine.numerics import Precision, numerics_class, precision_named, settle_threads
 from swarm.engine.spec import ModelSpec, read_spec
@@ -85,7 +85,7 @@ class Head:
             # Left in the file: an answer touches a few rows of it, and processes share the pages
             embedding = source.tensor(name, shapes[name])
             name = f"{family.final_norm}.weight"
-            norm = source.tensor(name, shapes[name]).to(device=place, dtype=precision.dtype, copy=True)
+            norm = norm_weight(source.tensor(name, shapes[name]), family.norm_offset, precision.dtype, place)
             name = f"{family.head}.weight"
             weight = embedding if spec.tied else source.tensor(name, shapes[name])
             linear = Linear(weight.to(device=place, dtype=precision.dtype), None, precision)
@@ -118,7 +118,13 @@ class Head:
         """[rows, hidden] -> fp32 [rows, vocab] on CPU; a row's bits do not depend on its neighbours."""
         self._check(rows)
         logits = self._linear.decode(self._normed(rows)).float().cpu()
-        return logits if self.spec.logit_divisor == 1.0 else logits.div_(self.spec.logit_divisor)
+        if self.spec.logit_divisor != 1.0:
+            logits = logits / self.spec.logit_divisor
+        if self.spec.logit_softcap is not None:
+            # Row by row: a tangent's bits depend on its place in a call
+            capped = [torch.tanh(row / self.spec.logit_softcap) for row in torch.split(logits, 1)]
+            logits = torch.cat(capped) * self.spec.logit_softcap
+        return logits
 
     @torch.inference_mode()
     def features(self, rows: Tensor) -> Tensor:

@@ -157,7 +157,7 @@ class ChunkPass:
         self.angles = [rope.slice(self.start, self.stop) for rope in ropes]
         self.activation = ACTIVATIONS[spec.activation]
         self.groups = (spec.kv_heads, spec.heads // spec.kv_heads)
-        self.scale = spec.attention_scale
+        self.attention, self.scale = attention_of(spec), spec.attention_scale
         device = self.angles[0][0].device
         self.seen = {window: self._seen(window, rows, dtype, device) for window in windows}
 
@@ -187,7 +187,7 @@ class ChunkPass:
         rows, head_dim = queries.shape[0], queries.shape[2]
         grouped = queries.view(rows, kv_heads, group, head_dim).permute(1, 2, 0, 3)
         grouped = grouped.reshape(1, kv_heads, group * rows, head_dim)
-        answer = functional.scaled_dot_product_attention(grouped, keys, values, mask, scale=self.scale)
+        answer = self.attention(grouped, keys, values, mask, scale=self.scale)
         return answer.view(kv_heads, group, rows, head_dim).permute(2, 0, 1, 3).reshape(rows, -1)
 
 
@@ -200,7 +200,7 @@ class DecodePass:
         self.rows = list(zip(caches, positions, strict=True))
         self.angles = [rope.gather(positions) for rope in ropes]
         self.activation = ACTIVATIONS[spec.activation]
-        self.scale = spec.attention_scale
+        self.attention, self.scale = attention_of(spec), spec.attention_scale
         self.query_shape = (-1, 1, spec.kv_heads, spec.heads // spec.kv_heads, spec.head_dim)
 
     def linear(self, linear: Linear, x: Tensor) -> Tensor:
@@ -219,8 +219,28 @@ class DecodePass:
         answers = []  # [1, kv_heads, heads / kv_heads, head_dim] each
         for row, seen in zip(queries.view(self.query_shape).unbind(), valid, strict=True):
             keys, values = seen.unbind()
-            answers.append(functional.scaled_dot_product_attention(row, keys, values, scale=self.scale))
+            answers.append(self.attention(row, keys, values, None, scale=self.scale))
         return torch.cat(answers).flatten(1)
+
+
+def attention_of(spec: ModelSpec) -> Callable[..., Tensor]:
+    """(queries, keys, values, mask or None, scale=) -> answers, [1, heads, rows, head_dim] each."""
+    if spec.attention_softcap is None:
+        return functional.scaled_dot_product_attention
+    return partial(capped_attention, softcap=spec.attention_softcap)
+
+
+def capped_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float | None, softcap: float
+) -> Tensor:
+    """Attention whose products of queries and keys are held between softcap and its negative before they are masked."""
+    scale = queries.shape[-1] ** -0.5 if scale is None else scale
+    # Copied, so that the capacity of a cache, which decides strides, decides no kernel
+    products = torch.matmul(queries * scale, keys.contiguous().transpose(-1, -2)).float()
+    products = torch.tanh(products / softcap) * softcap
+    if mask is not None:
+        products = products + mask
+    return torch.matmul(products.softmax(-1).to(values.dtype), values.contiguous())
 
 
 def gated(gate_up: Tensor, activation: Activation = functional.silu) -> Tensor:

@@ -44,7 +44,9 @@ def read_ropes(fields: Fields, local_theta: str | None, head_dim: int) -> tuple[
         raise fields.fault(spelling, f"{scaling!r} is no object")
     types = [each for each in ("full_attention", "sliding_attention") if isinstance(scaling.get(each), dict)]
     if types:
-        return tuple(_rope(fields, spelling, scaling[each], head_dim) for each in types)
+        theta = {"rope_theta": fields.config[local_theta]} if local_theta else {}
+        own = {"full_attention": {}, "sliding_attention": theta}
+        return tuple(_rope(fields, spelling, {**own[each], **scaling[each]}, head_dim) for each in types)
     rope = _rope(fields, spelling, scaling, head_dim)
     if local_theta is None:
         return (rope,)

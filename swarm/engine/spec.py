@@ -48,6 +48,8 @@ class ModelSpec:
     ropes: tuple[Rope, ...]
     kinds: tuple[LayerKind, ...]  # of each layer
     attention_scale: float | None  # of products of queries and keys; None: head_dim ** -0.5
+    attention_softcap: float | None  # products of queries and keys stay between this and its negative
+    logit_softcap: float | None  # logits likewise
     embedding_scale: float  # of rows before the first layer
     residual_scale: float  # of what attention and MLP add to a row
     logit_divisor: float
@@ -185,8 +187,10 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
         activation=fields.choice(family.activation, ACTIVATIONS),
         ropes=ropes,
         kinds=_kinds(fields, types, len(ropes)),
-        attention_scale=fields.number(family.attention_scale) if family.attention_scale else None,
-        embedding_scale=fields.number(family.embedding_scale) if family.embedding_scale else 1.0,
+        attention_scale=_attention_scale(fields, family),
+        attention_softcap=fields.optional("attn_logit_softcapping") if family.softcaps else None,
+        logit_softcap=fields.optional("final_logit_softcapping") if family.softcaps else None,
+        embedding_scale=_embedding_scale(fields, family, hidden),
         residual_scale=fields.number(family.residual_scale) if family.residual_scale else 1.0,
         logit_divisor=fields.number(family.logit_divisor) if family.logit_divisor else 1.0,
         qkv_bias=fields.flag(family.qkv_bias),
@@ -247,3 +251,15 @@ def _kinds(fields: Fields, types: list[str], ropes: int) -> tuple[LayerKind, ...
     if LAYER_TYPES[1] in types:
         known[LAYER_TYPES[1]] = LayerKind(fields.whole("sliding_window"), ropes - 1)
     return tuple(known[each] for each in types)
+
+
+def _attention_scale(fields: Fields, family: Family) -> float | None:
+    if family.attention_width:
+        return float(fields.number(family.attention_width) ** -0.5)
+    return fields.number(family.attention_scale) if family.attention_scale else None
+
+
+def _embedding_scale(fields: Fields, family: Family, hidden: int) -> float:
+    if family.embedding_by_width:
+        return float(hidden**0.5)
+    return fields.number(family.embedding_scale) if family.embedding_scale else 1.0

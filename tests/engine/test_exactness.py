@@ -257,9 +257,10 @@ def test_norm_and_rotation_do_not_depend_on_the_number_of_rows(precision: str, w
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_logits_of_a_row_alone_and_among_others(precision: str) -> None:
-    for shape in WIDTHS[:2]:
-        head = Head.random(spec_of(shape), precision)
-        rows = torch.randn(37, shape[0]).to(PRECISIONS[precision].dtype)
+    specs = [spec_of(shape) for shape in WIDTHS[:2]]
+    for spec in specs + [ModelSpec.from_config({**CONFIGS[name], "vocab_size": 299}) for name in EXACT]:
+        head = Head.random(spec, precision)
+        rows = torch.randn(37, spec.hidden).to(PRECISIONS[precision].dtype)
         together = head.logits(rows)
         assert together.dtype == torch.float32
         assert torch.equal(together, torch.cat([head.logits(row) for row in rows.split(1)]))

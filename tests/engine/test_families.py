@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from support.families import CONFIGS
+from safetensors.torch import load_file, save_file
+from support.families import CONFIGS, EXACT
 from support.oracles import TINY, check, difference, make_oracle_model, oracle_of
 
-from swarm.engine import Head, ModelSpec, Stage, read_spec
+from swarm.engine import PRECISIONS, Head, ModelSpec, Stage, footprint, read_spec
 from swarm.engine.families import FAMILIES
 
 STATED = {*TINY, "architectures", "model_type"}  # sizes, which every config states
@@ -47,7 +48,32 @@ def test_both_spellings_and_what_a_config_may_omit(model: Path) -> None:
         assert ModelSpec.from_config(short) == read_spec(model)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", EXACT)
+def test_a_footprint_is_what_loading_takes(precision: str, name: str) -> None:
+    spec = ModelSpec.from_config(CONFIGS[name])
+    needed = footprint(spec, spec.span, precision)
+    assert needed <= Stage.random(spec, spec.span, precision).weight_bytes <= 1.2 * needed
+
+
+def test_a_text_model_nested_in_another(tmp_path: Path) -> None:
+    config = CONFIGS["gemma3-odd"]
+    plain = make_oracle_model(tmp_path / "plain", config)
+    nested = tmp_path / "nested"
+    nested.mkdir()
+    tensors = load_file(plain / "model.safetensors")
+    save_file({f"language_model.{name}": each for name, each in tensors.items()}, nested / "model.safetensors")
+    text = {key: value for key, value in config.items() if key not in ("architectures", "eos_token_id")}
+    outer = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "eos_token_id": [1, 257]}
+    (nested / "config.json").write_text(json.dumps({**outer, "text_config": text}))
+    assert read_spec(nested).eos_ids == (1, 257)
+    logits = []
+    for directory in (plain, nested):
+        stage, head = Stage.load(directory), Head.load(directory)
+        logits.append(head.logits(stage.chunk(stage.open(50), head.embed(range(50)))))
+    assert torch.equal(*logits)
+
+
 def test_every_family_is_tested() -> None:
-    assert {each for config in CONFIGS.values() for each in config["architectures"]} | {"LlamaForCausalLM"} == set(
-        FAMILIES
-    )
+    tested = {"LlamaForCausalLM", "Gemma3ForConditionalGeneration"}
+    assert tested | {each for config in CONFIGS.values() for each in config["architectures"]} == set(FAMILIES)

@@ -43,6 +43,14 @@ def _glm4(**changes: Any) -> dict[str, Any]:
     return _tiny("Glm4ForCausalLM", "glm4", **changes)
 
 
+def _gemma2(**changes: Any) -> dict[str, Any]:
+    return _tiny("Gemma2ForCausalLM", "gemma2", **{"head_dim": 16, "query_pre_attn_scalar": 24, **changes})
+
+
+def _gemma3(**changes: Any) -> dict[str, Any]:
+    return _tiny("Gemma3ForCausalLM", "gemma3_text", **{"head_dim": 16, "sliding_window": 33, **changes})
+
+
 ODD = {"hidden_size": 100, "num_attention_heads": 5, "num_key_value_heads": 1, "intermediate_size": 344}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 LONG = {"short_factor": [1.0 + 0.1 * i for i in range(8)], "long_factor": [1.0 + i for i in range(8)]}
@@ -72,6 +80,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "phi3-long": _phi3(rope_scaling={"type": "longrope", **LONG}, original_max_position_embeddings=512),
     "glm4": _glm4(head_dim=32),
     "glm4-odd": _glm4(**ODD, head_dim=20, attention_bias=False, partial_rotary_factor=0.8),
+    "gemma2": _gemma2(sliding_window=30, attn_logit_softcapping=2.0, final_logit_softcapping=5.0),
+    "gemma2-odd": _gemma2(**ODD, head_dim=20, sliding_window=129, attention_bias=True),
+    "gemma2-uncapped": _gemma2(attn_logit_softcapping=None, final_logit_softcapping=None, tie_word_embeddings=False),
+    "gemma3": _gemma3(num_hidden_layers=7, rope_scaling={"rope_type": "linear", "factor": 8.0}),
+    "gemma3-odd": _gemma3(**ODD, sliding_window_pattern=2, rope_local_base_freq=500.0, rope_theta=1e5),
 }
 EXACT = (
     "qwen2-windows",
@@ -84,4 +97,7 @@ EXACT = (
     "phi3-odd",
     "glm4",
     "glm4-odd",
+    "gemma2",
+    "gemma2-odd",
+    "gemma3-odd",
 )
