@@ -50,23 +50,28 @@ class TensorFile:
     @classmethod
     def open(cls, path: Path) -> TensorFile:
         """Map the file and check its header. Raises ModelFault naming the file, and the tensor where one is at fault."""
-        try:
-            with path.open("rb") as file:
-                size = file.seek(0, 2)
-                if size < 8:
-                    raise ModelFault(f"{path}: {size} bytes are too few for a safetensors file; it is truncated")
-                # Copy-on-write, so that torch may take the buffer as it is; nobody writes to it
-                mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        except FileNotFoundError:
-            raise ModelFault(f"{path}: this file of the model is missing") from None
-        except OSError as error:
-            raise ModelFault(f"{path}: cannot be read: {error.strerror}") from error
+        mapping, size = map_file(path, "safetensors")
         return cls(path, _parse_header(path, mapping, size), mapping)
 
     def view(self, name: str) -> memoryview:
         """The tensor's bytes in the file, little-endian and contiguous. It keeps the mapping alive."""
         entry = self.entries[name]
         return memoryview(self._mapping)[entry.begin : entry.end]
+
+
+def map_file(path: Path, kind: str) -> tuple[mmap.mmap, int]:
+    """The file as memory, and its size. Raises ModelFault naming the file."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            if size < 8:
+                raise ModelFault(f"{path}: {size} bytes are too few for a {kind} file; it is truncated")
+            # Copy-on-write, so that torch may take the buffer as it is; nobody writes to it
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), size
+    except FileNotFoundError:
+        raise ModelFault(f"{path}: this file of the model is missing") from None
+    except OSError as error:
+        raise ModelFault(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _parse_header(path: Path, mapping: mmap.mmap, size: int) -> dict[str, Entry]:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from swarm.engine.formats import BadPart, Format, Layout, Part
+from swarm.engine.formats.ggml import ARCHITECTURES, PAIRED, Ggml
+from swarm.engine.gguf import Value, open_gguf
 from swarm.engine.quantised import read_format
 from swarm.engine.spec import Shape, read_json
 from swarm.engine.tensorfile import TensorFile
@@ -23,6 +25,7 @@ SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 MAX_INDEX_BYTES = 64 << 20
 MAX_FILES = 4096
+MAX_HEADS = 1 << 16
 FLOATS: Mapping[str, torch.dtype] = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 STORED: Mapping[str, torch.dtype] = {  # what quantised weights are made from besides
     **FLOATS,
@@ -35,7 +38,10 @@ STORED: Mapping[str, torch.dtype] = {  # what quantised weights are made from be
 
 
 class Checkpoint:
-    """The tensors of a model directory: a single file, or shards with an index. Shards are opened when first needed."""
+    """The tensors of a model directory: a single file, shards with an index, or GGUF files.
+
+    Shards are opened when first needed; of GGUF files the headers say which tensors they hold, so these are opened at once.
+    """
 
     def __init__(self, directory: Path, file_of: Mapping[str, str], format: Format | None = None) -> None:
         self.directory = directory
@@ -58,7 +64,32 @@ class Checkpoint:
             return checkpoint
         if (directory / INDEX_FILE).exists():
             return cls(directory, _read_index(directory / INDEX_FILE), format)
-        raise ModelFault(f"{directory}: holds neither {SINGLE_FILE} nor {INDEX_FILE}")
+        paths = sorted(directory.glob("*.gguf"))
+        if paths:
+            return cls._open_gguf(directory, paths)
+        raise ModelFault(f"{directory}: holds neither {SINGLE_FILE} nor {INDEX_FILE}, nor a GGUF file")
+
+    @classmethod
+    def _open_gguf(cls, directory: Path, paths: list[Path]) -> Checkpoint:
+        if len(paths) > MAX_FILES:
+            raise ModelFault(f"{directory}: holds more than {MAX_FILES} GGUF files")
+        files: dict[str, TensorFile] = {}
+        file_of: dict[str, str] = {}
+        keys: dict[str, Value] = {}
+        for path in paths:
+            files[path.name], own = open_gguf(path)
+            keys = own | keys
+            for name in files[path.name].entries:
+                if name in file_of:
+                    raise ModelFault(
+                        f"{path}: tensor {name}: {file_of[name]} holds it too; of several files that each hold the "
+                        f"whole model keep one"
+                    )
+                file_of[name] = path.name
+        types = {name: file.entries[name].dtype for file in files.values() for name in file.entries}
+        checkpoint = cls(directory, file_of, Ggml(types, _paired_heads(paths[0], keys)))
+        checkpoint._files = files
+        return checkpoint
 
     @property
     def file_names(self) -> list[str]:
@@ -130,8 +161,26 @@ class Checkpoint:
         file = self.file(part.name)
         entry = file.entries[part.name]
         if not math.prod(entry.shape):
-            return torch.empty(entry.shape, dtype=STORED[entry.dtype])
+            return torch.empty(entry.shape, dtype=STORED.get(entry.dtype, torch.uint8))
+        if entry.dtype not in STORED:  # blocks, which their format takes apart
+            return torch.frombuffer(file.view(part.name), dtype=torch.uint8)
         return torch.frombuffer(file.view(part.name), dtype=STORED[entry.dtype]).view(entry.shape)
+
+
+def _paired_heads(path: Path, keys: Mapping[str, Value]) -> dict[str, int]:
+    """The heads of queries and keys, where a GGUF file holds their rows in pairs."""
+    architecture = keys.get("general.architecture")
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise ModelFault(f"{path}: general.architecture: {architecture!r} is not read from GGUF; known: {known}")
+    if architecture not in PAIRED:
+        return {}
+    heads = keys.get(field := f"{architecture}.attention.head_count")
+    kv_heads = keys.get(f"{field}_kv", heads)
+    for each in (heads, kv_heads):
+        if type(each) is not int or not 1 <= each <= MAX_HEADS:
+            raise ModelFault(f"{path}: {field}: {each!r} is no whole number from 1 to {MAX_HEADS}")
+    return {"attn_q": int(heads or 0), "attn_k": int(kv_heads or 0)}
 
 
 def _as_it_is(tensor: Tensor) -> Tensor:

@@ -1,0 +1,211 @@
+"""GGUF: what its own package writes is read as that package reads it; a whole model; damage anywhere in the header."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import tracemalloc
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from gguf import GGMLQuantizationType as Type
+from gguf import GGUFWriter, quants
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.models import make_config, make_tensors
+from support.quantised import check_twins, save_model
+from torch import Tensor
+
+from swarm.engine import Stage
+from swarm.engine.gguf import open_gguf
+from swarm.engine.weights import Checkpoint
+from swarm.errors import ModelFault
+
+SIZES = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "head_dim": 64}
+NAMES = {  # of the config's model -> of GGUF, and in which type
+    "self_attn.q_proj": ("attn_q", Type.Q8_0),
+    "self_attn.k_proj": ("attn_k", Type.Q4_0),
+    "self_attn.v_proj": ("attn_v", Type.Q6_K),
+    "self_attn.o_proj": ("attn_output", Type.Q4_K),
+    "mlp.gate_proj": ("ffn_gate", Type.Q4_K),
+    "mlp.up_proj": ("ffn_up", Type.F16),
+    "mlp.down_proj": ("ffn_down", Type.BF16),
+    "input_layernorm": ("attn_norm", Type.F32),
+    "post_attention_layernorm": ("ffn_norm", Type.F32),
+}
+
+
+def quantised(values: np.ndarray, kind: Type) -> np.ndarray:
+    """As the package does it; types that it only reads get any numbers, with small scales."""
+    if kind not in (Type.Q4_K, Type.Q6_K):
+        return quants.quantize(values, kind)
+    _, size = gguf.GGML_QUANT_SIZES[kind]
+    blocks = np.random.default_rng(values.size).integers(0, 256, (values.size // 256, size), dtype=np.uint8)
+    scale = np.frombuffer(np.float16(2e-4).tobytes(), np.uint8)
+    for start in {Type.Q4_K: (0, 2), Type.Q6_K: (208,)}[kind]:
+        blocks[:, start : start + 2] = scale
+    return blocks.reshape(values.shape[0], -1)
+
+
+def paired(weight: Tensor, heads: int) -> Tensor:
+    """Rows as llama.cpp keeps them: of each head first one of the lower half, then one of the upper, and so on."""
+    size = weight.shape[0] // heads
+    return weight[
+        [head * size + half * size // 2 + i for head in range(heads) for i in range(size // 2) for half in (0, 1)]
+    ]
+
+
+def make_gguf(directory: Path, architecture: str = "llama") -> tuple[Path, Path]:
+    """A model in GGUF with config.json beside it, and the plain model that it stands for."""
+    config = make_config(**SIZES)
+    model = directory / "gguf"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text(json.dumps(config))
+    writer = GGUFWriter(model / "tiny.gguf", architecture)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_array("tokenizer.ggml.tokens", ["a", "bc", ""])
+    writer.add_array("tokenizer.ggml.scores", [0.5, 1.0])
+    plain = {}
+    for name, tensor in make_tensors(config).items():
+        own, kind = {"model.embed_tokens.weight": ("token_embd", Type.Q8_0)}.get(name, ("output_norm", Type.F32))
+        heads = {"q_proj": 4, "k_proj": 2}.get(name.split(".")[-2], 0) if architecture == "llama" else 0
+        if ".layers." in name:
+            _, _, layer, module = name.removesuffix(".weight").split(".", 3)
+            own, kind = f"blk.{layer}.{NAMES[module][0]}", NAMES[module][1]
+        data = quantised((paired(tensor, heads) if heads else tensor).numpy(), kind)
+        writer.add_tensor(f"{own}.weight", data, raw_dtype=kind)
+        plain[name] = torch.from_numpy(quants.dequantize(data, kind).astype(np.float32))
+        if heads:
+            order = paired(torch.arange(tensor.shape[0]).unsqueeze(1), heads).flatten()
+            plain[name] = plain[name][order.argsort()]
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return model, save_model(directory / "plain", plain, **SIZES)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_a_model_in_gguf_is_the_model_that_it_stands_for(tmp_path: Path, architecture: str) -> None:
+    check_twins(*make_gguf(tmp_path, architecture))
+
+
+@pytest.mark.parametrize("kind", [Type.Q8_0, Type.Q4_0, Type.Q4_K, Type.Q6_K, Type.F16, Type.BF16, Type.F32])
+def test_any_blocks_are_read_as_the_package_reads_them(tmp_path: Path, kind: Type) -> None:
+    _, size = gguf.GGML_QUANT_SIZES[kind]
+    numbers = 512 // (256 if kind in (Type.Q4_K, Type.Q6_K) else 32 if size > 4 else 1)
+    data = np.random.default_rng(7).integers(0, 256, (6, numbers * size), dtype=np.uint8)
+    writer = GGUFWriter(tmp_path / "one.gguf", "qwen2")
+    writer.add_tensor("output.weight", data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    ours = Checkpoint.open(tmp_path).tensor("lm_head.weight", (6, 512))
+    with np.errstate(all="ignore"):
+        theirs = quants.dequantize(data.view({Type.F16: np.float16, Type.F32: np.float32}.get(kind, np.uint8)), kind)
+    assert torch.equal(ours.nan_to_num(1e9), torch.from_numpy(theirs.astype(np.float32)).nan_to_num(1e9))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_gguf(tmp_path_factory.mktemp("model"))[0]
+
+
+def header_bytes(content: bytes) -> int:
+    """Where the data begins: at the first tensor of the file."""
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "x.gguf").write_bytes(content)
+        return min(entry.begin for entry in open_gguf(Path(directory) / "x.gguf")[0].entries.values())
+
+
+def outcome(content: bytes) -> str | None:
+    """The refusal, or None; whatever the file holds lies within it, and no memory is taken that it does not bear out."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "x.gguf"
+        path.write_bytes(content)
+        tracemalloc.start()
+        try:
+            file, _ = open_gguf(path)
+        except ModelFault as fault:
+            file, refusal = None, str(fault)
+        finally:
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+    assert peak < 1 << 20
+    if file is None:
+        assert str(path) in refusal
+        return refusal
+    assert all(0 < entry.begin <= entry.end <= len(content) for entry in file.entries.values())
+    return None
+
+
+@settings(max_examples=100, deadline=None)
+@given(where=st.integers(0, 1 << 16), value=st.integers(0, 255))
+def test_one_byte_of_the_header_changed(model: Path, where: int, value: int) -> None:
+    content = bytearray((model / "tiny.gguf").read_bytes())
+    content[where % header_bytes(bytes(content))] = value
+    outcome(bytes(content))
+
+
+@settings(max_examples=60, deadline=None)
+@given(kept=st.integers(0, 1 << 20), share=st.booleans())
+def test_cut_short_anywhere(model: Path, kept: int, share: bool) -> None:
+    content = (model / "tiny.gguf").read_bytes()
+    assert outcome(content[: kept % (header_bytes(content) if share else len(content) - 32)]) is not None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=200), st.integers(0, 1 << 64).map(lambda n: n % (1 << 64)), st.integers(0, 3))
+def test_any_header(raw: bytes, keys: int, tensors: int) -> None:
+    outcome(b"GGUF" + (3).to_bytes(4, "little") + tensors.to_bytes(8, "little") + keys.to_bytes(8, "little") + raw)
+
+
+def written(*infos: tuple[str, list[int], int, int], data: int = 64) -> bytes:
+    """A file without keys whose tensors are of these names, sizes, types and offsets."""
+    content = b"GGUF" + b"".join(n.to_bytes(size, "little") for n, size in ((3, 4), (len(infos), 8), (0, 8)))
+    for name, sizes, kind, offset in infos:
+        content += len(name).to_bytes(8, "little") + name.encode() + len(sizes).to_bytes(4, "little")
+        content += b"".join(size.to_bytes(8, "little") for size in sizes)
+        content += kind.to_bytes(4, "little") + offset.to_bytes(8, "little")
+    return content + bytes(-len(content) % 32 + data)
+
+
+LIES = [
+    ([("a", [8], 0, 0), ("b", [8], 0, 0)], "tensor b overlaps tensor a|tensor a overlaps tensor b"),
+    ([("a", [1 << 62, 1 << 62], 0, 0)], "tensor a: ends at byte .* truncated"),
+    ([("a", [8], 0, 1 << 63)], "tensor a: ends at byte .* truncated"),
+    ([("a", [8], 0, 4)], "tensor a: offset 4 is not a multiple of the alignment 32"),
+    ([("a", [33], 8, 0)], "tensor a: sizes .33. are not whole blocks of 32"),
+    ([("a", [8], 6, 0)], "tensor a: GGUF type 6 is not read; known: F32"),
+    ([("a", [1] * 5, 0, 0)], "tensor a: 5 dimensions"),
+    ([("a", [8], 0, 0), ("a", [8], 0, 32)], "tensor a: stands in the header twice"),
+]
+
+
+@pytest.mark.parametrize(("infos", "message"), LIES)
+def test_entries_that_lie(tmp_path: Path, infos: list[tuple[str, list[int], int, int]], message: str) -> None:
+    (tmp_path / "x.gguf").write_bytes(written(*infos))
+    with pytest.raises(ModelFault, match=rf"x\.gguf: ({message})"):
+        open_gguf(tmp_path / "x.gguf")
+    (tmp_path / "x.gguf").write_bytes(written(("a", [8], 0, 0), ("b", [8], 0, 32)))
+    assert set(open_gguf(tmp_path / "x.gguf")[0].entries) == {"a", "b"}
+
+
+def test_two_whole_models_in_one_directory_and_an_architecture_that_is_not_read(tmp_path: Path) -> None:
+    model, _ = make_gguf(tmp_path)
+    content = (model / "tiny.gguf").read_bytes()
+    (model / "other.gguf").write_bytes(content)
+    with pytest.raises(ModelFault, match=r"tiny\.gguf: tensor .*: other\.gguf holds it too"):
+        Checkpoint.open(model)
+    (model / "other.gguf").unlink()
+    (model / "tiny.gguf").write_bytes(content.replace(b"llama", b"mamba"))
+    with pytest.raises(ModelFault, match=r"general\.architecture: 'mamba' is not read from GGUF; known: llama"):
+        Stage.load(model)
+    (model / "tiny.gguf").write_bytes(content.replace(b"blk.1.ffn_up.weight", b"blk.1.ffn_xx.weight"))
+    with pytest.raises(ModelFault, match=r"holds tensor model\.layers\.1\.mlp\.up_proj\.weight"):
+        Stage.load(model)
