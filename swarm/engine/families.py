@@ -38,6 +38,13 @@ class Family:
     gate_up: str | None = None  # instead of these two: one tensor that holds them below each other
     down: str = "mlp.down_proj"
     mlp_end_norm: str | None = None
+    router: str | None = None  # instead of one MLP there are several, of which it chooses for each row
+    expert: str = "mlp.experts.{expert}"  # one of them; below it are the three that follow
+    expert_gate: str = "gate_proj"
+    expert_up: str = "up_proj"
+    expert_down: str = "down_proj"
+    expert_inner: str = "moe_intermediate_size"  # the field
+    shares_sum_to_one: bool | str = "norm_topk_prob"  # or the field that says so: of the chosen experts
     norm_offset: float = 0.0  # is added to the weights of all norms
     interleaved: bool = False  # rotated pairs stand beside each other, not half a head apart
     qkv_bias: bool | str = "attention_bias"  # whether there is one, or the field that says so
@@ -232,5 +239,56 @@ GEMMA3_WITH_IMAGES = replace(  # of which the text model is read
     layer="language_model.model.layers.{layer}",
 )
 
-ROWS = (LLAMA, QWEN2, MISTRAL, QWEN3, GRANITE, OLMO2, PHI3, GLM4, GEMMA2, GEMMA3, GEMMA3_WITH_IMAGES)
+MIXTRAL = replace(
+    MISTRAL,
+    architecture="MixtralForCausalLM",
+    model_type="mixtral",
+    router="block_sparse_moe.gate",
+    expert="block_sparse_moe.experts.{expert}",
+    expert_gate="w1",
+    expert_up="w3",
+    expert_down="w2",
+    expert_inner="intermediate_size",
+    shares_sum_to_one=True,
+    defaults={
+        **MISTRAL.defaults,
+        "rms_norm_eps": 1e-5,
+        "sliding_window": None,
+        "rope_theta": 1e6,
+        "num_local_experts": 8,
+        "num_experts_per_tok": 2,
+    },
+)
+
+QWEN3_MOE = replace(
+    QWEN3,
+    architecture="Qwen3MoeForCausalLM",
+    model_type="qwen3_moe",
+    router="mlp.gate",
+    windows="all",
+    defaults={
+        **QWEN2.defaults,
+        "num_key_value_heads": 4,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "moe_intermediate_size": 768,
+        "norm_topk_prob": False,
+    },
+)
+
+ROWS = (
+    LLAMA,
+    QWEN2,
+    MISTRAL,
+    QWEN3,
+    GRANITE,
+    OLMO2,
+    PHI3,
+    GLM4,
+    GEMMA2,
+    GEMMA3,
+    GEMMA3_WITH_IMAGES,
+    MIXTRAL,
+    QWEN3_MOE,
+)
 FAMILIES: Mapping[str, Family] = {family.architecture: family for family in ROWS}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from swarm.engine.linear import Linear
 from swarm.engine.manifest import Manifest, Progress
+from swarm.engine.mlp import Experts, Mlp
 from swarm.engine.model import ACTIVATION_ALIGNMENT, Layer
 from swarm.engine.numerics import Precision
 from swarm.engine.rope import arrangement
@@ -70,10 +71,9 @@ class RandomSource:
 def build_layer(spec: ModelSpec, layer: int, source: Source, precision: Precision, device: torch.device) -> Layer:
     """One layer, ready to compute. Raises ModelFault naming file and tensor."""
     family, parts = spec.family, LayerParts(spec, layer, source, precision, device)
-    inner, width = padded_inner(spec), spec.head_dim
+    width = spec.head_dim
     queries, keys = spec.heads * width, spec.kv_heads * width
     qkv = [family.query_key_value] if family.query_key_value else [family.query, family.key, family.value]
-    gate_up = [family.gate_up] if family.gate_up else [family.gate, family.up]
     order = arrangement(spec.ropes[spec.kinds[layer].rope], width, family.interleaved)
     return Layer(
         kind=spec.kinds[layer],
@@ -84,10 +84,26 @@ def build_layer(spec: ModelSpec, layer: int, source: Source, precision: Precisio
         output=parts.linear([family.output], [spec.hidden], [spec.hidden], queries),
         attention_end_norm=parts.norm(family.attention_end_norm),
         mlp_norm=parts.norm(family.mlp_norm),
-        gate_up=parts.linear(gate_up, [spec.inner, spec.inner], [inner, inner], spec.hidden),
-        down=parts.linear([family.down], [spec.hidden], [spec.hidden], inner),
+        mlp=_experts(spec, layer, parts) if spec.kinds[layer].experts else _mlp(spec, parts),
         mlp_end_norm=parts.norm(family.mlp_end_norm),
     )
+
+
+def _mlp(spec: ModelSpec, parts: LayerParts) -> Mlp:
+    family = spec.family
+    gate_up = [family.gate_up] if family.gate_up else [family.gate, family.up]
+    return parts.mlp(gate_up, family.down, spec.inner, spec.hidden)
+
+
+def _experts(spec: ModelSpec, layer: int, parts: LayerParts) -> Experts:
+    family, count = spec.family, spec.kinds[layer].experts
+    experts = []
+    for expert in range(count):
+        prefix = family.expert.format(expert=expert)
+        gate_up = [f"{prefix}.{family.expert_gate}", f"{prefix}.{family.expert_up}"]
+        experts.append(parts.mlp(gate_up, f"{prefix}.{family.expert_down}", spec.expert_inner, spec.hidden))
+    router = parts.linear([family.router or ""], [count], [count], spec.hidden)
+    return Experts(router, experts, spec.experts_used, spec.shares_sum_to_one)
 
 
 class LayerParts:
@@ -113,6 +129,13 @@ class LayerParts:
             return None
         weight = norm_weight(self.tensor(module, "weight"), self.norm_offset, self.dtype, self.device)
         return weight if order is None else _arranged(weight, order)
+
+    def mlp(self, gate_up: list[str], down: str, inner: int, hidden: int) -> Mlp:
+        width = padded(inner)
+        return Mlp(
+            self.linear(gate_up, [inner, inner], [width, width], hidden),
+            self.linear([down], [hidden], [hidden], width),
+        )
 
     def linear(
         self, modules: Sequence[str], parts: list[int], heights: list[int], columns: int, order: Tensor | None = None
@@ -155,9 +178,9 @@ def _arranged(rows: Tensor, order: Tensor) -> Tensor:
     return heads.index_select(1, order.to(rows.device)).view(rows.shape)
 
 
-def padded_inner(spec: ModelSpec) -> int:
-    """The MLP's inner width as it is computed. Zeros in, zeros out: the padding adds nothing to any sum."""
-    return -(-spec.inner // ACTIVATION_ALIGNMENT) * ACTIVATION_ALIGNMENT
+def padded(inner: int) -> int:
+    """An MLP's inner width as it is computed. Zeros in, zeros out: the padding adds nothing to any sum."""
+    return -(-inner // ACTIVATION_ALIGNMENT) * ACTIVATION_ALIGNMENT
 
 
 def _fill(target: Tensor, tensor: Tensor) -> None:

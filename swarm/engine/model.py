@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from swarm.engine.cache import SessionCache
 from swarm.engine.linear import Linear
+from swarm.engine.mlp import Experts, Mlp
 from swarm.engine.numerics import Precision
 from swarm.engine.rope import RopeTable, rotate
 from swarm.engine.spec import LayerKind, ModelSpec
@@ -45,13 +46,12 @@ class Layer:
     output: Linear  # heads * head_dim -> hidden
     attention_end_norm: Tensor | None  # [hidden]
     mlp_norm: Tensor | None  # [hidden]
-    gate_up: Linear  # hidden -> 2 * inner, inner padded to ACTIVATION_ALIGNMENT
-    down: Linear  # inner -> hidden
+    mlp: Mlp | Experts
     mlp_end_norm: Tensor | None  # [hidden]
 
     @property
     def bytes(self) -> int:
-        linears = (self.qkv, self.output, self.gate_up, self.down)
+        parts = (self.qkv, self.output, self.mlp)
         norms = (
             self.attention_norm,
             self.query_norm,
@@ -60,7 +60,7 @@ class Layer:
             self.mlp_norm,
             self.mlp_end_norm,
         )
-        return sum(linear.bytes for linear in linears) + sum(norm.nbytes for norm in norms if norm is not None)
+        return sum(part.bytes for part in parts) + sum(norm.nbytes for norm in norms if norm is not None)
 
 
 class Pass(Protocol):
@@ -124,8 +124,7 @@ class Decoder:
             x = x + (h if self.residual_scale is None else h * self.residual_scale)
 
             h = x if layer.mlp_norm is None else self._normed(x, layer.mlp_norm)
-            h = way.activate(way.linear(layer.gate_up, h))  # [rows, inner]
-            h = way.linear(layer.down, h)
+            h = layer.mlp.compute(way, h)
             if layer.mlp_end_norm is not None:
                 h = self._normed(h, layer.mlp_end_norm)
             x = x + (h if self.residual_scale is None else h * self.residual_scale)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 
 from swarm.engine.cache import pages_of
-from swarm.engine.loading import padded_inner
+from swarm.engine.loading import padded
 from swarm.engine.numerics import precision_named
 from swarm.engine.spec import ModelSpec
 from swarm.span import LayerSpan
 
 
-def layer_bytes(spec: ModelSpec, precision: str) -> int:
+def layer_bytes(spec: ModelSpec, layer: int, precision: str) -> int:
     """The weights of one layer, as they are stored."""
-    plain = sum(math.prod(shape) for shape in spec.layer_tensors(0).values())
-    padding = padded_inner(spec) - spec.inner
-    biases = 2 if spec.mlp_bias else 0
-    return (plain + padding * (3 * spec.hidden + biases)) * precision_named(precision).dtype.itemsize
+    plain = sum(math.prod(shape) for shape in spec.layer_tensors(layer).values())
+    experts = spec.kinds[layer].experts
+    inner, biases = (spec.expert_inner, 0) if experts else (spec.inner, 2 if spec.mlp_bias else 0)
+    padding = (padded(inner) - inner) * (3 * spec.hidden + biases) * (experts or 1)
+    return (plain + padding) * precision_named(precision).dtype.itemsize
 
 
 def row_bytes(spec: ModelSpec, precision: str) -> int:
@@ -31,13 +32,19 @@ def head_bytes(spec: ModelSpec, precision: str) -> int:
 
 def footprint(spec: ModelSpec, span: LayerSpan, precision: str, cache_rows: int = 0, with_head: bool = False) -> int:
     """Bytes that a stage over `span` takes, with room for `cache_rows` rows of cache."""
-    layer = layer_bytes(spec, precision) + pages_of(cache_rows) * row_bytes(spec, precision)
-    return len(span) * layer + (head_bytes(spec, precision) if with_head else 0)
+    weights = sum(layer_bytes(spec, layer, precision) for layer in span)
+    cache = len(span) * pages_of(cache_rows) * row_bytes(spec, precision)
+    return weights + cache + (head_bytes(spec, precision) if with_head else 0)
 
 
 def fitting_span(
     spec: ModelSpec, span: LayerSpan, precision: str, memory: int, cache_rows: int = 0
 ) -> LayerSpan | None:
     """The longest beginning of `span` that fits into `memory` bytes; None where not even one layer does."""
-    layers = memory // footprint(spec, LayerSpan(span.start, span.start + 1), precision, cache_rows)
-    return LayerSpan(span.start, min(span.stop, span.start + layers)) if layers else None
+    stop = span.start
+    while stop < span.stop:
+        memory -= footprint(spec, LayerSpan(stop, stop + 1), precision, cache_rows)
+        if memory < 0:
+            break
+        stop += 1
+    return LayerSpan(span.start, stop) if stop > span.start else None

@@ -18,16 +18,18 @@ CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
 MAX_CONFIG_BYTES = 4 << 20
 ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh")
+MAX_EXPERTS = 1024
 LAYER_TYPES = ("full_attention", "sliding_attention")
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LayerKind:
-    """In what the attention of one layer differs from that of others."""
+    """In what one layer differs from others."""
 
     window: int | None = None  # rows that a row sees, itself among them; None: all before it
     rope: int = 0  # which of the model's ropes
+    experts: int = 0  # MLPs, of which a router chooses for each row; 0: one MLP and no router
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,9 @@ class ModelSpec:
     inner: int  # width between the two linear layers of the MLP
     vocab: int
     max_positions: int
+    experts_used: int  # for each row, in layers that have experts
+    expert_inner: int
+    shares_sum_to_one: bool  # those of the experts that are used
     norm_eps: float
     activation: str
     ropes: tuple[Rope, ...]
@@ -92,19 +97,29 @@ class ModelSpec:
         else:
             parts = ((family.query, queries), (family.key, keys), (family.value, keys))
             attention = [(module, rows, self.hidden, self.qkv_bias) for module, rows in parts]
-        if family.gate_up:
-            mlp = [(family.gate_up, 2 * self.inner, self.hidden, self.mlp_bias)]
-        else:
-            mlp = [(module, self.inner, self.hidden, self.mlp_bias) for module in (family.gate, family.up)]
-        outputs = [
-            (family.output, self.hidden, queries, self.output_bias),
-            (family.down, self.hidden, self.inner, self.mlp_bias),
-        ]
-        for module, rows, columns, biased in attention + mlp + outputs:
+        attention.append((family.output, self.hidden, queries, self.output_bias))
+        for module, rows, columns, biased in attention + self._mlp_modules(self.kinds[layer].experts):
             shapes[f"{prefix}.{module}.weight"] = (rows, columns)
             if biased:
                 shapes[f"{prefix}.{module}.bias"] = (rows,)
         return shapes
+
+    def _mlp_modules(self, experts: int) -> list[tuple[str, int, int, bool]]:
+        """For each module its name, rows and columns, and whether it has a bias."""
+        family, hidden, inner = self.family, self.hidden, self.expert_inner
+        if experts:
+            modules = [(family.router or "", experts, hidden, False)]
+            for expert in range(experts):
+                prefix = family.expert.format(expert=expert)
+                modules.append((f"{prefix}.{family.expert_gate}", inner, hidden, False))
+                modules.append((f"{prefix}.{family.expert_up}", inner, hidden, False))
+                modules.append((f"{prefix}.{family.expert_down}", hidden, inner, False))
+            return modules
+        if family.gate_up:
+            modules = [(family.gate_up, 2 * self.inner, hidden, self.mlp_bias)]
+        else:
+            modules = [(module, self.inner, hidden, self.mlp_bias) for module in (family.gate, family.up)]
+        return [*modules, (family.down, hidden, self.inner, self.mlp_bias)]
 
     def head_tensors(self) -> dict[str, Shape]:
         """The names and shapes of the embedding, the final norm and, unless tied, the head."""
@@ -183,10 +198,13 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
         max_positions=min(
             [fields.whole("max_position_embeddings"), *(r.most_positions for r in ropes if r.most_positions)]
         ),
+        experts_used=_experts_used(fields, family),
+        expert_inner=fields.whole(family.expert_inner) if family.router else 1,
+        shares_sum_to_one=fields.flag(family.shares_sum_to_one) if family.router else False,
         norm_eps=fields.number("rms_norm_eps"),
         activation=fields.choice(family.activation, ACTIVATIONS),
         ropes=ropes,
-        kinds=_kinds(fields, types, len(ropes)),
+        kinds=_kinds(fields, types, len(ropes), _experts(fields, family, layers)),
         attention_scale=_attention_scale(fields, family),
         attention_softcap=fields.optional("attn_logit_softcapping") if family.softcaps else None,
         logit_softcap=fields.optional("final_logit_softcapping") if family.softcaps else None,
@@ -229,10 +247,10 @@ def _layer_types(fields: Fields, family: Family, layers: int) -> list[str]:
     types = fields.config.get("layer_types")
     if family.windows == "none" or "sliding_window" not in fields.config:
         return [full] * layers
+    if "use_sliding_window" in fields.config and not fields.flag("use_sliding_window"):
+        return [full] * layers
     if family.windows == "all":
         return [sliding] * layers
-    if family.windows == "late" and not fields.flag("use_sliding_window"):
-        return [full] * layers
     if types is not None:
         if not isinstance(types, list) or len(types) != layers or any(each not in LAYER_TYPES for each in types):
             raise fields.fault("layer_types", f"must be {layers} out of {', '.join(LAYER_TYPES)}")
@@ -246,11 +264,36 @@ def _layer_types(fields: Fields, family: Family, layers: int) -> list[str]:
     return [sliding if (layer + 1) % every else full for layer in range(layers)]
 
 
-def _kinds(fields: Fields, types: list[str], ropes: int) -> tuple[LayerKind, ...]:
-    known = {LAYER_TYPES[0]: LayerKind()}
-    if LAYER_TYPES[1] in types:
-        known[LAYER_TYPES[1]] = LayerKind(fields.whole("sliding_window"), ropes - 1)
-    return tuple(known[each] for each in types)
+def _experts(fields: Fields, family: Family, layers: int) -> list[int]:
+    """How many experts each layer has; 0 where it has one MLP."""
+    if family.router is None:
+        return [0] * layers
+    dense = fields.config.get("mlp_only_layers", [])
+    if not isinstance(dense, list):
+        raise fields.fault("mlp_only_layers", f"{dense!r} is no list of layers")
+    count, step = _expert_count(fields), fields.whole("decoder_sparse_step", 1)
+    return [0 if layer in dense or (layer + 1) % step else count for layer in range(layers)]
+
+
+def _experts_used(fields: Fields, family: Family) -> int:
+    if family.router is None:
+        return 1
+    return fields.whole("num_experts_per_tok", most=_expert_count(fields))
+
+
+def _expert_count(fields: Fields) -> int:
+    newer = "num_local_experts"  # as all families are written by now
+    return fields.whole(newer if newer in fields.config else "num_experts", most=MAX_EXPERTS)
+
+
+def _kinds(fields: Fields, types: list[str], ropes: int, experts: list[int]) -> tuple[LayerKind, ...]:
+    kinds = []
+    for each, count in zip(types, experts, strict=True):
+        windowed = each == LAYER_TYPES[1]
+        kinds.append(
+            LayerKind(fields.whole("sliding_window") if windowed else None, ropes - 1 if windowed else 0, count)
+        )
+    return tuple(kinds)
 
 
 def _attention_scale(fields: Fields, family: Family) -> float | None:

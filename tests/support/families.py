@@ -51,6 +51,15 @@ def _gemma3(**changes: Any) -> dict[str, Any]:
     return _tiny("Gemma3ForCausalLM", "gemma3_text", **{"head_dim": 16, "sliding_window": 33, **changes})
 
 
+def _mixtral(**changes: Any) -> dict[str, Any]:
+    return _tiny("MixtralForCausalLM", "mixtral", **{"num_local_experts": 4, **changes})
+
+
+def _qwen3_moe(**changes: Any) -> dict[str, Any]:
+    experts = {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 48}
+    return _tiny("Qwen3MoeForCausalLM", "qwen3_moe", **{**experts, **changes})
+
+
 ODD = {"hidden_size": 100, "num_attention_heads": 5, "num_key_value_heads": 1, "intermediate_size": 344}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 LONG = {"short_factor": [1.0 + 0.1 * i for i in range(8)], "long_factor": [1.0 + i for i in range(8)]}
@@ -85,6 +94,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gemma2-uncapped": _gemma2(attn_logit_softcapping=None, final_logit_softcapping=None, tie_word_embeddings=False),
     "gemma3": _gemma3(num_hidden_layers=7, rope_scaling={"rope_type": "linear", "factor": 8.0}),
     "gemma3-odd": _gemma3(**ODD, sliding_window_pattern=2, rope_local_base_freq=500.0, rope_theta=1e5),
+    "mixtral": _mixtral(sliding_window=60),
+    "mixtral-odd": _mixtral(**ODD, num_experts_per_tok=1, num_local_experts=3),
+    "qwen3-moe": _qwen3_moe(norm_topk_prob=True, mlp_only_layers=[1]),
+    "qwen3-moe-odd": _qwen3_moe(**ODD, moe_intermediate_size=100, decoder_sparse_step=2),
 }
 EXACT = (
     "qwen2-windows",
@@ -100,4 +113,7 @@ EXACT = (
     "gemma2",
     "gemma2-odd",
     "gemma3-odd",
+    "mixtral",
+    "qwen3-moe",
+    "qwen3-moe-odd",
 )

@@ -1,0 +1,72 @@
+"""What follows attention in a layer: one MLP, or several of which a router chooses some for each row.
+
+Knows nothing of caches, nor of how rows pass: the pass brings the kernels (see swarm.engine.model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from swarm.engine.linear import Linear
+
+
+class Kernels(Protocol):
+    """What a pass computes rows with."""
+
+    def linear(self, linear: Linear, x: Tensor) -> Tensor:
+        """[rows, in] -> [rows, out]"""
+
+    def activate(self, gate_up: Tensor) -> Tensor:
+        """[rows, 2 * inner] -> [rows, inner]"""
+
+
+@dataclass(frozen=True, slots=True)
+class Mlp:
+    """One for all rows."""
+
+    gate_up: Linear  # hidden -> 2 * inner, inner padded to ACTIVATION_ALIGNMENT
+    down: Linear  # inner -> hidden
+
+    @property
+    def bytes(self) -> int:
+        return self.gate_up.bytes + self.down.bytes
+
+    def compute(self, way: Kernels, x: Tensor) -> Tensor:
+        """[rows, hidden] -> [rows, hidden]"""
+        return way.linear(self.down, way.activate(way.linear(self.gate_up, x)))
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """Several, of which each row goes through those that its router gives the largest shares."""
+
+    router: Linear  # hidden -> experts
+    experts: Sequence[Mlp]
+    used: int
+    shares_sum_to_one: bool
+
+    @property
+    def bytes(self) -> int:
+        return self.router.bytes + sum(expert.bytes for expert in self.experts)
+
+    def compute(self, way: Kernels, x: Tensor) -> Tensor:
+        """[rows, hidden] -> [rows, hidden]. A row's experts are added in their order, whoever shares them."""
+        # Row by row: kernels of softmax and of sums may add in an order that the number of rows decides
+        routes = [self._route(row) for row in torch.split(way.linear(self.router, x).float(), 1)]
+        shares, chosen = torch.cat([each[0] for each in routes]), torch.cat([each[1] for each in routes])
+        result = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
+        for number in sorted(set(chosen.flatten().tolist())):
+            rows, places = (chosen == number).nonzero(as_tuple=True)
+            answers = self.experts[number].compute(way, x.index_select(0, rows)).float()
+            result[rows] += answers * shares[rows, places, None]
+        return result.to(x.dtype)
+
+    def _route(self, row: Tensor) -> tuple[Tensor, Tensor]:
+        """Shares and numbers of the chosen experts, [1, used] each."""
+        shares, chosen = row.softmax(-1).topk(self.used)
+        return shares / shares.sum() if self.shares_sum_to_one else shares, chosen
