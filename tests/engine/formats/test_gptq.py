@@ -26,11 +26,11 @@ def word(digits: str) -> int:
 # Eight inputs, eight outputs, two groups of four inputs. Number i of a word lies in bits 4i to 4i+3, so that a word
 # written in hex reads from its last number to its first. Column j of qweight holds the weights of output j:
 # output 0: inputs 0..7 are 1 2 3 4 5 6 7 8 -> 0x87654321; output 1: 0 0 0 0 15 15 15 15 -> 0xffff0000; others 8 8 8 8...
-# Zeros of outputs 0..7, each stored less one: group 0: 1 8 9 8 8 8 8 8 -> stored 0 7 8 7 7 7 7 7 -> 0x77777870;
-# group 1: 16 mod 16 = 0 8 8 8 8 8 8 16-1 -> stored f 7 7 7 7 7 7 e -> 0xe777777f
+# Zeros of outputs 0..7, group 0: 1 8 9 8 8 8 8 8 -> 0x88888981, stored less 0x11111111 -> 0x77777870;
+# group 1: 0 8 8 8 8 8 8 15 -> 0xf8888880, less 0x11111111 -> 0xe777776f: the 0 has become 15 and taken 1 from the next
 HAND = {
     "qweight": torch.tensor([[word("87654321"), word("ffff0000"), *[word("88888888")] * 6]], dtype=torch.int32),
-    "qzeros": torch.tensor([[word("77777870")], [word("e777777f")]], dtype=torch.int32),
+    "qzeros": torch.tensor([[word("77777870")], [word("e777776f")]], dtype=torch.int32),
     "scales": torch.tensor([[0.5] * 8, [2.0] * 8], dtype=torch.float16),
 }
 SMALL = GPTQ | {"group_size": 4}
@@ -43,10 +43,20 @@ def test_words_worked_out_by_hand(tmp_path: Path) -> None:
     assert weight[1].tolist() == [-4, -4, -4, -4, 14, 14, 14, 14]  # (0-8)/2 and (15-8)*2
     assert weight[2].tolist() == [-0.5] * 4 + [0] * 4  # zeros 9 and 8
     assert weight[7].tolist() == [0] * 4 + [-14] * 4  # zeros 8 and 15
-    second = read(tmp_path, HAND, SMALL | {"checkpoint_format": "gptq_v2"}, (8, 8))  # zeros as they are stored
-    assert second[0].tolist() == [0.5, 1, 1.5, 2, -20, -18, -16, -14]  # zeros 0 and 15
+    second = read(tmp_path, HAND, SMALL | {"checkpoint_format": "gptq_v2"}, (8, 8))
+    assert second[0].tolist() == [0.5, 1, 1.5, 2, -20, -18, -16, -14]  # zeros as they are stored: 0 and 15
+    assert second[1].tolist() == [-3.5] * 4 + [18] * 4  # 7 and 6
     mixed = read(tmp_path, HAND | {"g_idx": torch.tensor([0, 1, 0, 1, 0, 1, 0, 1], dtype=torch.int32)}, SMALL, (8, 8))
     assert mixed[0].tolist() == [0, 4, 1, 8, 2, 12, 3, 16]  # even inputs (x-1)/2, odd ones 2x
+
+
+def test_symmetric_zeros_are_half_the_range_whichever_version_stored_them(tmp_path: Path) -> None:
+    symmetric = SMALL | {"sym": True}
+    for stored in ("77777777", "88888888"):  # less one, and as they are in a file that says the former
+        zeros = torch.tensor([[word(stored)], [word(stored)]], dtype=torch.int32)
+        weight = read(tmp_path, HAND | {"qzeros": zeros}, symmetric, (8, 8))
+        assert weight[1].tolist() == [-4] * 4 + [14] * 4  # (0 - 8) / 2 and (15 - 8) * 2
+    assert read(tmp_path, HAND, symmetric, (8, 8))[0].tolist() == [0, 0.5, 1, 1.5, 10, 12, 14, 16]
 
 
 def test_eight_bits_and_one_group_for_all(tmp_path: Path) -> None:
@@ -81,8 +91,13 @@ def quantise(order: bool, weight: Tensor) -> tuple[Parts, Tensor]:
         qweight[i // 8] += numbers[i] << (4 * (i % 8))
     qzeros = torch.zeros(groups, outputs // 8, dtype=torch.int64)
     for j in range(outputs):
-        qzeros[:, j // 8] += ((zeros[:, j] - 1) % 16) << (4 * (j % 8))
-    parts = {"qweight": qweight.int(), "qzeros": qzeros.int(), "scales": scales.half(), "g_idx": group.int()}
+        qzeros[:, j // 8] += zeros[:, j] << (4 * (j % 8))
+    parts = {
+        "qweight": qweight.int(),
+        "qzeros": (qzeros - 0x11111111).int(),
+        "scales": scales.half(),
+        "g_idx": group.int(),
+    }
     return parts, plain
 
 
