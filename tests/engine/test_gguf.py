@@ -108,7 +108,22 @@ def test_any_blocks_are_read_as_the_package_reads_them(tmp_path: Path, kind: Typ
     ours = Checkpoint.open(tmp_path).tensor("lm_head.weight", (6, 512))
     with np.errstate(all="ignore"):
         theirs = quants.dequantize(data.view({Type.F16: np.float16, Type.F32: np.float32}.get(kind, np.uint8)), kind)
-    assert torch.equal(ours.nan_to_num(1e9), torch.from_numpy(theirs.astype(np.float32)).nan_to_num(1e9))
+    assert torch.equal(ours.float().nan_to_num(1e9), torch.from_numpy(theirs.astype(np.float32)).nan_to_num(1e9))
+
+
+def test_a_model_in_several_files(tmp_path: Path) -> None:
+    for number, (name, value) in enumerate({"output": 1.0, "token_embd": 2.0}.items(), 1):
+        writer = GGUFWriter(tmp_path / f"tiny-0000{number}-of-00002.gguf", "qwen2" if number == 1 else "")
+        writer.add_tensor(f"{name}.weight", np.full((3, 32), value, dtype=np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    checkpoint = Checkpoint.open(tmp_path)
+    assert torch.equal(checkpoint.tensor("lm_head.weight", (3, 32)), torch.ones(3, 32))
+    assert torch.equal(checkpoint.tensor("model.embed_tokens.weight", (3, 32)), torch.full((3, 32), 2.0))
+    with pytest.raises(ModelFault, match=r"tiny-00002-of-00002\.gguf: tensor token_embd\.weight: shape \[3, 32\]"):
+        checkpoint.tensor("model.embed_tokens.weight", (32, 3))
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def check_twins(quantised: Path, plain: Path) -> None:
     ours, theirs = Checkpoint.open(quantised), Checkpoint.open(plain)
     for name in theirs.file_of:
         shape = theirs.file(name).entries[name].shape
-        assert torch.equal(ours.tensor(name, shape), theirs.tensor(name, shape).float()), name
+        assert torch.equal(ours.tensor(name, shape).float(), theirs.tensor(name, shape).float()), name
     assert set(read_manifest(quantised).tensors) == set(ours.file_of)
     for precision in ("fp32", "bf16"):
         assert torch.equal(logits(quantised, precision), logits(plain, precision))

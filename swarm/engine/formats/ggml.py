@@ -60,7 +60,7 @@ class Ggml:
 
         def dequantise(tensor: Tensor) -> Tensor:
             block = BLOCKS.get(self.types[own])
-            result = tensor.float() if block is None else _in_slices(tensor, shape, *block)
+            result = tensor if block is None else _in_slices(tensor, shape, *block)  # plain floats stay in the file
             if not heads:
                 return result
             if shape[0] % (2 * heads):

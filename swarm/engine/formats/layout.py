@@ -35,7 +35,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The stored tensors that a wanted one is made from, and how: `dequantise` takes them in order and gives fp32."""
+    """The stored tensors that a wanted one is made from, and how: `dequantise` takes them in order and gives floats: fp32, unless
+    they are stored as others.
+    """
 
     parts: tuple[Part, ...]
     dequantise: Callable[..., Tensor]  # may raise BadPart
