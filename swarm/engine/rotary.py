@@ -42,15 +42,24 @@ def read_ropes(fields: Fields, local_theta: str | None, head_dim: int) -> tuple[
     scaling = fields.config.get(spelling, {})
     if not isinstance(scaling, dict):
         raise fields.fault(spelling, f"{scaling!r} is no object")
-    types = [each for each in ("full_attention", "sliding_attention") if isinstance(scaling.get(each), dict)]
-    if types:
-        theta = {"rope_theta": fields.config[local_theta]} if local_theta else {}
-        own = {"full_attention": {}, "sliding_attention": theta}
-        return tuple(_rope(fields, spelling, {**own[each], **scaling[each]}, head_dim) for each in types)
+    if "full_attention" in scaling or "sliding_attention" in scaling:
+        return _ropes_by_type(fields, spelling, scaling, local_theta, head_dim)
     rope = _rope(fields, spelling, scaling, head_dim)
     if local_theta is None:
         return (rope,)
     return rope, Rope("default", fields.number(local_theta), rotated=rope.rotated)
+
+
+def _ropes_by_type(
+    fields: Fields, spelling: str, scaling: Mapping[str, Any], local_theta: str | None, head_dim: int
+) -> tuple[Rope, ...]:
+    stated = {each: scaling.get(each) or {} for each in ("full_attention", "sliding_attention")}
+    for each, parameters in stated.items():
+        if not isinstance(parameters, dict):
+            raise fields.fault(spelling, f"{each}: {parameters!r} is no object")
+    local = {"rope_theta": fields.config.get(local_theta)} if local_theta else {}
+    full, sliding = stated["full_attention"], {**local, **stated["sliding_attention"]}
+    return _rope(fields, spelling, full, head_dim), _rope(fields, spelling, sliding, head_dim)
 
 
 def _rope(fields: Fields, spelling: str, stated: Mapping[str, Any], head_dim: int) -> Rope:
@@ -69,6 +78,8 @@ def _rope(fields: Fields, spelling: str, stated: Mapping[str, Any], head_dim: in
         return Rope("linear", theta, fields.number("factor", scaling), rotated=rotated)
     known = "original_max_position_embeddings"
     original = int(fields.number(known, {known: fields.whole("max_position_embeddings"), **scaling, **fields.config}))
+    if original < 1 or (kind == "yarn" and theta <= 1):
+        raise fields.fault(spelling, f"{original} original positions and a rope_theta of {theta} give no frequencies")
     if kind == "yarn":
         return _yarn(fields, scaling, theta, rotated, original)
     if kind == "longrope":

@@ -43,6 +43,18 @@ def test_llama3_rope_in_both_spellings(spelling: str) -> None:
     assert ModelSpec.from_config(config).ropes == (Rope("llama3", 5e5, 8.0, 1.0, 4.0, 512),)
 
 
+def test_a_rope_for_each_layer_type() -> None:
+    nested = {"full_attention": {"rope_theta": 5e5}, "sliding_attention": {"rope_theta": 1e3}}
+    spec = ModelSpec.from_config(make_config(rope_theta=None, rope_parameters=nested))
+    assert spec.ropes == (Rope("default", 5e5), Rope("default", 1e3))
+    assert {kind.rope for kind in spec.kinds} == {0}  # no layer of it has a window
+
+
+def test_no_session_goes_where_longrope_would_change_its_frequencies() -> None:
+    scaling = {"type": "longrope", "short_factor": [1.0] * 8, "original_max_position_embeddings": 512}
+    assert ModelSpec.from_config(make_config(rope_scaling=scaling)).max_positions == 512
+
+
 def test_shapes_of_a_layer_and_of_the_head() -> None:
     spec = ModelSpec.from_config(make_config(attention_bias=True, head_dim=24, tie_word_embeddings=False))
     layer = spec.layer_tensors(2)
@@ -53,6 +65,9 @@ def test_shapes_of_a_layer_and_of_the_head() -> None:
     assert spec.head_tensors()["lm_head.weight"] == (288, 64)
 
 
+MISTRAL: dict[str, Any] = {"architectures": ["MistralForCausalLM"]}
+QWEN2: dict[str, Any] = {"architectures": ["Qwen2ForCausalLM"]}
+MIXTRAL: dict[str, Any] = {"architectures": ["MixtralForCausalLM"]}
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"architectures": ["GPT2LMHeadModel"]}, r"architectures.*GPT2LMHeadModel.*LlamaForCausalLM"),
     ({"architectures": None, "model_type": "mamba"}, r"architectures.*mamba"),
@@ -72,6 +87,18 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, r"low_freq_factor"),
     ({"rope_scaling": [1]}, r"rope_scaling"),
     ({"partial_rotary_factor": 1.5}, r"partial_rotary_factor"),
+    ({"rope_scaling": {"rope_type": "yarn", "factor": 2}, "rope_theta": 1.0}, r"rope_scaling.*rope_theta of 1"),
+    ({"rope_scaling": {"rope_type": "yarn", "original_max_position_embeddings": 0.5}}, r"rope_scaling: 0 original"),
+    ({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0]}}, r"short_factor: must be a list of 8"),
+    ({"rope_scaling": {"rope_type": "longrope", "short_factor": [0] * 8}}, r"short_factor: 0"),
+    ({"rope_parameters": {"full_attention": [1]}}, r"rope_parameters: full_attention"),
+    ({"text_config": [1]}, r"text_config"),
+    ({**MISTRAL, "sliding_window": "x"}, r"sliding_window: 'x'"),
+    ({**QWEN2, "use_sliding_window": True, "layer_types": ["full_attention"]}, r"layer_types: must be 4 out of"),
+    ({**QWEN2, "use_sliding_window": True, "max_window_layers": -1}, r"max_window_layers: -1"),
+    ({**MIXTRAL, "num_local_experts": 1 << 20}, r"num_local_experts"),
+    ({**MIXTRAL, "num_experts_per_tok": 9}, r"num_experts_per_tok: 9"),
+    ({**MIXTRAL, "mlp_only_layers": 3}, r"mlp_only_layers"),
     ({"tie_word_embeddings": 1}, r"tie_word_embeddings"),
     ({"eos_token_id": 1000}, r"eos_token_id.*288"),
 ]
