@@ -154,6 +154,26 @@ def test_a_neighbour_of_nothing_but_nan_does_no_harm(stage: Stage, stories: list
     story.check(torch.cat(outputs), cache)
 
 
+BROAD: dict[str, dict[str, int]] = {  # widths as real models have them, at which kernels may divide rows among threads
+    "qwen3": {"num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128},
+    "olmo2": {"hidden_size": 2048, "num_attention_heads": 32, "num_key_value_heads": 32},
+    "gemma2": {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
+    "qwen3-moe": {"num_experts": 128, "num_experts_per_tok": 8, "hidden_size": 256},
+}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", BROAD)
+def test_many_rows_at_broad_widths_as_each_alone(precision: str, name: str) -> None:
+    spec = ModelSpec.from_config({**CONFIGS[name], **BROAD[name]})
+    broad = Stage.random(spec, LayerSpan(0, 1), precision, seed=3)
+    together, alone = broad.open(100), broad.open(100)
+    rows = rows_of(broad, 64, seed=1)
+    outputs = [broad.decode([(alone, row)])[0] for row in rows.split(1)]
+    assert torch.equal(broad.decode([(together, rows)])[0], torch.cat(outputs))
+    assert torch.equal(contents(together), contents(alone))
+
+
 def split_at(stage: Stage, cut: int) -> list[Stage]:
     """The same random weights would differ by their order of drawing, so the layers themselves are shared out."""
     parts = []
