@@ -34,7 +34,9 @@ rows = st.sampled_from(m.Rows)
 forwards = st.builds(m.Forward, sessions, wholes, wholes, rows, tensors())
 results = st.builds(m.Result, sessions, wholes, wholes, rows, tensors(), loads, st.none() | receipts)
 faults = st.builds(m.Fault, st.none() | sessions, st.sampled_from(m.FaultCode), texts, st.none() | seconds)
-opens = st.builds(m.Open, sessions, st.binary(min_size=32, max_size=32), spans, texts, wholes, st.none() | sessions, wholes)
+opens = st.builds(
+    m.Open, sessions, st.binary(min_size=32, max_size=32), spans, texts, wholes, st.none() | sessions, wholes
+)
 openeds = st.builds(m.Opened, sessions, seconds, texts, loads, wholes, st.none() | receipts)
 pages = st.builds(m.RecordsPage, st.lists(st.binary(min_size=1, max_size=900), max_size=8).map(tuple), st.booleans())
 fetches = st.builds(m.FetchRecords, st.binary(min_size=20, max_size=20), wholes)
