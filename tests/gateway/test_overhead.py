@@ -91,7 +91,9 @@ def test_the_gateway_adds_less_than_a_millisecond_to_a_token() -> None:
                     pairs.append((alone, gated))
         tokens = STREAMS * TOKENS
         wall, cpu = (statistics.median((gated[i] - alone[i]) / tokens for alone, gated in pairs) for i in (0, 1))
-        sys.stdout.write(f"\n  the gateway adds {1e3 * wall:.3f} ms to a token ({1e3 * cpu:.3f} ms of processor time)\n")
+        sys.stdout.write(
+            f"\n  the gateway adds {1e3 * wall:.3f} ms to a token ({1e3 * cpu:.3f} ms of processor time)\n"
+        )
         assert wall <= MOST_SECONDS
 
     asyncio.run(main())
