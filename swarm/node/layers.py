@@ -96,7 +96,7 @@ class Layers:
         capacity = measure_capacity(device, serve.max_memory)
         if serve.max_memory is None:
             capacity = replace(capacity, memory_free=int(capacity.memory_free * (1 - RESERVED_SHARE)))
-        span = serve.layers or await self._choose(spec, model, capacity)
+        span = spec.check_span(serve.layers or await self._choose(spec, model, capacity), str(serve.model))
         _check_fit(spec, span, serve.precision, capacity)
         self._progress(f"loading layers {span}")
         weights = footprint(spec, span, serve.precision)
