@@ -18,8 +18,11 @@ import torch
 from torch import Tensor
 
 from swarm.engine import SessionCache, Stage
+from swarm.engine.attention import Attention
 from swarm.engine.linear import Linear
-from swarm.engine.model import ChunkPass, DecodePass, Decoder, Pass
+from swarm.engine.model import Decoder
+from swarm.engine.norm import Norm
+from swarm.engine.passes import ChunkPass, DecodePass, Pass
 from swarm.span import LayerSpan
 from swarm.wire import tensors as wire
 
@@ -136,11 +139,11 @@ def _wrong_decoder(honest: Decoder, kind: Lie, seed: int) -> Decoder:
     if kind is Lie.OTHER_WEIGHTS:
         generator = torch.Generator().manual_seed(seed)
 
-        def other(norm: Tensor | None) -> Tensor | None:
+        def other(norm: Norm | None) -> Norm | None:
             if norm is None:
                 return None
-            factor = 1 + OTHER_NORMS * torch.randn(norm.shape, generator=generator)
-            return norm * factor.to(norm.device, norm.dtype)
+            factor = 1 + OTHER_NORMS * torch.randn(norm.weight.shape, generator=generator)
+            return replace(norm, weight=norm.weight * factor.to(norm.weight.device, norm.weight.dtype))
 
         layers = [
             replace(layer, attention_norm=other(layer.attention_norm), mlp_norm=other(layer.mlp_norm))
@@ -190,16 +193,19 @@ class _StalePass:
     def linear(self, linear: Linear, x: Tensor) -> Tensor:
         return self._way.linear(linear, x)
 
-    def activate(self, gate_up: Tensor) -> Tensor:
-        return self._way.activate(gate_up)
+    def gated(self, gate_up: Tensor) -> Tensor:
+        return self._way.gated(gate_up)
 
-    def attend(self, layer: int, window: int | None, queries: Tensor, keys_values: Tensor) -> Tensor:
+    def activated(self, x: Tensor) -> Tensor:
+        return self._way.activated(x)
+
+    def attend(self, attention: Attention, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
         way, keys_values = self._way, keys_values.clone()
         caches = [way.cache] * len(keys_values) if isinstance(way, ChunkPass) else [cache for cache, _ in way.rows]
         for row, cache in enumerate(caches):
             if cache.position:  # of the rows before this call
                 keys_values[row] = cache.layer(layer)[:, 0, :, cache.position - 1]
-        return way.attend(layer, window, queries, keys_values)
+        return way.attend(attention, layer, queries, keys_values)
 
 
 class _ForgetfulDecoder(_WrongDecoder):
@@ -207,9 +213,11 @@ class _ForgetfulDecoder(_WrongDecoder):
 
     def _forward(self, x: Tensor, span: LayerSpan, way: Pass) -> Tensor:
         if isinstance(way, ChunkPass):
-            for first, mask in way.seen.values():
+            for layer in self.layers:  # those of one kind share a mask; to hide the same twice changes nothing
+                first, mask = way.seen(layer.attention, x.device)
                 columns = torch.arange(first, way.stop, device=mask.device)
-                own = torch.arange(way.start, way.stop, device=mask.device).repeat(way.groups[1])
+                group = layer.attention.heads // layer.attention.kv_heads
+                own = torch.arange(way.start, way.stop, device=mask.device).repeat(group)
                 mask.masked_fill_(columns < ((own + 1) // 2)[:, None], -torch.inf)
         elif isinstance(way, DecodePass):
             halves = [(position + 1) // 2 for _, position in way.rows]

@@ -83,10 +83,10 @@ def spoil_stage(inside: Callable[[], Inside]) -> None:
 
     allocate = SessionCache._allocate
 
-    def allocate_perhaps(cache: SessionCache, capacity: int) -> Tensor:
+    def allocate_perhaps(cache: SessionCache, layer: int, capacity: int) -> Tensor:
         if inside().allocation:
             torch.empty(IMPOSSIBLE_BYTES, dtype=torch.uint8)
-        return allocate(cache, capacity)
+        return allocate(cache, layer, capacity)
 
     class Loader:
         """In the place of the class that the worker loads its stage with."""

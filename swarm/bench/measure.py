@@ -52,7 +52,7 @@ async def running(
     async with swarm.session(len(prompt) + tokens) as session:
         began = time.perf_counter()
         for start in range(0, len(prompt), CHUNK_ROWS):
-            rows = await session.step(Rows.CHUNK, await heads.embed(prompt[start : start + CHUNK_ROWS]))
+            rows = await session.step(Rows.CHUNK, await heads.embed(prompt[start : start + CHUNK_ROWS], start))
         seconds = time.perf_counter() - began
         yield Run(session, heads, list(prompt), _last_row(rows)), seconds
 
@@ -117,7 +117,7 @@ async def together(swarm: BenchSwarm, heads: Heads, sessions: int, tokens: int) 
 async def hop_overhead(swarm: BenchSwarm, heads: Heads, stages: Sequence[Stage], steps: int) -> float:
     """Median seconds that one hop adds: a step through the swarm, less the same layers computed here, over its hops."""
     prompt = prompt_of(16, heads.head.vocab)
-    row = await heads.embed(prompt[:1])
+    row = await heads.embed(prompt[:1], 0)
     taken: list[float] = []
     async with running(swarm, heads, prompt, WARM_UP + steps) as (run, _):
         for _ in range(WARM_UP + steps):

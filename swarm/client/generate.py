@@ -209,7 +209,7 @@ async def take_prompt(session: Session, heads: Heads, ids: Sequence[int]) -> Ten
     The session may hold its first chunks, but not all of it.
     """
     for start in range(session.position, len(ids), CHUNK_ROWS):
-        rows = await session.step(Rows.CHUNK, await heads.embed(ids[start : start + CHUNK_ROWS]))
+        rows = await session.step(Rows.CHUNK, await heads.embed(ids[start : start + CHUNK_ROWS], start))
     count, hidden = rows.shape
     size = len(rows.data) // count
     return Tensor(rows.dtype, (1, hidden), rows.data[(count - 1) * size :])

@@ -89,9 +89,9 @@ class Heads:
         self._gathering = Gathering()  # members are the ids of what sessions have seen
         self._running: asyncio.Task[None] | None = None
 
-    async def embed(self, ids: Sequence[int]) -> Tensor:
-        """[len(ids), hidden]"""
-        return await self._compute.run(lambda: self.head.tensor(self.head.embed(ids)))
+    async def embed(self, ids: Sequence[int], start: int) -> Tensor:
+        """[len(ids), hidden] of tokens at the positions from `start`."""
+        return await self._compute.run(lambda: self.head.tensor(self.head.embed(ids, start)))
 
     async def features(self, row: Tensor) -> list[float]:
         """A last hop's row [1, hidden] as a vector of length 1."""
@@ -150,7 +150,7 @@ class Heads:
         )
         if wish.constraint:
             wish.constraint.accept(token)
-        embedded = self.head.tensor(self.head.embed([token]))
+        embedded = self.head.tensor(self.head.embed([token], len(pick.seen)))
         last = wish.constraint is not None and wish.constraint.complete
         if wish.top_logprobs is None:
             return Picked(token, embedded, last=last)

@@ -5,6 +5,8 @@ What does not fit is refused before it starts. Knows nothing of what is attended
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -25,16 +27,14 @@ class CachePool:
     def __init__(
         self,
         span: LayerSpan,
-        kv_heads: int,
-        head_dim: int,
+        shapes: Sequence[tuple[int, int]],
         dtype: torch.dtype,
         device: torch.device,
         budget: int,
         max_positions: int,
     ) -> None:
         self.span = span
-        self.kv_heads = kv_heads
-        self.head_dim = head_dim
+        self.shapes = shapes  # kv_heads and head_dim of each layer
         self.dtype = dtype
         self.device = device
         self.budget = budget  # bytes
@@ -45,10 +45,10 @@ class CachePool:
     def __repr__(self) -> str:
         return f"<CachePool of layers {self.span}: {self.sessions} sessions, {self.reserved} of {self.budget} bytes>"
 
-    @property
-    def layer_row_bytes(self) -> int:
-        """What one row takes in one layer."""
-        return 2 * self.kv_heads * self.head_dim * self.dtype.itemsize
+    def row_bytes(self, span: LayerSpan) -> int:
+        """What one row takes in these layers."""
+        shapes = self.shapes[span.start - self.span.start : span.stop - self.span.start]
+        return sum(2 * kv_heads * head_dim for kv_heads, head_dim in shapes) * self.dtype.itemsize
 
     @property
     def tokens_free(self) -> int:
@@ -57,11 +57,11 @@ class CachePool:
 
     def tokens_of(self, size: int) -> int:
         """Rows through all layers of the span that so many bytes take."""
-        return size // (self.layer_row_bytes * len(self.span)) // PAGE_ROWS * PAGE_ROWS
+        return size // self.row_bytes(self.span) // PAGE_ROWS * PAGE_ROWS
 
     def needed(self, max_rows: int, span: LayerSpan) -> int:
         """Bytes that a session takes of the budget."""
-        return pages_of(max_rows) * self.layer_row_bytes * len(span)
+        return pages_of(max_rows) * self.row_bytes(span)
 
     def open(self, max_rows: int, span: LayerSpan | None = None) -> SessionCache:
         """Reserve room for a session. Raises Overloaded with numbers, UsageFault for what can never be had."""
@@ -121,19 +121,20 @@ class SessionCache:
             return
         capacity = min(pages_of(max(rows, 2 * self._capacity)), pages_of(self.max_rows))
         if not self._capacity:
-            self._layers = [self._allocate(capacity) for _ in self.span]
+            self._layers = [self._allocate(layer, capacity) for layer in self.span]
         else:
             for index, old in enumerate(
                 self._layers
             ):  # one at a time: old and new stand side by side for one layer only
-                new = self._allocate(capacity)
+                new = self._allocate(self.span.start + index, capacity)
                 new[:, :, :, : self.position] = old[:, :, :, : self.position]
                 self._layers[index] = new
         self._capacity = capacity
 
-    def _allocate(self, capacity: int) -> Tensor:
+    def _allocate(self, layer: int, capacity: int) -> Tensor:
         pool = self._pool
-        return torch.empty(2, 1, pool.kv_heads, capacity, pool.head_dim, dtype=pool.dtype, device=pool.device)
+        kv_heads, head_dim = pool.shapes[layer - pool.span.start]
+        return torch.empty(2, 1, kv_heads, capacity, head_dim, dtype=pool.dtype, device=pool.device)
 
     def layer(self, layer: int) -> Tensor:
         """The buffer of one layer, [2, 1, kv_heads, capacity, head_dim]; what lies beyond `position` is arbitrary."""

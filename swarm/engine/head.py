@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from swarm.engine import exchange
+from swarm.engine.embedding import Embedding
 from swarm.engine.linear import Linear
-from swarm.engine.loading import RandomSource, Source, VerifiedSource, norm_weight
+from swarm.engine.loading import RandomSource, Source, VerifiedSource, build_norm
 from swarm.engine.manifest import Manifest, Progress, read_manifest
+from swarm.engine.norm import Norm
 from swarm.engine.numerics import Precision, numerics_class, precision_named, settle_threads
 from swarm.engine.spec import ModelSpec, read_spec
 from swarm.engine.stage import usable_device
@@ -30,8 +32,8 @@ class Head:
     def __init__(
         self,
         spec: ModelSpec,
-        embedding: Tensor,
-        norm: Tensor,
+        embedding: Embedding,
+        norm: Norm | None,
         linear: Linear,
         precision: Precision,
         device: torch.device,
@@ -43,15 +45,10 @@ class Head:
         self.device = device
         self.manifest = manifest  # None where the weights are random
         self.numerics = numerics_class(precision, device)
-        self._embedding = (
-            embedding  # [vocab, hidden], in the checkpoint's dtype; on CPU, where it is mapped from the file
-        )
-        self._norm = norm  # [hidden]
+        self._embedding = embedding
+        self._norm = norm  # of rows after the last layer
         self._linear = linear  # hidden -> vocab
         self._exactly = precision
-        self._scale = None  # of embedded rows, in their precision
-        if spec.embedding_scale != 1.0:
-            self._scale = torch.tensor(spec.embedding_scale, dtype=precision.dtype, device=device)
 
     def __repr__(self) -> str:
         return f"<Head of {self.spec.architecture}, vocabulary {self.spec.vocab}: {self.numerics}>"
@@ -81,15 +78,20 @@ class Head:
         settle_threads()
         shapes, family = spec.head_tensors(), spec.family
         with torch.inference_mode():
-            name = f"{family.embedding}.weight"
+
+            def norm(module: str | None) -> Norm | None:
+                return build_norm(spec, module, shapes, source, precision.dtype, place) if module else None
+
             # Left in the file: an answer touches a few rows of it, and processes share the pages
-            embedding = source.tensor(name, shapes[name])
-            name = f"{family.final_norm}.weight"
-            norm = norm_weight(source.tensor(name, shapes[name]), family.norm_offset, precision.dtype, place)
-            name = f"{family.head}.weight"
-            weight = embedding if spec.tied else source.tensor(name, shapes[name])
+            table = source.tensor(name := f"{family.embedding}.weight", shapes[name])
+            positions = None
+            if family.positions:
+                positions = source.tensor(name := f"{family.positions}.weight", shapes[name])
+            embedding = Embedding(spec, table, positions, norm(family.embedding_norm), precision.dtype, place)
+            weight = table if spec.tied else source.tensor(name := f"{family.head}.weight", shapes[name])
             linear = Linear(weight.to(device=place, dtype=precision.dtype), None, precision)
-        return cls(spec, embedding, norm, linear, precision, place, manifest)
+            final = norm(family.final_norm)
+        return cls(spec, embedding, final, linear, precision, place, manifest)
 
     @property
     def logits_bytes(self) -> int:
@@ -99,19 +101,12 @@ class Head:
     @property
     def weight_bytes(self) -> int:
         """Memory held by weights; the embedding is in the page cache."""
-        return self._linear.bytes + self._norm.nbytes
+        return self._linear.bytes + (0 if self._norm is None else self._norm.bytes)
 
     @torch.inference_mode()
-    def embed(self, ids: Sequence[int]) -> Tensor:
-        """[rows, hidden]. Raises UsageFault naming an id outside the vocabulary."""
-        if not ids:
-            raise UsageFault("no tokens were given: a prompt has at least one")
-        for id_ in (min(ids), max(ids)):
-            if not 0 <= id_ < self.spec.vocab:
-                raise UsageFault(f"token id {id_} is outside the vocabulary of {self.spec.vocab}")
-        rows = self._embedding.index_select(0, torch.tensor(ids))
-        rows = rows.to(device=self.device, dtype=self._exactly.dtype)
-        return rows if self._scale is None else rows * self._scale
+    def embed(self, ids: Sequence[int], start: int) -> Tensor:
+        """[rows, hidden] of tokens at the positions from `start`. Raises UsageFault naming an id outside the vocabulary."""
+        return self._embedding.rows(ids, start)
 
     @torch.inference_mode()
     def logits(self, rows: Tensor) -> Tensor:
@@ -133,7 +128,7 @@ class Head:
         return functional.normalize(self._normed(rows).float(), dim=-1).cpu()
 
     def _normed(self, rows: Tensor) -> Tensor:
-        return functional.rms_norm(rows, (self.spec.hidden,), self._norm, self.spec.norm_eps)
+        return rows if self._norm is None else self._norm.compute(rows)
 
     def _check(self, rows: Tensor) -> None:
         if rows.dim() != 2 or rows.shape[1] != self.spec.hidden or rows.dtype != self._exactly.dtype:

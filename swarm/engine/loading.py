@@ -6,19 +6,26 @@ A `Source` says where tensors come from: a checkpoint whose bytes are verified, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from swarm.engine.activations import ALIGNMENT
+from swarm.engine.attention import Attention, capped_attention
 from swarm.engine.linear import Linear
 from swarm.engine.manifest import Manifest, Progress
 from swarm.engine.mlp import Experts, Mlp
-from swarm.engine.model import ACTIVATION_ALIGNMENT, Layer
+from swarm.engine.model import Layer
+from swarm.engine.naming import Shape
+from swarm.engine.norm import Norm
 from swarm.engine.numerics import Precision
 from swarm.engine.rope import arrangement
-from swarm.engine.spec import ModelSpec, Shape
+from swarm.engine.spec import ModelSpec
 from swarm.engine.weights import Checkpoint
 
 _RANDOM_ELEMENTS = 1 << 20  # drawn once; random weights repeat them, since only speed is measured with those
@@ -71,27 +78,49 @@ class RandomSource:
 def build_layer(spec: ModelSpec, layer: int, source: Source, precision: Precision, device: torch.device) -> Layer:
     """One layer, ready to compute. Raises ModelFault naming file and tensor."""
     family, parts = spec.family, LayerParts(spec, layer, source, precision, device)
-    width = spec.head_dim
-    queries, keys = spec.heads * width, spec.kv_heads * width
-    qkv = [family.query_key_value] if family.query_key_value else [family.query, family.key, family.value]
-    order = arrangement(spec.ropes[spec.kinds[layer].rope], width, family.interleaved)
     return Layer(
-        kind=spec.kinds[layer],
         attention_norm=parts.norm(family.attention_norm),
+        attention=_attention(spec, layer, parts),
+        attention_end_norm=parts.norm(family.attention_end_norm),
+        attention_sum_norm=parts.norm(family.attention_sum_norm),
+        mlp_norm=parts.norm(family.mlp_norm),
+        mlp=_experts(spec, layer, parts) if spec.kinds[layer].experts else _mlp(spec, parts),
+        mlp_end_norm=parts.norm(family.mlp_end_norm),
+        mlp_sum_norm=parts.norm(family.mlp_sum_norm),
+        parallel=spec.parallel,
+    )
+
+
+def _attention(spec: ModelSpec, layer: int, parts: LayerParts) -> Attention:
+    family, kind = spec.family, spec.kinds[layer]
+    queries, keys = spec.heads * kind.head_dim, kind.kv_heads * kind.head_dim
+    qkv = [family.query_key_value] if family.query_key_value else [family.query, family.key, family.value]
+    order = None
+    if kind.rope is not None:
+        order = arrangement(spec.ropes[kind.rope], kind.head_dim, family.interleaved)
+    answer: Callable[..., Tensor] = functional.scaled_dot_product_attention
+    if spec.attention_softcap is not None:
+        answer = partial(capped_attention, softcap=spec.attention_softcap)
+    return Attention(
+        heads=spec.heads,
+        kv_heads=kind.kv_heads,
+        head_dim=kind.head_dim,
+        window=kind.window,
+        rope=kind.rope,
         qkv=parts.linear(qkv, [queries, keys, keys], [queries, keys, keys], spec.hidden, order),
         query_norm=parts.norm(family.query_norm, order),
         key_norm=parts.norm(family.key_norm, order),
         output=parts.linear([family.output], [spec.hidden], [spec.hidden], queries),
-        attention_end_norm=parts.norm(family.attention_end_norm),
-        mlp_norm=parts.norm(family.mlp_norm),
-        mlp=_experts(spec, layer, parts) if spec.kinds[layer].experts else _mlp(spec, parts),
-        mlp_end_norm=parts.norm(family.mlp_end_norm),
+        answer=answer,
+        scale=spec.attention_scale,
     )
 
 
 def _mlp(spec: ModelSpec, parts: LayerParts) -> Mlp:
     family = spec.family
-    gate_up = [family.gate_up] if family.gate_up else [family.gate, family.up]
+    if family.gate is None and family.gate_up is None:
+        return parts.plain_mlp(family.up, family.down, spec.inner, spec.hidden)
+    gate_up = [family.gate_up] if family.gate_up else [family.gate or "", family.up]
     return parts.mlp(gate_up, family.down, spec.inner, spec.hidden)
 
 
@@ -112,8 +141,7 @@ class LayerParts:
     def __init__(self, spec: ModelSpec, layer: int, source: Source, precision: Precision, device: torch.device) -> None:
         self.prefix = spec.family.layer.format(layer=layer)
         self.shapes = spec.layer_tensors(layer)
-        self.norm_offset = spec.family.norm_offset
-        self.head_dim = spec.head_dim
+        self.spec = spec
         self.source = source
         self.dtype = precision.dtype
         self.precision = precision
@@ -123,18 +151,24 @@ class LayerParts:
         name = f"{self.prefix}.{module}.{kind}"
         return self.source.tensor(name, self.shapes[name])
 
-    def norm(self, module: str | None, order: Tensor | None = None) -> Tensor | None:
+    def norm(self, module: str | None, order: Tensor | None = None) -> Norm | None:
         """None for a norm that the family does not have."""
         if module is None:
             return None
-        weight = norm_weight(self.tensor(module, "weight"), self.norm_offset, self.dtype, self.device)
-        return weight if order is None else _arranged(weight, order)
+        norm = build_norm(self.spec, f"{self.prefix}.{module}", self.shapes, self.source, self.dtype, self.device)
+        return norm if order is None else replace(norm, weight=_arranged(norm.weight, order))
 
     def mlp(self, gate_up: list[str], down: str, inner: int, hidden: int) -> Mlp:
         width = padded(inner)
         return Mlp(
             self.linear(gate_up, [inner, inner], [width, width], hidden),
             self.linear([down], [hidden], [hidden], width),
+        )
+
+    def plain_mlp(self, up: str, down: str, inner: int, hidden: int) -> Mlp:
+        width = padded(inner)
+        return Mlp(
+            self.linear([up], [inner], [width], hidden), self.linear([down], [hidden], [hidden], width), gated=False
         )
 
     def linear(
@@ -165,11 +199,16 @@ class LayerParts:
                 _fill(target, self.tensor(module, kind))
 
 
-def norm_weight(stored: Tensor, offset: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A norm's weight as it is multiplied with: what is stored, or its difference from that."""
-    if offset:
-        stored = stored.float() + offset
-    return stored.to(device=device, dtype=dtype, copy=True)
+def build_norm(
+    spec: ModelSpec, module: str, shapes: Mapping[str, Shape], source: Source, dtype: torch.dtype, device: torch.device
+) -> Norm:
+    """A norm as it is computed with: its weight is what is stored, or what is stored is the difference from that."""
+    weight, bias = source.tensor(f"{module}.weight", shapes[f"{module}.weight"]), None
+    if spec.family.norm_offset:
+        weight = weight.float() + spec.family.norm_offset
+    if spec.family.norm_bias:
+        bias = source.tensor(f"{module}.bias", shapes[f"{module}.bias"]).to(device=device, dtype=dtype, copy=True)
+    return Norm(weight.to(device=device, dtype=dtype, copy=True), bias, spec.norm_eps, spec.family.centred_norms)
 
 
 def _arranged(rows: Tensor, order: Tensor) -> Tensor:
@@ -180,7 +219,7 @@ def _arranged(rows: Tensor, order: Tensor) -> Tensor:
 
 def padded(inner: int) -> int:
     """An MLP's inner width as it is computed. Zeros in, zeros out: the padding adds nothing to any sum."""
-    return -(-inner // ACTIVATION_ALIGNMENT) * ACTIVATION_ALIGNMENT
+    return -(-inner // ALIGNMENT) * ALIGNMENT
 
 
 def _fill(target: Tensor, tensor: Tensor) -> None:

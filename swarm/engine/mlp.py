@@ -1,6 +1,6 @@
 """What follows attention in a layer: one MLP, or several of which a router chooses some for each row.
 
-Knows nothing of caches, nor of how rows pass: the pass brings the kernels (see swarm.engine.model).
+Knows nothing of caches, nor of how rows pass: the pass brings the kernels (see swarm.engine.passes).
 """
 
 from __future__ import annotations
@@ -21,24 +21,29 @@ class Kernels(Protocol):
     def linear(self, linear: Linear, x: Tensor) -> Tensor:
         """[rows, in] -> [rows, out]"""
 
-    def activate(self, gate_up: Tensor) -> Tensor:
+    def gated(self, gate_up: Tensor) -> Tensor:
         """[rows, 2 * inner] -> [rows, inner]"""
+
+    def activated(self, x: Tensor) -> Tensor:
+        """[rows, inner] -> [rows, inner]"""
 
 
 @dataclass(frozen=True, slots=True)
 class Mlp:
     """One for all rows."""
 
-    gate_up: Linear  # hidden -> 2 * inner, inner padded to ACTIVATION_ALIGNMENT
+    up: Linear  # hidden -> inner or, gated, 2 * inner: gate, then up; inner is padded to activations.ALIGNMENT
     down: Linear  # inner -> hidden
+    gated: bool = True
 
     @property
     def bytes(self) -> int:
-        return self.gate_up.bytes + self.down.bytes
+        return self.up.bytes + self.down.bytes
 
     def compute(self, way: Kernels, x: Tensor) -> Tensor:
         """[rows, hidden] -> [rows, hidden]"""
-        return way.linear(self.down, way.activate(way.linear(self.gate_up, x)))
+        h = way.linear(self.up, x)
+        return way.linear(self.down, way.gated(h) if self.gated else way.activated(h))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,17 @@ def layer_bytes(spec: ModelSpec, layer: int, precision: str) -> int:
     """The weights of one layer, as they are stored."""
     plain = sum(math.prod(shape) for shape in spec.layer_tensors(layer).values())
     experts = spec.kinds[layer].experts
-    inner, biases = (spec.expert_inner, 0) if experts else (spec.inner, 2 if spec.mlp_bias else 0)
-    padding = (padded(inner) - inner) * (3 * spec.hidden + biases) * (experts or 1)
+    inner = spec.expert_inner if experts else spec.inner
+    ups = 2 if spec.family.gate or spec.family.gate_up else 1
+    biases = ups if spec.mlp_bias and not experts else 0
+    padding = (padded(inner) - inner) * ((ups + 1) * spec.hidden + biases) * (experts or 1)
     return (plain + padding) * precision_named(precision).dtype.itemsize
 
 
-def row_bytes(spec: ModelSpec, precision: str) -> int:
-    """The cache of one row in one layer."""
-    return 2 * spec.kv_heads * spec.head_dim * precision_named(precision).dtype.itemsize
+def row_bytes(spec: ModelSpec, span: LayerSpan, precision: str) -> int:
+    """The cache of one row in all layers of a span."""
+    numbers = sum(2 * spec.kinds[layer].kv_heads * spec.kinds[layer].head_dim for layer in span)
+    return numbers * precision_named(precision).dtype.itemsize
 
 
 def head_bytes(spec: ModelSpec, precision: str) -> int:
@@ -33,7 +36,7 @@ def head_bytes(spec: ModelSpec, precision: str) -> int:
 def footprint(spec: ModelSpec, span: LayerSpan, precision: str, cache_rows: int = 0, with_head: bool = False) -> int:
     """Bytes that a stage over `span` takes, with room for `cache_rows` rows of cache."""
     weights = sum(layer_bytes(spec, layer, precision) for layer in span)
-    cache = len(span) * pages_of(cache_rows) * row_bytes(spec, precision)
+    cache = pages_of(cache_rows) * row_bytes(spec, span, precision)
     return weights + cache + (head_bytes(spec, precision) if with_head else 0)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from swarm.engine.families import FAMILIES, Family
 from swarm.engine.fields import Fields
+from swarm.engine.naming import Shape, head_tensors, layer_tensors
 from swarm.engine.rotary import Rope, read_ropes
 from swarm.errors import ModelFault
 from swarm.span import MAX_LAYERS, LayerSpan
@@ -17,18 +18,27 @@ from swarm.span import MAX_LAYERS, LayerSpan
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
 MAX_CONFIG_BYTES = 4 << 20
-ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh")
+ACTIVATIONS: Mapping[str, str] = {  # as configs call them -> as they are called here
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_pytorch_tanh",
+    "gelu_new": "gelu_pytorch_tanh",
+    "gelu_fast": "gelu_pytorch_tanh",
+    "relu": "relu",
+}
 MAX_EXPERTS = 1024
 LAYER_TYPES = ("full_attention", "sliding_attention")
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LayerKind:
     """In what one layer differs from others."""
 
+    kv_heads: int
+    head_dim: int
     window: int | None = None  # rows that a row sees, itself among them; None: all before it
-    rope: int = 0  # which of the model's ropes
+    rope: int | None = 0  # which of the model's ropes turns queries and keys; None: none does
     experts: int = 0  # MLPs, of which a router chooses for each row; 0: one MLP and no router
 
 
@@ -40,8 +50,6 @@ class ModelSpec:
     layer_count: int
     hidden: int
     heads: int
-    kv_heads: int
-    head_dim: int
     inner: int  # width between the two linear layers of the MLP
     vocab: int
     max_positions: int
@@ -52,6 +60,7 @@ class ModelSpec:
     activation: str
     ropes: tuple[Rope, ...]
     kinds: tuple[LayerKind, ...]  # of each layer
+    parallel: bool  # attention and MLP read the same rows
     attention_scale: float | None  # of products of queries and keys; None: head_dim ** -0.5
     attention_softcap: float | None  # products of queries and keys stay between this and its negative
     logit_softcap: float | None  # logits likewise
@@ -70,6 +79,12 @@ class ModelSpec:
         return self.family.architecture
 
     @property
+    def rope_widths(self) -> tuple[int, ...]:
+        """For each rope the width of the heads that it turns."""
+        widths = {kind.rope: kind.head_dim for kind in self.kinds}
+        return tuple(widths.get(rope, self.kinds[0].head_dim) for rope in range(len(self.ropes)))
+
+    @property
     def span(self) -> LayerSpan:
         """All layers."""
         return LayerSpan(0, self.layer_count)
@@ -81,55 +96,11 @@ class ModelSpec:
 
     def layer_tensors(self, layer: int) -> dict[str, Shape]:
         """The names and shapes of one layer's tensors in the checkpoint."""
-        family, prefix = self.family, self.family.layer.format(layer=layer)
-        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        norms = (
-            (family.attention_norm, self.hidden),
-            (family.query_norm, queries if family.norm_whole_width else self.head_dim),
-            (family.key_norm, keys if family.norm_whole_width else self.head_dim),
-            (family.attention_end_norm, self.hidden),
-            (family.mlp_norm, self.hidden),
-            (family.mlp_end_norm, self.hidden),
-        )
-        shapes: dict[str, Shape] = {f"{prefix}.{module}.weight": (width,) for module, width in norms if module}
-        if family.query_key_value:
-            attention = [(family.query_key_value, queries + 2 * keys, self.hidden, self.qkv_bias)]
-        else:
-            parts = ((family.query, queries), (family.key, keys), (family.value, keys))
-            attention = [(module, rows, self.hidden, self.qkv_bias) for module, rows in parts]
-        attention.append((family.output, self.hidden, queries, self.output_bias))
-        for module, rows, columns, biased in attention + self._mlp_modules(self.kinds[layer].experts):
-            shapes[f"{prefix}.{module}.weight"] = (rows, columns)
-            if biased:
-                shapes[f"{prefix}.{module}.bias"] = (rows,)
-        return shapes
-
-    def _mlp_modules(self, experts: int) -> list[tuple[str, int, int, bool]]:
-        """For each module its name, rows and columns, and whether it has a bias."""
-        family, hidden, inner = self.family, self.hidden, self.expert_inner
-        if experts:
-            modules = [(family.router or "", experts, hidden, False)]
-            for expert in range(experts):
-                prefix = family.expert.format(expert=expert)
-                modules.append((f"{prefix}.{family.expert_gate}", inner, hidden, False))
-                modules.append((f"{prefix}.{family.expert_up}", inner, hidden, False))
-                modules.append((f"{prefix}.{family.expert_down}", hidden, inner, False))
-            return modules
-        if family.gate_up:
-            modules = [(family.gate_up, 2 * self.inner, hidden, self.mlp_bias)]
-        else:
-            modules = [(module, self.inner, hidden, self.mlp_bias) for module in (family.gate, family.up)]
-        return [*modules, (family.down, hidden, self.inner, self.mlp_bias)]
+        return layer_tensors(self, layer)
 
     def head_tensors(self) -> dict[str, Shape]:
-        """The names and shapes of the embedding, the final norm and, unless tied, the head."""
-        shapes: dict[str, Shape] = {
-            f"{self.family.embedding}.weight": (self.vocab, self.hidden),
-            f"{self.family.final_norm}.weight": (self.hidden,),
-        }
-        if not self.tied:
-            shapes[f"{self.family.head}.weight"] = (self.vocab, self.hidden)
-        return shapes
+        """The names and shapes of what lies before the first layer and after the last."""
+        return head_tensors(self)
 
     def check_span(self, span: LayerSpan, source: str) -> LayerSpan:
         """The span itself. Raises ModelFault when it reaches outside the model."""
@@ -174,25 +145,23 @@ def read_spec(directory: Path) -> ModelSpec:
 
 def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
     family = _family(Fields(config, source))
-    fields = Fields(_flat(config, source), source).over(family.defaults)
+    fields = Fields(_flat(config, source, family.spellings), source).over(family.defaults)
     hidden, heads = fields.whole("hidden_size"), fields.whole("num_attention_heads")
     kv_heads = fields.whole("num_key_value_heads", heads)
     head_dim = fields.whole("head_dim", hidden // heads)
     if heads % kv_heads:
         raise fields.fault("num_key_value_heads", f"{kv_heads} does not divide the {heads} attention heads")
-    if head_dim % 2:
+    if family.rotary and head_dim % 2:
         raise fields.fault("head_dim", f"{head_dim} is odd, but rotary embedding turns pairs")
     vocab = fields.whole("vocab_size")
     layers = fields.whole("num_hidden_layers", most=MAX_LAYERS)
     types = _layer_types(fields, family, layers)
-    ropes = read_ropes(fields, family.local_theta, head_dim)
+    ropes = read_ropes(fields, family.local_theta, head_dim) if family.rotary else ()
     return ModelSpec(
         family=family,
         layer_count=layers,
         hidden=hidden,
         heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
         inner=fields.whole("intermediate_size"),
         vocab=vocab,
         max_positions=min(
@@ -201,10 +170,11 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
         experts_used=_experts_used(fields, family),
         expert_inner=fields.whole(family.expert_inner) if family.router else 1,
         shares_sum_to_one=fields.flag(family.shares_sum_to_one) if family.router else False,
-        norm_eps=fields.number("rms_norm_eps"),
-        activation=fields.choice(family.activation, ACTIVATIONS),
+        norm_eps=fields.number(family.norm_eps),
+        activation=ACTIVATIONS[fields.choice(family.activation, tuple(ACTIVATIONS))],
         ropes=ropes,
-        kinds=_kinds(fields, types, len(ropes), _experts(fields, family, layers)),
+        kinds=_kinds(fields, (kv_heads, head_dim), types, len(ropes), _experts(fields, family, layers)),
+        parallel=fields.flag(family.parallel),
         attention_scale=_attention_scale(fields, family),
         attention_softcap=fields.optional("attn_logit_softcapping") if family.softcaps else None,
         logit_softcap=fields.optional("final_logit_softcapping") if family.softcaps else None,
@@ -232,13 +202,13 @@ def _family(fields: Fields) -> Family:
     raise fields.fault("architectures", f"{architectures or model_type!r} is not known; known: {', '.join(FAMILIES)}")
 
 
-def _flat(config: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What a config nests under text_config stands above what it says beside it."""
+def _flat(config: Mapping[str, Any], source: str, spellings: Mapping[str, str]) -> dict[str, Any]:
+    """One mapping, under the names used here; what is nested under text_config stands above what is said beside it."""
     nested = config.get("text_config") or {}
     if not isinstance(nested, dict):
         raise Fields(config, source).fault("text_config", f"{nested!r} is no object")
     said = {key: value for key, value in nested.items() if value is not None or key not in config}
-    return {**config, **said}
+    return {spellings.get(key, key): value for key, value in {**config, **said}.items()}
 
 
 def _layer_types(fields: Fields, family: Family, layers: int) -> list[str]:
@@ -286,13 +256,15 @@ def _expert_count(fields: Fields) -> int:
     return fields.whole(newer if newer in fields.config else "num_experts", most=MAX_EXPERTS)
 
 
-def _kinds(fields: Fields, types: list[str], ropes: int, experts: list[int]) -> tuple[LayerKind, ...]:
+def _kinds(
+    fields: Fields, shape: tuple[int, int], types: list[str], ropes: int, experts: list[int]
+) -> tuple[LayerKind, ...]:
     kinds = []
     for each, count in zip(types, experts, strict=True):
         windowed = each == LAYER_TYPES[1]
-        kinds.append(
-            LayerKind(fields.whole("sliding_window") if windowed else None, ropes - 1 if windowed else 0, count)
-        )
+        window = fields.whole("sliding_window") if windowed else None
+        rope = (ropes - 1 if windowed else 0) if ropes else None
+        kinds.append(LayerKind(*shape, window, rope, count))
     return tuple(kinds)
 
 

@@ -98,11 +98,12 @@ class Stage:
         place = usable_device(device)
         settle_threads()
         if cache_bytes is None:
-            cache_bytes = DEFAULT_CACHE_ROWS * len(span) * row_bytes(spec, precision.name)
+            cache_bytes = DEFAULT_CACHE_ROWS * row_bytes(spec, span, precision.name)
         with torch.inference_mode():
             layers = [build_layer(spec, layer, source, precision, place) for layer in span]
             decoder = Decoder(spec, span, layers, precision)
-        pool = CachePool(span, spec.kv_heads, spec.head_dim, precision.dtype, place, cache_bytes, spec.max_positions)
+        shapes = [(spec.kinds[layer].kv_heads, spec.kinds[layer].head_dim) for layer in span]
+        pool = CachePool(span, shapes, precision.dtype, place, cache_bytes, spec.max_positions)
         return cls(decoder, pool, place, manifest)
 
     def open(self, max_rows: int, span: LayerSpan | None = None) -> SessionCache:
@@ -111,7 +112,8 @@ class Stage:
 
     def copies(self, rows: int, span: LayerSpan) -> list[LayerSpan]:
         """The layers of one call each in which so many rows of a session are copied."""
-        layers = max(1, COPY_BYTES // (rows * self.pool.layer_row_bytes))
+        most = max(self.pool.row_bytes(LayerSpan(layer, layer + 1)) for layer in span)
+        layers = max(1, COPY_BYTES // (rows * most))
         return [LayerSpan(first, min(first + layers, span.stop)) for first in range(span.start, span.stop, layers)]
 
     @torch.inference_mode()

@@ -16,8 +16,9 @@ from torch import Tensor
 from swarm.engine.formats import BadPart, Format, Layout, Part
 from swarm.engine.formats.ggml import ARCHITECTURES, PAIRED, Ggml
 from swarm.engine.gguf import Value, open_gguf
+from swarm.engine.naming import Shape
 from swarm.engine.quantised import read_format
-from swarm.engine.spec import Shape, read_json
+from swarm.engine.spec import read_json
 from swarm.engine.tensorfile import TensorFile
 from swarm.errors import ModelFault
 

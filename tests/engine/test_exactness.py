@@ -12,7 +12,7 @@ from support.models import make_config
 from torch import Tensor
 
 from swarm.engine import PRECISIONS, Head, ModelSpec, SessionCache, Stage
-from swarm.engine.model import gated
+from swarm.engine.activations import gated
 from swarm.engine.rope import RopeTable, rotate
 from swarm.span import LayerSpan
 

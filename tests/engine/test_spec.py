@@ -17,7 +17,13 @@ from swarm.span import LayerSpan
 
 def test_a_plain_config() -> None:
     spec = ModelSpec.from_config(make_config())
-    assert (spec.layer_count, spec.hidden, spec.heads, spec.kv_heads, spec.head_dim) == (4, 64, 4, 2, 16)
+    assert (spec.layer_count, spec.hidden, spec.heads, spec.kinds[0].kv_heads, spec.kinds[0].head_dim) == (
+        4,
+        64,
+        4,
+        2,
+        16,
+    )
     assert spec.span == LayerSpan(0, 4)
     assert spec.ropes == (Rope("default", 10000.0),)
     assert (spec.bos_id, spec.eos_ids, spec.tied) == (256, (257,), True)
@@ -26,7 +32,7 @@ def test_a_plain_config() -> None:
 def test_defaults_are_the_family_s() -> None:
     omitted = ("rms_norm_eps", "rope_theta", "tie_word_embeddings", "num_key_value_heads", "attention_bias")
     spec = ModelSpec.from_config(make_config(**dict.fromkeys(omitted)))
-    assert (spec.norm_eps, spec.tied, spec.kv_heads, spec.qkv_bias) == (1e-6, False, 4, False)
+    assert (spec.norm_eps, spec.tied, spec.kinds[0].kv_heads, spec.qkv_bias) == (1e-6, False, 4, False)
 
 
 @pytest.mark.parametrize("spelling", ["rope_scaling", "rope_parameters"])
@@ -79,7 +85,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"num_hidden_layers": 1 << 40}, r"num_hidden_layers"),
     ({"num_key_value_heads": 3}, r"num_key_value_heads: 3 does not divide"),
     ({"head_dim": 15}, r"head_dim: 15 is odd"),
-    ({"hidden_act": "relu"}, r"hidden_act: 'relu'.*silu"),
+    ({"hidden_act": "prelu"}, r"hidden_act: 'prelu'.*silu"),
     ({"rms_norm_eps": -1}, r"rms_norm_eps"),
     ({"rms_norm_eps": float("nan")}, r"rms_norm_eps"),
     ({"rope_theta": "x"}, r"rope_theta"),

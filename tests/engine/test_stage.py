@@ -128,12 +128,12 @@ def test_wire_tensors_that_are_no_rows(stage: Stage) -> None:
 
 def test_ids_outside_the_vocabulary(tmp_path: Path) -> None:
     head = Head.load(make_model(tmp_path))
-    assert head.embed([0, 287]).shape == (2, 64)
+    assert head.embed([0, 287], 0).shape == (2, 64)
     for bad in ([-1], [1, 288]):
         with pytest.raises(UsageFault, match=rf"token id {bad[-1]} .* 288"):
-            head.embed(bad)
+            head.embed(bad, 0)
     with pytest.raises(UsageFault, match="no tokens"):
-        head.embed([])
+        head.embed([], 0)
     with pytest.raises(UsageFault, match=r"bf16 \[rows, 64\]"):
         head.logits(torch.zeros(1, 64))
 
@@ -146,7 +146,7 @@ def test_a_footprint_is_what_loading_takes(precision: str, inner: int) -> None:
     needed = footprint(spec, LayerSpan(0, 3), precision)
     assert needed <= stage.weight_bytes <= 1.2 * needed
     one_page = footprint(spec, LayerSpan(0, 3), precision, cache_rows=1) - needed
-    assert one_page == PAGE_ROWS * 3 * stage.pool.layer_row_bytes
+    assert one_page == PAGE_ROWS * 3 * stage.pool.row_bytes(LayerSpan(0, 1))
 
 
 def test_the_span_that_fits() -> None:

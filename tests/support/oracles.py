@@ -65,13 +65,13 @@ def generate(stages: list[Stage], head: Head, prompt: list[int], steps: int) -> 
     caches = [stage.open(len(prompt) + steps) for stage in stages]
     logits = []
     for start in range(0, len(prompt), CHUNK_ROWS):
-        rows = head.embed(prompt[start : start + CHUNK_ROWS])
+        rows = head.embed(prompt[start : start + CHUNK_ROWS], start)
         for stage, cache in zip(stages, caches, strict=True):
             rows = stage.chunk(cache, rows)
         logits.append(head.logits(rows))
     tokens = [int(logits[-1][-1].argmax())]
     while len(tokens) < steps:
-        rows = head.embed(tokens[-1:])
+        rows = head.embed(tokens[-1:], len(prompt) + len(tokens) - 1)
         for stage, cache in zip(stages, caches, strict=True):
             (rows,) = stage.decode([(cache, rows)])
         logits.append(head.logits(rows))

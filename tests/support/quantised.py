@@ -62,8 +62,8 @@ def check_twins(quantised: Path, plain: Path) -> None:
 def logits(directory: Path, precision: str) -> Tensor:
     stage, head = Stage.load(directory, precision=precision), Head.load(directory, precision=precision)
     cache = stage.open(64)
-    stage.chunk(cache, head.embed(range(40, 60)))
-    return head.logits(stage.decode([(cache, head.embed([5]))])[0])
+    stage.chunk(cache, head.embed(range(40, 60), 0))
+    return head.logits(stage.decode([(cache, head.embed([5], 20))])[0])
 
 
 def read(directory: Path, parts: Mapping[str, Tensor], settings: Any, shape: tuple[int, ...]) -> Tensor:

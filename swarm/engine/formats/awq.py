@@ -14,7 +14,7 @@ from torch import Tensor
 
 from swarm.engine.formats.layout import SCALES, Layout, Part, Settings
 from swarm.engine.formats.packing import affine, group_of_each, groups_of, unpack
-from swarm.engine.spec import Shape
+from swarm.engine.naming import Shape
 
 BITS = 4
 PER_WORD = 8

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from swarm.engine.formats.layout import SCALES, BadPart, Layout, Part, Settings
 from swarm.engine.formats.packing import affine, group_of_each, groups_of, unpack
-from swarm.engine.spec import Shape
+from swarm.engine.naming import Shape
 
 WAYS = ("pack-quantized", "int-quantized", "naive-quantized", "float-quantized")
 MAX_GROUPS = 64

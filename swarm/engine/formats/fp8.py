@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from swarm.engine.formats.layout import SCALES, Layout, Part, Settings
-from swarm.engine.spec import Shape
+from swarm.engine.naming import Shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from swarm.engine.formats.layout import BadPart, Layout, Part
-from swarm.engine.spec import Shape
+from swarm.engine.naming import Shape
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")  # whose tensors are stored as they are, but for the rows below
 PAIRED = ("llama",)  # rotary halves of queries and keys stored as pairs

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from swarm.engine.formats.layout import SCALES, BadPart, Layout, Part, Settings
 from swarm.engine.formats.packing import affine, group_of_each, groups_of, unpack
-from swarm.engine.spec import Shape
+from swarm.engine.naming import Shape
 
 ONES = {4: 0x11111111, 8: 0x01010101}  # a one in each number of a word
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from swarm.engine.spec import Shape
+from swarm.engine.naming import Shape
 from swarm.errors import ModelFault
 
 MAX_BLOCK = 1 << 24  # of one dimension of a block or group; beyond any matrix

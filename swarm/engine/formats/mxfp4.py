@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from swarm.engine.formats.layout import Layout, Part, Settings
-from swarm.engine.spec import Shape
+from swarm.engine.naming import Shape
 
 BLOCK = 32
 VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)

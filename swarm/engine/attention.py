@@ -1,0 +1,78 @@
+"""Attention of one layer: from a row to queries, keys and values, and from what they answer to a row.
+
+Knows nothing of caches, nor of how rows pass: the pass stores and attends (see swarm.engine.passes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from swarm.engine.linear import Linear
+from swarm.engine.norm import Norm
+from swarm.engine.rope import rotate
+
+
+class Attending(Protocol):
+    """What a pass computes with."""
+
+    angles: list[tuple[Tensor, Tensor]]  # for each rope cosines and sines, [rows, 1, head_dim]
+
+    def linear(self, linear: Linear, x: Tensor) -> Tensor:
+        """[rows, in] -> [rows, out]"""
+
+    def attend(self, attention: Attention, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
+        """Store [rows, 2, kv_heads, head_dim]; answer [rows, heads, head_dim] with [rows, heads * head_dim]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Each row asks the rows before it and itself (Vaswani et al., 2017), heads sharing keys (Ainslie et al., 2023)."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    window: int | None  # rows that a row sees, itself among them; None: all before it
+    rope: int | None  # which of the model's ropes; None: nothing is turned
+    qkv: Linear  # hidden -> (heads + 2 * kv_heads) * head_dim
+    query_norm: Norm | None  # of head_dim, or of heads * head_dim where all heads are normed together
+    key_norm: Norm | None
+    output: Linear  # heads * head_dim -> hidden
+    answer: Callable[..., Tensor]  # (queries, keys, values, mask or None, scale=), [1, heads, rows, head_dim] each
+    scale: float | None  # of products of queries and keys; None: head_dim ** -0.5
+
+    @property
+    def bytes(self) -> int:
+        norms = (self.query_norm, self.key_norm)
+        return self.qkv.bytes + self.output.bytes + sum(norm.bytes for norm in norms if norm is not None)
+
+    def compute(self, way: Attending, layer: int, x: Tensor) -> Tensor:
+        """[rows, hidden] -> [rows, hidden]"""
+        rotated = self.heads + self.kv_heads  # queries and keys; values are not
+        qkv = way.linear(self.qkv, x).view(-1, rotated + self.kv_heads, self.head_dim)
+        if self.query_norm is not None and self.key_norm is not None:
+            qkv[:, : self.heads] = self.query_norm.compute_heads(qkv[:, : self.heads])
+            qkv[:, self.heads : rotated] = self.key_norm.compute_heads(qkv[:, self.heads : rotated])
+        if self.rope is not None:
+            qkv[:, :rotated] = rotate(qkv[:, :rotated], *way.angles[self.rope])
+        queries = qkv[:, : self.heads]  # [rows, heads, head_dim]
+        # [rows, 2, kv_heads, head_dim]
+        keys_values = qkv[:, self.heads :].view(-1, 2, self.kv_heads, self.head_dim)
+        return way.linear(self.output, way.attend(self, layer, queries, keys_values))
+
+
+def capped_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float | None, softcap: float
+) -> Tensor:
+    """Attention whose products of queries and keys are held between softcap and its negative before they are masked."""
+    scale = queries.shape[-1] ** -0.5 if scale is None else scale
+    # Copied, so that the capacity of a cache, which decides strides, decides no kernel
+    products = torch.matmul(queries * scale, keys.contiguous().transpose(-1, -2)).float()
+    products = torch.tanh(products / softcap) * softcap
+    if mask is not None:
+        products = products + mask
+    return torch.matmul(products.softmax(-1).to(values.dtype), values.contiguous())

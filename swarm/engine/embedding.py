@@ -1,0 +1,55 @@
+"""From token ids to the rows that enter the first layer. Knows nothing of text, nor of what comes after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from swarm.engine.norm import Norm
+from swarm.engine.spec import ModelSpec
+from swarm.errors import UsageFault
+
+
+class Embedding:
+    """A row of the table for each id; what the model scales it by, adds to it by position, and norms it with."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        table: Tensor,
+        positions: Tensor | None,
+        norm: Norm | None,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.spec = spec
+        self.dtype = dtype
+        self.device = device
+        self._table = table  # [vocab, hidden], in the checkpoint's dtype; on CPU, where it is mapped from the file
+        self._positions = positions  # [positions, hidden], likewise
+        self._norm = norm
+        self._scale = None  # in the rows' precision
+        if spec.embedding_scale != 1.0:
+            self._scale = torch.tensor(spec.embedding_scale, dtype=dtype, device=device)
+
+    def rows(self, ids: Sequence[int], start: int) -> Tensor:
+        """[rows, hidden] of tokens at the positions from `start`. Raises UsageFault naming an id outside the vocabulary."""
+        if not ids:
+            raise UsageFault("no tokens were given: a prompt has at least one")
+        for id_ in (min(ids), max(ids)):
+            if not 0 <= id_ < self.spec.vocab:
+                raise UsageFault(f"token id {id_} is outside the vocabulary of {self.spec.vocab}")
+        rows = self._taken(self._table, torch.tensor(ids))
+        if self._scale is not None:
+            rows = rows * self._scale
+        if self._positions is not None:
+            first = start + self.spec.family.position_offset
+            # The token that fills a context is embedded too, although nothing follows it
+            places = torch.arange(first, first + len(ids)).clamp(max=self._positions.shape[0] - 1)
+            rows = rows + self._taken(self._positions, places)
+        return rows if self._norm is None else self._norm.compute(rows)
+
+    def _taken(self, table: Tensor, index: Tensor) -> Tensor:
+        return table.index_select(0, index).to(device=self.device, dtype=self.dtype)

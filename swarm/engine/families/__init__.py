@@ -1,0 +1,28 @@
+"""Model families: each is a row of data that names its tensors and fills in what its config.json may omit.
+
+Knows nothing of torch. A new family that differs by names and defaults only is a new row in one of the modules here.
+"""
+
+from collections.abc import Mapping
+
+from swarm.engine.families import dense, experts, gemma
+from swarm.engine.families.family import Family
+
+__all__ = ["FAMILIES", "Family"]
+
+ROWS = (
+    dense.LLAMA,
+    dense.QWEN2,
+    dense.MISTRAL,
+    dense.QWEN3,
+    dense.GRANITE,
+    dense.OLMO2,
+    dense.PHI3,
+    dense.GLM4,
+    gemma.GEMMA2,
+    gemma.GEMMA3,
+    gemma.GEMMA3_WITH_IMAGES,
+    experts.MIXTRAL,
+    experts.QWEN3_MOE,
+)
+FAMILIES: Mapping[str, Family] = {family.architecture: family for family in ROWS}

@@ -1,0 +1,82 @@
+"""What a model family is: where its tensors stand in a checkpoint, and how its config.json is to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Windows = Literal["none", "all", "late", "pattern"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Where a family keeps its tensors, and how its config.json is to be read."""
+
+    architecture: str  # as in the config's "architectures"
+    model_type: str  # as in the config's "model_type"
+    embedding: str = "model.embed_tokens"  # modules, each with .weight and perhaps .bias
+    embedding_norm: str | None = None  # of embedded rows
+    positions: str | None = None  # a table of what is added to embedded rows, by position
+    position_offset: int = 0  # rows of that table before the first position's
+    final_norm: str | None = "model.norm"
+    head: str = "lm_head"
+    layer: str = "model.layers.{layer}"
+    attention_norm: str | None = "input_layernorm"  # within a layer; before attention
+    query: str = "self_attn.q_proj"
+    key: str = "self_attn.k_proj"
+    value: str = "self_attn.v_proj"
+    query_key_value: str | None = None  # instead of these three: one tensor that holds them below each other
+    query_norm: str | None = None  # before rotation
+    key_norm: str | None = None
+    norm_whole_width: bool = False  # all heads of a row are normed together, not each for itself
+    output: str = "self_attn.o_proj"
+    attention_end_norm: str | None = None  # after attention, before its result is added
+    attention_sum_norm: str | None = None  # after it is added
+    mlp_norm: str | None = "post_attention_layernorm"
+    gate: str | None = "mlp.gate_proj"  # None: an activation alone stands between up and down
+    up: str = "mlp.up_proj"
+    gate_up: str | None = None  # instead of these two: one tensor that holds them below each other
+    down: str = "mlp.down_proj"
+    mlp_end_norm: str | None = None
+    mlp_sum_norm: str | None = None
+    parallel: bool | str = False  # or the field that says so: attention and MLP read the same rows
+    router: str | None = None  # instead of one MLP there are several, of which it chooses for each row
+    expert: str = "mlp.experts.{expert}"  # one of them; below it are the three that follow
+    expert_gate: str = "gate_proj"
+    expert_up: str = "up_proj"
+    expert_down: str = "down_proj"
+    expert_inner: str = "moe_intermediate_size"  # the field
+    shares_sum_to_one: bool | str = "norm_topk_prob"  # or the field that says so: of the chosen experts
+    norm_offset: float = 0.0  # is added to the weights of all norms
+    norm_eps: str = "rms_norm_eps"  # the field
+    centred_norms: bool = False  # LayerNorm; else by the root mean square
+    norm_bias: bool = False
+    rotary: bool = True  # queries and keys are turned by their position
+    interleaved: bool = False  # rotated pairs stand beside each other, not half a head apart
+    qkv_bias: bool | str = "attention_bias"  # whether there is one, or the field that says so
+    output_bias: bool | str = "attention_bias"
+    mlp_bias: bool | str = "mlp_bias"
+    activation: str = "hidden_act"  # the field
+    windows: Windows = "none"  # layers with a sliding window, where "layer_types" does not say
+    local_theta: str | None = None  # the field with the rotary base of layers with a window, if it is their own
+    attention_scale: str | None = None  # the field with what products of queries and keys are multiplied by
+    attention_width: str | None = None  # the field that stands for head_dim in this
+    softcaps: bool = False  # of attention and logits, where the config states them
+    embedding_by_width: bool = False  # embedded rows are multiplied by the root of their width
+    embedding_scale: str | None = None  # fields likewise
+    residual_scale: str | None = None  # for what attention and MLP add
+    logit_divisor: str | None = None
+    spellings: Mapping[str, str] = field(default_factory=dict)  # its names of fields -> those used here
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # of config.json, where it omits a key
+
+
+COMMON: Mapping[str, Any] = {
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "max_position_embeddings": 2048,
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "tie_word_embeddings": False,
+}

@@ -1,0 +1,68 @@
+"""The Gemma line: four norms a layer, embeddings scaled by their width, windows in most layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from swarm.engine.families.family import COMMON, Family
+
+GEMMA2 = Family(
+    architecture="Gemma2ForCausalLM",
+    model_type="gemma2",
+    attention_end_norm="post_attention_layernorm",
+    mlp_norm="pre_feedforward_layernorm",
+    mlp_end_norm="post_feedforward_layernorm",
+    norm_offset=1.0,
+    mlp_bias=False,
+    activation="hidden_activation",
+    windows="pattern",
+    attention_width="query_pre_attn_scalar",
+    softcaps=True,
+    embedding_by_width=True,
+    defaults={
+        **COMMON,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "max_position_embeddings": 8192,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+        "sliding_window_pattern": 2,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+        "tie_word_embeddings": True,
+    },
+)
+
+GEMMA3 = replace(
+    GEMMA2,
+    architecture="Gemma3ForCausalLM",
+    model_type="gemma3_text",
+    query_norm="self_attn.q_norm",
+    key_norm="self_attn.k_norm",
+    local_theta="rope_local_base_freq",
+    defaults={
+        **GEMMA2.defaults,
+        "vocab_size": 262208,
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "max_position_embeddings": 131072,
+        "rope_theta": 1e6,
+        "rope_local_base_freq": 10000.0,
+        "sliding_window_pattern": 6,
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+    },
+)
+
+GEMMA3_WITH_IMAGES = replace(  # of which the text model is read
+    GEMMA3,
+    architecture="Gemma3ForConditionalGeneration",
+    model_type="gemma3",
+    embedding="language_model.model.embed_tokens",
+    final_norm="language_model.model.norm",
+    head="language_model.lm_head",
+    layer="language_model.model.layers.{layer}",
+)

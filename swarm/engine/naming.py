@@ -1,0 +1,92 @@
+"""The names and shapes of a model's tensors in its checkpoint, by its family and its sizes. No torch here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from swarm.engine.spec import LayerKind, ModelSpec
+
+Shape = tuple[int, ...]
+Module = tuple[str, int, int, bool]  # its name, rows and columns, and whether it has a bias
+
+
+def layer_tensors(spec: ModelSpec, layer: int) -> dict[str, Shape]:
+    """Those of one layer."""
+    family, kind = spec.family, spec.kinds[layer]
+    prefix = family.layer.format(layer=layer)
+    shapes: dict[str, Shape] = {}
+    for module, width in _norms(spec, kind):
+        shapes[f"{prefix}.{module}.weight"] = (width,)
+        if family.norm_bias:
+            shapes[f"{prefix}.{module}.bias"] = (width,)
+    mlp = _experts(spec, kind.experts) if kind.experts else _mlp(spec)
+    for module, rows, columns, biased in _attention(spec, kind) + mlp:
+        shapes[f"{prefix}.{module}.weight"] = (rows, columns)
+        if biased:
+            shapes[f"{prefix}.{module}.bias"] = (rows,)
+    return shapes
+
+
+def head_tensors(spec: ModelSpec) -> dict[str, Shape]:
+    """Those before the first layer and after the last; of a tied head there is only the embedding."""
+    family, row = spec.family, (spec.hidden,)
+    shapes: dict[str, Shape] = {f"{family.embedding}.weight": (spec.vocab, spec.hidden)}
+    if family.positions:
+        shapes[f"{family.positions}.weight"] = (spec.max_positions + family.position_offset, spec.hidden)
+    for module in (family.embedding_norm, family.final_norm):
+        if module is not None:
+            shapes[f"{module}.weight"] = row
+            if family.norm_bias:
+                shapes[f"{module}.bias"] = row
+    if not spec.tied:
+        shapes[f"{family.head}.weight"] = (spec.vocab, spec.hidden)
+    return shapes
+
+
+def _norms(spec: ModelSpec, kind: LayerKind) -> list[tuple[str, int]]:
+    """Names and widths."""
+    family = spec.family
+    queries, keys = spec.heads * kind.head_dim, kind.kv_heads * kind.head_dim
+    norms = (
+        (family.attention_norm, spec.hidden),
+        (family.query_norm, queries if family.norm_whole_width else kind.head_dim),
+        (family.key_norm, keys if family.norm_whole_width else kind.head_dim),
+        (family.attention_end_norm, spec.hidden),
+        (family.attention_sum_norm, spec.hidden),
+        (family.mlp_norm, spec.hidden),
+        (family.mlp_end_norm, spec.hidden),
+        (family.mlp_sum_norm, spec.hidden),
+    )
+    return [(module, width) for module, width in norms if module is not None]
+
+
+def _attention(spec: ModelSpec, kind: LayerKind) -> list[Module]:
+    family, queries, keys = spec.family, spec.heads * kind.head_dim, kind.kv_heads * kind.head_dim
+    if family.query_key_value:
+        modules = [(family.query_key_value, queries + 2 * keys, spec.hidden, spec.qkv_bias)]
+    else:
+        parts = ((family.query, queries), (family.key, keys), (family.value, keys))
+        modules = [(module, rows, spec.hidden, spec.qkv_bias) for module, rows in parts]
+    return [*modules, (family.output, spec.hidden, queries, spec.output_bias)]
+
+
+def _mlp(spec: ModelSpec) -> list[Module]:
+    family = spec.family
+    if family.gate_up:
+        modules = [(family.gate_up, 2 * spec.inner, spec.hidden, spec.mlp_bias)]
+    else:
+        names = [family.gate, family.up] if family.gate else [family.up]
+        modules = [(module, spec.inner, spec.hidden, spec.mlp_bias) for module in names]
+    return [*modules, (family.down, spec.hidden, spec.inner, spec.mlp_bias)]
+
+
+def _experts(spec: ModelSpec, experts: int) -> list[Module]:
+    family, hidden, inner = spec.family, spec.hidden, spec.expert_inner
+    modules = [(family.router or "", experts, hidden, False)]
+    for expert in range(experts):
+        prefix = family.expert.format(expert=expert)
+        modules.append((f"{prefix}.{family.expert_gate}", inner, hidden, False))
+        modules.append((f"{prefix}.{family.expert_up}", inner, hidden, False))
+        modules.append((f"{prefix}.{family.expert_down}", hidden, inner, False))
+    return modules
