@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from swarm.engine.spec import LayerKind, ModelSpec
+    from swarm.engine.kinds import LayerKind
+    from swarm.engine.spec import ModelSpec
 
 Shape = tuple[int, ...]
 Module = tuple[str, int, int, bool]  # its name, rows and columns, and whether it has a bias

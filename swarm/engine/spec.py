@@ -10,6 +10,7 @@ from typing import Any
 
 from swarm.engine.families import FAMILIES, Family
 from swarm.engine.fields import Fields
+from swarm.engine.kinds import LayerKind, experts_used, layer_types, read_kinds
 from swarm.engine.naming import Shape, head_tensors, layer_tensors
 from swarm.engine.rotary import Rope, read_ropes
 from swarm.errors import ModelFault
@@ -27,19 +28,6 @@ ACTIVATIONS: Mapping[str, str] = {  # as configs call them -> as they are called
     "gelu_fast": "gelu_pytorch_tanh",
     "relu": "relu",
 }
-MAX_EXPERTS = 1024
-LAYER_TYPES = ("full_attention", "sliding_attention")
-
-
-@dataclass(frozen=True, slots=True)
-class LayerKind:
-    """In what one layer differs from others."""
-
-    kv_heads: int
-    head_dim: int
-    window: int | None = None  # rows that a row sees, itself among them; None: all before it
-    rope: int | None = 0  # which of the model's ropes turns queries and keys; None: none does
-    experts: int = 0  # MLPs, of which a router chooses for each row; 0: one MLP and no router
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +143,7 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
         raise fields.fault("head_dim", f"{head_dim} is odd, but rotary embedding turns pairs")
     vocab = fields.whole("vocab_size")
     layers = fields.whole("num_hidden_layers", most=MAX_LAYERS)
-    types = _layer_types(fields, family, layers)
+    types = layer_types(fields, family, layers)
     ropes = read_ropes(fields, family.local_theta, head_dim) if family.rotary else ()
     return ModelSpec(
         family=family,
@@ -167,13 +155,13 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
         max_positions=min(
             [fields.whole("max_position_embeddings"), *(r.most_positions for r in ropes if r.most_positions)]
         ),
-        experts_used=_experts_used(fields, family),
+        experts_used=experts_used(fields, family),
         expert_inner=fields.whole(family.expert_inner) if family.router else 1,
         shares_sum_to_one=fields.flag(family.shares_sum_to_one) if family.router else False,
         norm_eps=fields.number(family.norm_eps),
         activation=ACTIVATIONS[fields.choice(family.activation, tuple(ACTIVATIONS))],
         ropes=ropes,
-        kinds=_kinds(fields, (kv_heads, head_dim), types, len(ropes), _experts(fields, family, layers)),
+        kinds=read_kinds(fields, family, (kv_heads, head_dim), types, len(ropes)),
         parallel=fields.flag(family.parallel),
         attention_scale=_attention_scale(fields, family),
         attention_softcap=fields.optional("attn_logit_softcapping") if family.softcaps else None,
@@ -209,63 +197,6 @@ def _flat(config: Mapping[str, Any], source: str, spellings: Mapping[str, str]) 
         raise Fields(config, source).fault("text_config", f"{nested!r} is no object")
     said = {key: value for key, value in nested.items() if value is not None or key not in config}
     return {spellings.get(key, key): value for key, value in {**config, **said}.items()}
-
-
-def _layer_types(fields: Fields, family: Family, layers: int) -> list[str]:
-    """For each layer one of LAYER_TYPES: as the config lists them, or by the family's rule."""
-    full, sliding = LAYER_TYPES
-    types = fields.config.get("layer_types")
-    if family.windows == "none" or "sliding_window" not in fields.config:
-        return [full] * layers
-    if "use_sliding_window" in fields.config and not fields.flag("use_sliding_window"):
-        return [full] * layers
-    if family.windows == "all":
-        return [sliding] * layers
-    if types is not None:
-        if not isinstance(types, list) or len(types) != layers or any(each not in LAYER_TYPES for each in types):
-            raise fields.fault("layer_types", f"must be {layers} out of {', '.join(LAYER_TYPES)}")
-        return types
-    if family.windows == "late":
-        first = fields.config["max_window_layers"]
-        if type(first) is not int or first < 0:
-            raise fields.fault("max_window_layers", f"{first!r} is no number of layers")
-        return [sliding if layer >= first else full for layer in range(layers)]
-    every = fields.whole("sliding_window_pattern")
-    return [sliding if (layer + 1) % every else full for layer in range(layers)]
-
-
-def _experts(fields: Fields, family: Family, layers: int) -> list[int]:
-    """How many experts each layer has; 0 where it has one MLP."""
-    if family.router is None:
-        return [0] * layers
-    dense = fields.config.get("mlp_only_layers", [])
-    if not isinstance(dense, list):
-        raise fields.fault("mlp_only_layers", f"{dense!r} is no list of layers")
-    count, step = _expert_count(fields), fields.whole("decoder_sparse_step", 1)
-    return [0 if layer in dense or (layer + 1) % step else count for layer in range(layers)]
-
-
-def _experts_used(fields: Fields, family: Family) -> int:
-    if family.router is None:
-        return 1
-    return fields.whole("num_experts_per_tok", most=_expert_count(fields))
-
-
-def _expert_count(fields: Fields) -> int:
-    newer = "num_local_experts"  # as all families are written by now
-    return fields.whole(newer if newer in fields.config else "num_experts", most=MAX_EXPERTS)
-
-
-def _kinds(
-    fields: Fields, shape: tuple[int, int], types: list[str], ropes: int, experts: list[int]
-) -> tuple[LayerKind, ...]:
-    kinds = []
-    for each, count in zip(types, experts, strict=True):
-        windowed = each == LAYER_TYPES[1]
-        window = fields.whole("sliding_window") if windowed else None
-        rope = (ropes - 1 if windowed else 0) if ropes else None
-        kinds.append(LayerKind(*shape, window, rope, count))
-    return tuple(kinds)
 
 
 def _attention_scale(fields: Fields, family: Family) -> float | None:
