@@ -1,8 +1,8 @@
 """One GGUF file, mapped into memory. Its header is believed only as far as the file's own size bears it out.
 
 The format (versions 2 and 3, little-endian): a magic, a version, counts; keys with typed values; for each tensor its name,
-sizes (innermost first), type and offset; then data, aligned. Values that are arrays are stepped over, not read. Knows
-nothing of models or of torch.
+sizes (innermost first), type and offset; then data, aligned. Arrays are stepped over, and read when they are asked for.
+Knows nothing of models or of torch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import math
 import mmap
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from swarm.engine.tensorfile import MAX_HEADER_BYTES, Entry, TensorFile, map_file
 from swarm.errors import ModelFault
@@ -23,7 +25,8 @@ MAX_NAME_BYTES = 1024
 MAX_STRING_BYTES = 16 << 20  # chat templates are the longest
 MAX_TENSORS = MAX_KEYS = 1 << 17
 MAX_ALIGNMENT = 1 << 16
-STRING, ARRAY = 8, 9
+MAX_EXACT = 1e38  # fp32 numbers beyond are taken as they are
+FLOAT, STRING, ARRAY = 6, 8, 9
 SCALARS: Mapping[int, str] = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",
 }  # fmt: skip
@@ -36,11 +39,45 @@ TYPES: Mapping[int, tuple[str, int, int]] = {  # number -> name, numbers in a bl
     14: ("Q6_K", 256, 210),
     30: ("BF16", 1, 2),
 }
-Value = str | int | float | bool
+_LENGTH = struct.Struct("<Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """An array among a file's keys. It lies in the file until it is asked for; its header was found to hold all of it."""
+
+    label: str  # file and key
+    kind: int  # STRING, or one of SCALARS
+    count: int
+    _bytes: memoryview
+
+    def texts(self) -> list[str]:
+        """Raises ModelFault naming file and key, also where these are no texts."""
+        if self.kind != STRING:
+            raise ModelFault(f"{self.label}: holds no texts, but type {self.kind}")
+        found, position = [], 0
+        for number in range(self.count):
+            start = position + _LENGTH.size
+            position = start + _LENGTH.unpack_from(self._bytes, position)[0]
+            try:
+                found.append(str(self._bytes[start:position], "utf-8"))
+            except UnicodeDecodeError as error:
+                raise ModelFault(f"{self.label}: text {number} is no UTF-8: {error}") from error
+        return found
+
+    def numbers(self) -> memoryview[Any]:
+        """The numbers as they lie in the file, uncopied. Raises ModelFault naming file and key where these are none."""
+        if self.kind == STRING:
+            raise ModelFault(f"{self.label}: holds texts, no numbers")
+        found: memoryview[Any] = self._bytes.cast(SCALARS[self.kind][1:])  # type: ignore[call-overload]
+        return found
+
+
+Value = str | int | float | bool | Array
 
 
 def open_gguf(path: Path) -> tuple[TensorFile, dict[str, Value]]:
-    """Map the file and check its header: its tensors, and its keys with those values that are no arrays.
+    """Map the file and check its header: its tensors and its keys.
 
     Raises ModelFault naming the file, and the tensor or key where one is at fault.
     """
@@ -59,6 +96,15 @@ def open_gguf(path: Path) -> tuple[TensorFile, dict[str, Value]]:
     entries = {name: _entry(f"{path}: tensor {name}", claim, start, alignment, size) for name, claim in claims.items()}
     _check_apart(path, entries)
     return TensorFile(path, entries, mapping), keys
+
+
+def shortest(value: float) -> float:
+    """The shortest decimal that is this number in fp32: as a rule what the writer of the file was given."""
+    if not math.isfinite(value) or abs(value) > MAX_EXACT:
+        return value
+    stored = struct.pack("<f", value)
+    decimals = (float(f"{value:.{digits}g}") for digits in range(1, 10))
+    return next((each for each in decimals if struct.pack("<f", each) == stored), value)
 
 
 class _Short(Exception):
@@ -89,9 +135,9 @@ class _Header:
         values: dict[str, Value] = {}
         for _ in range(keys):
             name = self.string(MAX_NAME_BYTES)
-            value = self.value(name, self.number("<I"))
-            if value is not None:
-                values[name] = value
+            if name in values:
+                raise ModelFault(f"{self.path}: {name}: stands in the header twice")
+            values[name] = self.value(name, self.number("<I"))
         claims: dict[str, _Claim] = {}
         for _ in range(tensors):
             name = self.string(MAX_NAME_BYTES)
@@ -104,27 +150,37 @@ class _Header:
             claims[name] = (sizes, self.number("<I"), self.number("<Q"))
         return values, claims
 
-    def value(self, name: str, kind: int) -> Value | None:
-        """None for an array, which is stepped over."""
+    def value(self, name: str, kind: int) -> Value:
         if kind == STRING:
             return self.string(MAX_STRING_BYTES)
         if kind != ARRAY:
             return self.scalar(name, kind)
         kind, count = self.number("<I"), self.number("<Q")
+        begin = self.position
         if kind == STRING:
-            for _ in range(count):  # ends where the header does: each takes eight bytes at least
-                self.skip(self.number("<Q"))
-            return None
-        if kind not in SCALARS:
-            raise ModelFault(f"{self.path}: key {name}: an array of type {kind} is not read")
-        self.skip(count * struct.calcsize(SCALARS[kind]))
-        return None
+            self.skip_strings(count)
+        elif kind in SCALARS:
+            self.skip(count * struct.calcsize(SCALARS[kind]))
+        else:
+            raise ModelFault(f"{self.path}: {name}: an array of type {kind} is not read")
+        return Array(f"{self.path}: {name}", kind, count, memoryview(self.mapping)[begin : self.position])
 
     def scalar(self, name: str, kind: int) -> Value:
         if kind not in SCALARS:
-            raise ModelFault(f"{self.path}: key {name}: type {kind} is not known")
+            raise ModelFault(f"{self.path}: {name}: type {kind} is not known")
         value: Value = struct.unpack(SCALARS[kind], self.take(struct.calcsize(SCALARS[kind])))[0]
-        return value
+        return shortest(value) if kind == FLOAT and isinstance(value, float) else value
+
+    def skip_strings(self, count: int) -> None:
+        """Ends where the header does, whatever the count: each string takes eight bytes at least."""
+        position, limit = self.position, self.limit
+        for _ in range(count):
+            if position + _LENGTH.size > limit:
+                raise _Short
+            position += _LENGTH.size + _LENGTH.unpack_from(self.mapping, position)[0]
+        if position > limit:
+            raise _Short
+        self.position = position
 
     def number(self, form: str) -> int:
         value: int = struct.unpack(form, self.take(struct.calcsize(form)))[0]

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from swarm.engine.spec import CONFIG_FILE, ModelSpec, read_config, read_json
-from swarm.engine.tensorfile import TensorFile
-from swarm.engine.weights import INDEX_FILE, Checkpoint
+from swarm.engine.tensorfile import INDEX_FILE, TensorFile
+from swarm.engine.weights import Checkpoint
 from swarm.errors import ModelFault, WrongModel
 from swarm.records import MAX_NAME_BYTES, ModelRef
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from swarm.errors import ModelFault
 
+SINGLE_FILE = "model.safetensors"  # as a directory calls its tensors
+INDEX_FILE = "model.safetensors.index.json"  # or what says which of several files holds which
 MAX_HEADER_BYTES = 100 << 20  # as in the reference implementation
 MAX_DIMENSIONS = 8
 ITEM_BYTES: Mapping[str, int] = {

@@ -7,26 +7,25 @@ checkpoint's stored tensors are dequantised to.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from swarm.engine.formats import BadPart, Format, Layout, Part
-from swarm.engine.formats.ggml import ARCHITECTURES, PAIRED, Ggml
-from swarm.engine.gguf import Value, open_gguf
+from swarm.engine.formats.ggml import Ggml
+from swarm.engine.gguf_model import gguf_paths, open_model
 from swarm.engine.naming import Shape
 from swarm.engine.quantised import read_format
 from swarm.engine.spec import read_json
-from swarm.engine.tensorfile import TensorFile
+from swarm.engine.tensorfile import INDEX_FILE, SINGLE_FILE, TensorFile
 from swarm.errors import ModelFault
 
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 MAX_INDEX_BYTES = 64 << 20
 MAX_FILES = 4096
-MAX_HEADS = 1 << 16
 FLOATS: Mapping[str, torch.dtype] = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 STORED: Mapping[str, torch.dtype] = {  # what quantised weights are made from besides
     **FLOATS,
@@ -38,8 +37,17 @@ STORED: Mapping[str, torch.dtype] = {  # what quantised weights are made from be
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The rows of a tensor, by their numbers."""
+
+    rows: Callable[[Tensor], Tensor]
+    count: int
+    bytes: int = 0  # of memory that they take; none where they are read from the file as they are asked for
+
+
 class Checkpoint:
-    """The tensors of a model directory: a single file, shards with an index, or GGUF files.
+    """The tensors of a model: a directory with a single file, shards with an index, or GGUF files; or a path of such a file.
 
     Shards are opened when first needed; of GGUF files the headers say which tensors they hold, so these are opened at once.
     """
@@ -57,6 +65,11 @@ class Checkpoint:
     def open(cls, directory: Path) -> Checkpoint:
         """Raises ModelFault naming the file that is missing or damaged."""
         directory = Path(directory)
+        if gguf_paths(directory):
+            model = open_model(directory)
+            checkpoint = cls(model.path.parent, model.file_of, Ggml.of(model))
+            checkpoint._files = dict(model.files)
+            return checkpoint
         format = read_format(directory)
         if (directory / SINGLE_FILE).exists():
             file = TensorFile.open(directory / SINGLE_FILE)
@@ -65,32 +78,7 @@ class Checkpoint:
             return checkpoint
         if (directory / INDEX_FILE).exists():
             return cls(directory, _read_index(directory / INDEX_FILE), format)
-        paths = sorted(directory.glob("*.gguf"))
-        if paths:
-            return cls._open_gguf(directory, paths)
         raise ModelFault(f"{directory}: holds neither {SINGLE_FILE} nor {INDEX_FILE}, nor a GGUF file")
-
-    @classmethod
-    def _open_gguf(cls, directory: Path, paths: list[Path]) -> Checkpoint:
-        if len(paths) > MAX_FILES:
-            raise ModelFault(f"{directory}: holds more than {MAX_FILES} GGUF files")
-        files: dict[str, TensorFile] = {}
-        file_of: dict[str, str] = {}
-        keys: dict[str, Value] = {}
-        for path in paths:
-            files[path.name], own = open_gguf(path)
-            keys = own | keys
-            for name in files[path.name].entries:
-                if name in file_of:
-                    raise ModelFault(
-                        f"{path}: tensor {name}: {file_of[name]} holds it too; of several files that each hold the "
-                        f"whole model keep one"
-                    )
-                file_of[name] = path.name
-        types = {name: file.entries[name].dtype for file in files.values() for name in file.entries}
-        checkpoint = cls(directory, file_of, Ggml(types, _paired_heads(paths[0], keys)))
-        checkpoint._files = files
-        return checkpoint
 
     @property
     def file_names(self) -> list[str]:
@@ -141,9 +129,19 @@ class Checkpoint:
         except BadPart as bad:
             raise ModelFault(f"{self.path(bad.name)}: tensor {bad.name}: {bad.complaint}") from None
 
+    def table(self, name: str, shape: Shape, dtype: torch.dtype) -> Table:
+        """A matrix whose rows are read one by one, as `tensor` gives them; or all of them in that dtype, where its format
+        is only read as a whole. Raises ModelFault naming file and tensor."""
+        layout = self._layout(name, shape)
+        if layout.rows is None:
+            whole = self.tensor(name, shape).to(dtype)
+            return Table(partial(_rows_as_they_are, tensor=whole), shape[0], whole.nbytes)
+        tensors = [self._mapped(part) for part in layout.parts]
+        return Table(lambda ids, read=layout.rows: read(ids, *tensors), shape[0])  # type: ignore[misc]
+
     def _layout(self, name: str, shape: Shape) -> Layout:
         layout = self.format.layout(name, shape, self.file_of) if self.format is not None else None
-        return layout or Layout((Part(name, tuple(FLOATS), (shape,)),), _as_it_is)
+        return layout or Layout((Part(name, tuple(FLOATS), (shape,)),), _as_it_is, _rows_as_they_are)
 
     def _check(self, part: Part) -> None:
         file = self.file(part.name)
@@ -168,24 +166,12 @@ class Checkpoint:
         return torch.frombuffer(file.view(part.name), dtype=STORED[entry.dtype]).view(entry.shape)
 
 
-def _paired_heads(path: Path, keys: Mapping[str, Value]) -> dict[str, int]:
-    """The heads of queries and keys, where a GGUF file holds their rows in pairs."""
-    architecture = keys.get("general.architecture")
-    if architecture not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise ModelFault(f"{path}: general.architecture: {architecture!r} is not read from GGUF; known: {known}")
-    if architecture not in PAIRED:
-        return {}
-    heads = keys.get(field := f"{architecture}.attention.head_count")
-    kv_heads = keys.get(f"{field}_kv", heads)
-    for each in (heads, kv_heads):
-        if type(each) is not int or not 1 <= each <= MAX_HEADS:
-            raise ModelFault(f"{path}: {field}: {each!r} is no whole number from 1 to {MAX_HEADS}")
-    return {"attn_q": int(heads or 0), "attn_k": int(kv_heads or 0)}
-
-
 def _as_it_is(tensor: Tensor) -> Tensor:
     return tensor
+
+
+def _rows_as_they_are(ids: Tensor, tensor: Tensor) -> Tensor:
+    return tensor.index_select(0, ids)
 
 
 def _read_index(path: Path) -> dict[str, str]:

@@ -1,74 +1,79 @@
-"""What GGUF files hold: names and row order of llama.cpp, and blocks of numbers in its types.
-
-Unlike other formats this one knows the file's own keys: in which order the rows of queries and keys lie depends on the
-architecture and the number of heads.
-"""
+"""What GGUF files hold: blocks of numbers in the types of llama.cpp, in rows whose order a dialect knows."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from swarm.engine.dialects import Dialect
 from swarm.engine.formats.layout import BadPart, Layout, Part
+from swarm.engine.gguf_config import Keys
+from swarm.engine.gguf_model import GgufModel
 from swarm.engine.naming import Shape
 
-ARCHITECTURES = ("llama", "qwen2", "qwen3")  # whose tensors are stored as they are, but for the rows below
-PAIRED = ("llama",)  # rotary halves of queries and keys stored as pairs
 SLICE_BLOCKS = 1 << 16  # dequantised at once, so that what is needed besides the result stays small
-OUTER = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-INNER = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-_LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
-
-
-def stored_name(name: str) -> str | None:
-    """What GGUF calls a tensor; None for one that it does not have."""
-    module, _, end = name.rpartition(".")
-    if module in OUTER:
-        return f"{OUTER[module]}.{end}"
-    found = _LAYER.fullmatch(module)
-    return f"blk.{found[1]}.{INNER[found[2]]}.{end}" if found and found[2] in INNER else None
+FLOATS = ("F32", "F16", "BF16")
 
 
 @dataclass(frozen=True, slots=True)
 class Ggml:
-    """The tensors of GGUF files: their types, and the heads of queries and keys where their rows lie in pairs."""
+    """The tensors of one model's GGUF files."""
 
+    dialect: Dialect
     types: Mapping[str, str]  # stored name -> type
     heads: Mapping[str, int]  # attn_q, attn_k -> heads; empty where rows lie as they are wanted
+    experts: int = 0  # that lie on top of each other in one tensor
+
+    @classmethod
+    def of(cls, model: GgufModel) -> Ggml:
+        """Raises ModelFault naming the file and the key."""
+        dialect, keys = model.dialect, Keys(model)
+        types = {name: file.entries[name].dtype for file in model.files.values() for name in file.entries}
+        heads: dict[str, int] = {}
+        if dialect.paired:
+            count = keys.whole("attention.head_count", least=1)
+            heads = {"attn_q": count, "attn_k": keys.whole("attention.head_count_kv", count, least=1)}
+        return cls(dialect, types, heads, keys.whole("expert_count", 0))
 
     def layout(self, name: str, shape: Shape, stored: Container[str]) -> Layout | None:
-        own = stored_name(name)
-        if own is None or own not in stored:
+        found = self.dialect.stored(name)
+        if found is None:
             return None
+        own, expert = found
         heads = self.heads.get(own.split(".")[2], 0) if own.startswith("blk.") else 0
+        added = self.dialect.one_added and own.endswith("norm.weight")
+        block = BLOCKS.get(self.types.get(own, ""))
+
+        def numbers(tensor: Tensor, shape: Shape) -> Tensor:
+            return tensor if block is None else _in_slices(tensor, shape, *block)  # plain floats stay in the file
 
         def dequantise(tensor: Tensor) -> Tensor:
-            block = BLOCKS.get(self.types[own])
-            result = tensor if block is None else _in_slices(tensor, shape, *block)  # plain floats stay in the file
-            if not heads:
-                return result
-            if shape[0] % (2 * heads):
-                raise BadPart(own, f"its {shape[0]} rows are not halves of {heads} heads")
-            # llama.cpp turns neighbours, the config's model turns halves: row (head, i, half) becomes (head, half, i)
-            return result.view(heads, -1, 2, *shape[1:]).transpose(1, 2).reshape(shape)
+            if expert is not None:
+                if expert >= self.experts:
+                    raise BadPart(own, f"expert {expert} is wanted, but the file counts {self.experts}")
+                tensor = tensor.view(self.experts, -1)[expert]
+            result = numbers(tensor, shape).view(shape)
+            if heads:
+                result = _unpaired(result, own, heads)
+            return result.float() - 1 if added else result
 
-        return Layout((Part(own, (*BLOCKS, "F32", "F16", "BF16"), (shape,)),), dequantise)
+        def rows(ids: Tensor, tensor: Tensor) -> Tensor:
+            return numbers(tensor.view(shape[0], -1).index_select(0, ids).flatten(), (len(ids), *shape[1:]))
+
+        whole = shape if expert is None else (self.experts, *shape)
+        as_they_lie = len(shape) > 1 and not heads and expert is None
+        return Layout((Part(own, (*BLOCKS, *FLOATS), (whole,)),), dequantise, rows if as_they_lie else None)
+
+
+def _unpaired(weight: Tensor, name: str, heads: int) -> Tensor:
+    """llama.cpp turns neighbours, the config's model turns halves: row (head, i, half) becomes (head, half, i)."""
+    shape = weight.shape
+    if shape[0] % (2 * heads):
+        raise BadPart(name, f"its {shape[0]} rows are not halves of {heads} heads")
+    return weight.view(heads, -1, 2, *shape[1:]).transpose(1, 2).reshape(shape)
 
 
 def _in_slices(data: Tensor, shape: Shape, size: int, read: Callable[[Tensor], Tensor]) -> Tensor:

@@ -41,6 +41,7 @@ class Layout:
 
     parts: tuple[Part, ...]
     dequantise: Callable[..., Tensor]  # may raise BadPart
+    rows: Callable[..., Tensor] | None = None  # takes row numbers and then the tensors, and gives those rows alone
 
 
 class Format(Protocol):

@@ -1,0 +1,343 @@
+"""What config.json would say of a model in GGUF, from the keys of its files. Knows nothing of torch or of text.
+
+Sizes that nothing else bears out are checked where config.json's are, in the spec; what is read here is of the right kind,
+or the error names file and key.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from swarm.engine.dialects import ROUTER
+from swarm.engine.fields import MAX_SIZE
+from swarm.engine.gguf import Array, shortest
+from swarm.engine.gguf_model import GgufModel, open_model
+from swarm.errors import ModelFault
+from swarm.span import MAX_LAYERS
+
+EMBEDDING, HEAD = "token_embd.weight", "output.weight"
+MAX_ROPE_FACTORS = 1 << 16
+CONTROL, USER_DEFINED = 3, 4  # types of tokens: those that no text is cut into, and those that texts may name
+END_MARKS = frozenset(  # tokens that end an answer, whatever else the file says of them
+    ["<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>"]
+)
+GEMMA2_27B, GEMMA3_27B = 46, 62  # layers of the models whose heads are scaled by hidden_size / heads; no key says so
+SAME = {  # fields of config.json that a key states as they are: sizes
+    "hidden_size": "embedding_length",
+    "num_hidden_layers": "block_count",
+    "intermediate_size": "feed_forward_length",
+    "num_attention_heads": "attention.head_count",
+    "max_position_embeddings": "context_length",
+}
+SCALES = {  # numbers, where they are stated
+    "attention_multiplier": "attention.scale",
+    "embedding_multiplier": "embedding_scale",
+    "residual_multiplier": "residual_scale",
+    "logits_scaling": "logit_scale",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+    "rope_local_base_freq": "rope.freq_base_swa",
+}
+UNREAD = {  # what such a key says would change what is computed, but nothing here does it
+    "nextn_predict_layers": 0,
+    "rope.dimension_sections": None,
+    "expert_shared_count": 0,
+    "expert_shared_feed_forward_length": 0,
+    "rope.scale_linear": 1.0,
+    "rope.scaling.yarn_ext_factor": 1.0,
+    "rope.scaling.yarn_log_multiplier": 0.0,
+}
+
+
+def gguf_config(model: Path) -> dict[str, Any]:
+    """Raises ModelFault naming the file, and the key or tensor that is at fault."""
+    return config_of(open_model(model))
+
+
+def config_of(model: GgufModel) -> dict[str, Any]:
+    """As config.json would say it. Raises ModelFault."""
+    dialect, keys = model.dialect, Keys(model)
+    experts = keys.whole("expert_count", 0)
+    config: dict[str, Any] = {"architectures": [(dialect.with_experts if experts else None) or dialect.architecture]}
+    for field, key in SAME.items():
+        config[field] = keys.whole(key, least=1)
+    config["vocab_size"] = _rows(model, EMBEDDING)
+    config["num_key_value_heads"] = keys.whole("attention.head_count_kv", config["num_attention_heads"])
+    config["rms_norm_eps"] = keys.number("attention.layer_norm_rms_epsilon")
+    config["rope_theta"] = keys.number("rope.freq_base", 10000.0)
+    config["tie_word_embeddings"] = model.entry(HEAD) is None
+    for field, key in SCALES.items():
+        if keys.has(key):
+            config[field] = keys.number(key)
+    for key, harmless in UNREAD.items():
+        if keys.has(key) and keys.values[keys.full(key)] != harmless:
+            raise keys.fault(key, f"{keys.shown(key)} is not read")
+    config |= _head_width(keys, config, dialect.partial)
+    config |= _biases(model)
+    if experts:
+        config |= _experts(model, keys, config["num_hidden_layers"], experts)
+    scaling = _rope_scaling(model, keys, config)
+    if scaling:
+        config["rope_scaling"] = scaling
+    config |= OWN.get(model.architecture, _nothing)(keys, config)
+    return config | _ids(keys, config["vocab_size"])
+
+
+class Keys:
+    """The keys of a model's architecture, each read as what it must be."""
+
+    def __init__(self, model: GgufModel) -> None:
+        self.path = model.path
+        self.values = model.keys
+        self.prefix = model.architecture
+
+    def full(self, key: str) -> str:
+        return key if key.startswith("tokenizer.") else f"{self.prefix}.{key}"
+
+    def has(self, key: str) -> bool:
+        return self.full(key) in self.values
+
+    def shown(self, key: str) -> str:
+        value = self.values[self.full(key)]
+        return f"an array of {value.count}" if isinstance(value, Array) else repr(value)
+
+    def fault(self, key: str, complaint: str) -> ModelFault:
+        return ModelFault(f"{self.path}: {self.full(key)}: {complaint}")
+
+    def whole(self, key: str, default: int | None = None, least: int = 0) -> int:
+        """A whole number; one for each layer will do where they are all the same."""
+        value = self.values.get(self.full(key), default)
+        if value is None:
+            raise self.fault(key, "is missing")
+        if isinstance(value, Array):
+            distinct = set(self.each_layer(key, value))
+            if len(distinct) != 1:
+                raise self.fault(key, f"{self.shown(key)}: layers that differ in this are not read")
+            value = distinct.pop()
+        if type(value) is not int or not least <= value <= MAX_SIZE:
+            raise self.fault(key, f"{value!r} is no whole number from {least} to {MAX_SIZE}")
+        return value
+
+    def each_layer(self, key: str, value: Array) -> list[Any]:
+        if value.count > MAX_LAYERS:
+            raise self.fault(key, f"{self.shown(key)}, but a model has at most {MAX_LAYERS} layers")
+        return value.numbers().tolist()
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """A positive one."""
+        value = self.values.get(self.full(key), default)
+        if value is None:
+            raise self.fault(key, "is missing")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
+            raise self.fault(key, f"{self.shown(key)} is no positive number")
+        return float(value)
+
+    def text(self, key: str) -> str | None:
+        value = self.values.get(self.full(key))
+        if value is not None and not isinstance(value, str):
+            raise self.fault(key, f"{self.shown(key)} is no text")
+        return value
+
+    def flag(self, key: str) -> bool | None:
+        value = self.values.get(self.full(key))
+        if value is not None and not isinstance(value, bool):
+            raise self.fault(key, f"{self.shown(key)} is neither true nor false")
+        return value
+
+    def array(self, key: str) -> Array | None:
+        value = self.values.get(self.full(key))
+        if value is not None and not isinstance(value, Array):
+            raise self.fault(key, f"{value!r} is no array")
+        return value
+
+
+def token_id(keys: Keys, key: str, vocab: int) -> int | None:
+    """One of the tokens, where the file names it. Raises ModelFault."""
+    if not keys.has(key):
+        return None
+    value = keys.whole(key)
+    if value >= vocab:
+        raise keys.fault(key, f"{value} is not within the vocabulary of {vocab}")
+    return value
+
+
+def _rows(model: GgufModel, tensor: str) -> int:
+    entry = model.entry(tensor)
+    if entry is None or not entry.shape:
+        raise ModelFault(f"{model.path}: lacks tensor {tensor}; it is no whole model")
+    return entry.shape[0]
+
+
+def _head_width(keys: Keys, config: Mapping[str, Any], partial: bool) -> dict[str, Any]:
+    rotated, even = keys.whole("rope.dimension_count", 0), config["hidden_size"] // config["num_attention_heads"]
+    width = keys.whole("attention.key_length", 0) or (0 if partial else rotated) or even
+    if keys.whole("attention.value_length", width) != width:
+        raise keys.fault("attention.value_length", f"{keys.shown('attention.value_length')}, but keys have {width}")
+    if not partial and rotated not in (0, width):
+        raise keys.fault("rope.dimension_count", f"{rotated} of the {width} in a head: that is not read")
+    share = {"partial_rotary_factor": rotated / width} if partial and rotated and width else {}
+    return {"head_dim": width, **share}
+
+
+def _biases(model: GgufModel) -> dict[str, Any]:
+    return {
+        "attention_bias": model.entry("blk.0.attn_q.bias") is not None,
+        "mlp_bias": model.entry("blk.0.ffn_up.bias") is not None,
+    }
+
+
+def _experts(model: GgufModel, keys: Keys, layers: int, count: int) -> dict[str, Any]:
+    """Layers without a router have one MLP."""
+    if layers > len(model.file_of):
+        raise keys.fault(SAME["num_hidden_layers"], f"{layers} are more than the file has tensors")
+    dense = [layer for layer in range(layers) if model.entry(f"blk.{layer}.{ROUTER}.weight") is None]
+    stated = {
+        "num_local_experts": count,
+        "num_experts_per_tok": keys.whole("expert_used_count"),
+        "norm_topk_prob": True,  # as everybody who reads such files takes for granted
+        "mlp_only_layers": dense,
+    }
+    if keys.has("expert_feed_forward_length"):
+        stated["moe_intermediate_size"] = keys.whole("expert_feed_forward_length")
+    return stated
+
+
+def _rope_scaling(model: GgufModel, keys: Keys, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    context = config["max_position_embeddings"]
+    original = keys.whole("rope.scaling.original_context_length", context)
+    divisors = _factors(model, "rope_freqs.weight")
+    if divisors:
+        # What llama3's scaling comes to, pair by pair: it holds for every position
+        return _divided(divisors, context) | {"attention_factor": 1.0}
+    short = _factors(model, "rope_factors_short.weight")
+    if short:
+        return _divided(short, original) | _stretch(keys, context, original)
+    kind = keys.text("rope.scaling.type") or "none"
+    if kind == "none":
+        return None
+    if kind == "linear":
+        return {"rope_type": "linear", "factor": keys.number("rope.scaling.factor")}
+    if kind != "yarn":
+        raise keys.fault("rope.scaling.type", f"{kind!r} is not read; known: none, linear, yarn")
+    scaling = {
+        "rope_type": "yarn",
+        "factor": keys.number("rope.scaling.factor"),
+        "original_max_position_embeddings": original,
+    }
+    turns = {"beta_fast": "yarn_beta_fast", "beta_slow": "yarn_beta_slow", "attention_factor": "yarn_attn_factor"}
+    for field, key in turns.items():
+        if keys.has(f"rope.scaling.{key}"):
+            scaling[field] = keys.number(f"rope.scaling.{key}")
+    return scaling
+
+
+def _divided(divisors: list[float], original: int) -> dict[str, Any]:
+    return {"rope_type": "longrope", "short_factor": divisors, "original_max_position_embeddings": original}
+
+
+def _stretch(keys: Keys, context: int, original: int) -> dict[str, Any]:
+    """The factor of cosines and sines, where it is not the one that follows from the contexts."""
+    key = "rope.scaling.attn_factor"
+    if not keys.has(key):
+        return {}
+    follows = math.sqrt(1 + math.log(context / original) / math.log(original)) if context > original > 1 else 1.0
+    stated = keys.number(key)
+    return {} if math.isclose(stated, follows, rel_tol=1e-6) else {"attention_factor": stated}
+
+
+def _factors(model: GgufModel, tensor: str) -> list[float]:
+    entry = model.entry(tensor)
+    if entry is None:
+        return []
+    place = f"{model.files[model.file_of[tensor]].path}: tensor {tensor}"
+    if entry.dtype != "F32" or len(entry.shape) != 1 or not 1 <= entry.shape[0] <= MAX_ROPE_FACTORS:
+        raise ModelFault(f"{place}: {entry.dtype} {list(entry.shape)}; rope's factors are a row of F32")
+    values = struct.unpack(f"<{entry.shape[0]}f", model.files[model.file_of[tensor]].view(tensor))
+    if not all(math.isfinite(value) and value > 0 for value in values):
+        raise ModelFault(f"{place}: its values are not all positive numbers")
+    return [shortest(value) for value in values]
+
+
+def _ids(keys: Keys, vocab: int) -> dict[str, Any]:
+    """The tokens that begin and end answers; those that end a turn count too."""
+    named = [token_id(keys, f"tokenizer.ggml.{each}_token_id", vocab) for each in ("eos", "eot", "eom")]
+    ends = [each for each in named if each is not None]
+    tokens, types = keys.array("tokenizer.ggml.tokens"), keys.array("tokenizer.ggml.token_type")
+    if tokens is not None and types is not None:
+        both = zip(tokens.texts(), types.numbers(), strict=False)
+        marks = [number for number, (token, kind) in enumerate(both) if kind == CONTROL and token in END_MARKS]
+        ends += [number for number in marks if number < vocab and number not in ends]
+    ids: dict[str, Any] = {"eos_token_id": ends} if ends else {}
+    begin = token_id(keys, "tokenizer.ggml.bos_token_id", vocab)
+    return ids if begin is None else {**ids, "bos_token_id": begin}
+
+
+def _nothing(keys: Keys, config: Mapping[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+def _window(keys: Keys) -> int | None:
+    return keys.whole("attention.sliding_window", 0) or None
+
+
+def _gemma2(keys: Keys, config: Mapping[str, Any]) -> dict[str, Any]:
+    return _gemma(keys, config, GEMMA2_27B, keys.whole("attention.sliding_window", 4096) or None)
+
+
+def _gemma3(keys: Keys, config: Mapping[str, Any]) -> dict[str, Any]:
+    # Of Gemma 3 the whole model turns at this base where the file says nothing
+    own = _gemma(keys, config, GEMMA3_27B, _window(keys))
+    return own if keys.has("rope.freq_base") else own | {"rope_theta": 1e6}
+
+
+def _gemma(keys: Keys, config: Mapping[str, Any], largest: int, window: int | None) -> dict[str, Any]:
+    widest = config["num_hidden_layers"] == largest
+    width = config["hidden_size"] // config["num_attention_heads"] if widest else config["head_dim"]
+    return {"query_pre_attn_scalar": width, "sliding_window": window, **_pattern(keys)}
+
+
+def _pattern(keys: Keys) -> dict[str, Any]:
+    """Which layers have a window: every so many has none, or for each layer whether it has one."""
+    key = "attention.sliding_window_pattern"
+    value = keys.values.get(keys.full(key))
+    if not isinstance(value, Array):
+        return {"sliding_window_pattern": keys.whole(key)} if value is not None else {}
+    return {"layer_types": ["sliding_attention" if each else "full_attention" for each in keys.each_layer(key, value)]}
+
+
+def _phi3(keys: Keys, config: Mapping[str, Any]) -> dict[str, Any]:
+    original = keys.whole("rope.scaling.original_context_length", config["max_position_embeddings"])
+    return {"sliding_window": _window(keys), "original_max_position_embeddings": original}
+
+
+def _unwindowed(keys: Keys, config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"sliding_window": None}
+
+
+def _granite(keys: Keys, config: Mapping[str, Any]) -> dict[str, Any]:
+    if keys.flag("rope.scaling.finetuned") is False:
+        raise keys.fault("rope.scaling.finetuned", "a model without rotary embedding is not read")
+    return {}
+
+
+def _olmo2(keys: Keys, config: Mapping[str, Any]) -> dict[str, Any]:
+    if _window(keys):
+        raise keys.fault("attention.sliding_window", "windows (OLMo 3) are not read")
+    return {}
+
+
+OWN: Mapping[
+    str, Callable[[Keys, Mapping[str, Any]], dict[str, Any]]
+] = {  # what only one architecture says, or leaves out
+    "llama": _unwindowed,
+    "qwen3moe": _unwindowed,
+    "gemma2": _gemma2,
+    "gemma3": _gemma3,
+    "phi3": _phi3,
+    "granite": _granite,
+    "olmo2": _olmo2,
+}
