@@ -68,11 +68,15 @@ def model_name(directory: Path) -> str:
     return name.encode("utf-8", "replace")[:MAX_NAME_BYTES].decode("utf-8", "ignore") or "model"
 
 
-def read_manifest(directory: Path, progress: Progress | None = None) -> Manifest:
-    """The manifest of a model directory, from the cache where that still holds. Raises ModelFault."""
+def read_manifest(directory: Path, progress: Progress | None = None, layer_count: int | None = None) -> Manifest:
+    """The manifest of a model directory, from the cache where that still holds. Raises ModelFault.
+
+    `layer_count` is for a model whose architecture the engine does not know.
+    """
     directory = Path(directory)
     config = read_config(directory)
-    layer_count = ModelSpec.from_config(config, str(directory / CONFIG_FILE)).layer_count
+    if layer_count is None:
+        layer_count = ModelSpec.from_config(config, str(directory / CONFIG_FILE)).layer_count
     checkpoint = Checkpoint.open(directory)
     stamp = _stamp(directory, checkpoint)
     for place in _places(directory):
