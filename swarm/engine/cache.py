@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from swarm.engine.states import STATES, Memory, States, StateShape
 from swarm.errors import LocalFault, Overloaded, UsageFault
 from swarm.span import LayerSpan
 
@@ -32,8 +33,10 @@ class CachePool:
         device: torch.device,
         budget: int,
         max_positions: int,
+        states: Sequence[StateShape | None] = (),
     ) -> None:
         self.span = span
+        self.states = states or [None] * len(span)  # of each layer; None: it keeps rows
         self.shapes = shapes  # kv_heads and head_dim of each layer
         self.dtype = dtype
         self.device = device
@@ -50,6 +53,15 @@ class CachePool:
         shapes = self.shapes[span.start - self.span.start : span.stop - self.span.start]
         return sum(2 * kv_heads * head_dim for kv_heads, head_dim in shapes) * self.dtype.itemsize
 
+    def state_bytes(self, span: LayerSpan) -> int:
+        """What one state takes in these layers."""
+        return sum(shape.bytes(self.dtype.itemsize) for shape in self.state_shapes(span).values())
+
+    def state_shapes(self, span: LayerSpan) -> dict[int, StateShape]:
+        """Of those of these layers that keep a state."""
+        shapes = {layer: self.states[layer - self.span.start] for layer in span}
+        return {layer: shape for layer, shape in shapes.items() if shape is not None}
+
     @property
     def tokens_free(self) -> int:
         """Rows through all layers of the span that may still be reserved."""
@@ -61,7 +73,7 @@ class CachePool:
 
     def needed(self, max_rows: int, span: LayerSpan) -> int:
         """Bytes that a session takes of the budget."""
-        return pages_of(max_rows) * self.row_bytes(span)
+        return pages_of(max_rows) * self.row_bytes(span) + STATES * self.state_bytes(span)
 
     def open(self, max_rows: int, span: LayerSpan | None = None) -> SessionCache:
         """Reserve room for a session. Raises Overloaded with numbers, UsageFault for what can never be had."""
@@ -101,6 +113,9 @@ class SessionCache:
         self._reserved = reserved  # bytes
         self._capacity = 0  # rows allocated
         self._layers: list[Tensor] = []  # for each layer [2, 1, kv_heads, capacity, head_dim]: keys, then values
+        shapes = pool.state_shapes(span)
+        self._recurrent = {layer: index for index, layer in enumerate(shapes)}
+        self._states = States(list(shapes.values()), pool.dtype, pool.device)
         self._open = True
 
     def __repr__(self) -> str:
@@ -113,6 +128,18 @@ class SessionCache:
             raise LocalFault(f"{self!r} was used after it was closed")
         if rows > self.max_rows:
             raise UsageFault(f"the session was opened for {self.max_rows} tokens; {rows} do not fit")
+
+    def begin(self, rows: int) -> None:
+        """A call for so many rows more is under way. Until `advance` says that it succeeded, it leaves no trace."""
+        self.grow(self.position + rows)
+        if self._recurrent:
+            self._states.begin(self.position)
+
+    def advance(self, rows: int, whole_chunk: bool = False) -> None:
+        """The call has come to its end: these rows are valid."""
+        self.position += rows
+        if self._recurrent:
+            self._states.commit(self.position, whole_chunk)
 
     def grow(self, rows: int) -> None:
         """Make room for rows up to that position. Capacity doubles, so growing copies each row about once."""
@@ -140,15 +167,25 @@ class SessionCache:
         """The buffer of one layer, [2, 1, kv_heads, capacity, head_dim]; what lies beyond `position` is arbitrary."""
         return self._layers[layer - self.span.start]
 
+    def state(self, layer: int, position: int) -> tuple[Memory, Memory]:
+        """Of a layer that keeps a state: what rows from that position on read, and where they write. See `begin`."""
+        return self._states.layer(self._recurrent[layer], position)
+
+    def holds(self, position: int) -> bool:
+        """Whether it can be rolled back there: anywhere, but for layers that keep a state."""
+        return 0 <= position <= self.position and (not self._recurrent or self._states.holds(position))
+
     def rollback(self, position: int) -> None:
         """Forget the rows from that position on."""
-        if not 0 <= position <= self.position:
+        if not self.holds(position):
             raise LocalFault(f"{self!r} cannot be rolled back to {position}")
         self.position = position
+        self._states.rollback(position)
 
     def settle(self) -> int:
         """No more rows will come: reserved is from now on what is allocated, in bytes."""
-        needed = self._pool.needed(self._capacity, self.span)
+        self._states.settle()
+        needed = self._capacity * self._pool.row_bytes(self.span) + self._states.bytes
         if self._open and needed < self._reserved:
             self._pool.shrink(self._reserved, needed)
             self._reserved, self.max_rows = needed, self._capacity
@@ -157,7 +194,8 @@ class SessionCache:
     def copy(self, parent: SessionCache, rows: int, layers: LayerSpan) -> None:
         """The first `rows` rows of another session in these layers; they are valid once the last layer has them.
 
-        Raises UsageFault where it does not hold so many: what lies beyond them may be anybody's.
+        Raises UsageFault where it does not hold so many: what lies beyond them may be anybody's. Raises SessionFault where
+        it has no state of just so many.
         """
         parent.check_room(rows)
         if not 0 < rows <= parent.position:
@@ -165,12 +203,17 @@ class SessionCache:
         self.grow(rows)
         for layer in layers:
             self.layer(layer)[:, :, :, :rows] = parent.layer(layer)[:, :, :, :rows]
+        if self._recurrent:
+            self._states.copy(parent._states, rows, [self._recurrent[each] for each in layers if each in self._recurrent])
         if layers.stop == self.span.stop:
             self.position = rows
+            if self._recurrent:
+                self._states.copied(rows)
 
     def close(self) -> None:
         """Give the memory and the reservation back. Closing twice does nothing."""
         if self._open:
             self._open = False
             self._layers = []
+            self._states.close()
             self._pool.release(self._reserved)

@@ -62,10 +62,7 @@ class Decoder:
 
     def chunk(self, cache: SessionCache, x: Tensor) -> Tensor:
         """Rows at the cache's position onwards, computed together."""
-        cache.grow(cache.position + x.shape[0])
-        x = self._forward(x, cache.span, ChunkPass(self.spec, self.ropes, cache, x.shape[0], self.precision.dtype))
-        cache.position += x.shape[0]
-        return x
+        return self._forward(x, cache.span, ChunkPass(self.spec, self.ropes, cache, x.shape[0], self.precision.dtype))
 
     def decode(self, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor) -> Tensor:
         """Row i, of caches[i] at positions[i], each for itself; all over the same layers."""

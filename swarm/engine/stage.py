@@ -112,8 +112,9 @@ class Stage:
 
     def copies(self, rows: int, span: LayerSpan) -> list[LayerSpan]:
         """The layers of one call each in which so many rows of a session are copied."""
-        most = max(self.pool.row_bytes(LayerSpan(layer, layer + 1)) for layer in span)
-        layers = max(1, COPY_BYTES // (rows * most))
+        each = [LayerSpan(layer, layer + 1) for layer in span]
+        most = max(rows * self.pool.row_bytes(layer) + self.pool.state_bytes(layer) for layer in each)
+        layers = max(1, COPY_BYTES // max(1, most))
         return [LayerSpan(first, min(first + layers, span.stop)) for first in range(span.start, span.stop, layers)]
 
     @torch.inference_mode()
@@ -127,7 +128,10 @@ class Stage:
         self._check(cache, rows)
         if rows.shape[0] > CHUNK_ROWS:
             raise UsageFault(f"a chunk of {rows.shape[0]} rows: at most {CHUNK_ROWS} are computed together")
-        return self.decoder.chunk(cache, rows)
+        cache.begin(rows.shape[0])
+        computed = self.decoder.chunk(cache, rows)
+        cache.advance(rows.shape[0], whole_chunk=rows.shape[0] == CHUNK_ROWS)
+        return computed
 
     @torch.inference_mode()
     def decode(self, work: Sequence[tuple[SessionCache, Tensor]]) -> list[Tensor]:
@@ -140,7 +144,7 @@ class Stage:
         for cache, rows in work:
             self._check(cache, rows)
         for cache, rows in work:
-            cache.grow(cache.position + rows.shape[0])
+            cache.begin(rows.shape[0])
         spans = {cache.span for cache, _ in work}
         if len(spans) == 1:
             return self._decode(work)
@@ -160,7 +164,7 @@ class Stage:
             for start, part in zip(range(0, len(caches), PASS_ROWS), torch.split(x, PASS_ROWS), strict=True)
         ]
         for (cache, _), size in zip(work, sizes, strict=True):
-            cache.position += size
+            cache.advance(size)
         return list(torch.split(parts[0] if len(parts) == 1 else torch.cat(parts), sizes))
 
     def rows(self, tensor: wire.Tensor) -> Tensor:
