@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from swarm.engine import Head
 from swarm.engine.gathering import Gathering
@@ -95,8 +96,12 @@ class Heads:
 
     async def features(self, row: Tensor) -> list[float]:
         """A last hop's row [1, hidden] as a vector of length 1."""
-        found: list[float] = await self._compute.run(lambda: self.head.features(self.head.rows(row))[0].tolist())
-        return found
+
+        def call() -> list[float]:
+            found: list[float] = functional.normalize(self.head.features(self.head.rows(row))[0], dim=-1).tolist()
+            return found
+
+        return await self._compute.run(call)
 
     async def pick(self, row: Tensor, wish: Wish, seen: Sequence[int]) -> Picked:
         """The token that follows `seen`, drawn from a last hop's row."""

@@ -69,7 +69,8 @@ class CachePool:
 
     def tokens_of(self, size: int) -> int:
         """Rows through all layers of the span that so many bytes take."""
-        return size // self.row_bytes(self.span) // PAGE_ROWS * PAGE_ROWS
+        row = self.row_bytes(self.span)
+        return size // row // PAGE_ROWS * PAGE_ROWS if row else 0
 
     def needed(self, max_rows: int, span: LayerSpan) -> int:
         """Bytes that a session takes of the budget."""

@@ -20,6 +20,7 @@ class Embedding:
         spec: ModelSpec,
         table: Tensor,
         positions: Tensor | None,
+        token_type: Tensor | None,
         norm: Norm | None,
         dtype: torch.dtype,
         device: torch.device,
@@ -29,6 +30,7 @@ class Embedding:
         self.device = device
         self._table = table  # [vocab, hidden], in the checkpoint's dtype; on CPU, where it is mapped from the file
         self._positions = positions  # [positions, hidden], likewise
+        self._token_type = token_type  # [1, hidden], of all tokens
         self._norm = norm
         self._scale = None  # in the rows' precision
         if spec.embedding_scale != 1.0:
@@ -44,12 +46,22 @@ class Embedding:
         rows = self._taken(self._table, torch.tensor(ids))
         if self._scale is not None:
             rows = rows * self._scale
+        if self._token_type is not None:
+            rows = rows + self._token_type
         if self._positions is not None:
-            first = start + self.spec.family.position_offset
-            # The token that fills a context is embedded too, although nothing follows it
-            places = torch.arange(first, first + len(ids)).clamp(max=self._positions.shape[0] - 1)
-            rows = rows + self._taken(self._positions, places)
+            rows = rows + self._taken(self._positions, self._places(ids, start, self._positions.shape[0] - 1))
         return rows if self._norm is None else self._norm.compute(rows)
+
+    def _places(self, ids: Sequence[int], start: int, last: int) -> Tensor:
+        """For each id the row of the table of positions."""
+        if self.spec.pad_id is not None:
+            counted = torch.tensor(ids) != self.spec.pad_id
+            places = counted.cumsum(0) * counted + start + self.spec.pad_id
+        else:
+            first = start + self.spec.family.position_offset
+            places = torch.arange(first, first + len(ids))
+        # The token that fills a context is embedded too, although nothing follows it
+        return places.clamp(max=last)
 
     def _taken(self, table: Tensor, index: Tensor) -> Tensor:
         return table.index_select(0, index).to(device=self.device, dtype=self.dtype)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from swarm.engine import exchange
 from swarm.engine.embedding import Embedding
@@ -34,7 +33,7 @@ class Head:
         spec: ModelSpec,
         embedding: Embedding,
         norm: Norm | None,
-        linear: Linear,
+        linear: Linear | None,
         precision: Precision,
         device: torch.device,
         manifest: Manifest | None,
@@ -47,7 +46,7 @@ class Head:
         self.numerics = numerics_class(precision, device)
         self._embedding = embedding
         self._norm = norm  # of rows after the last layer
-        self._linear = linear  # hidden -> vocab
+        self._linear = linear  # hidden -> vocab; None: no tokens come out of this model
         self._exactly = precision
 
     def __repr__(self) -> str:
@@ -60,7 +59,7 @@ class Head:
         """Raises ModelFault naming file and tensor, UsageFault naming the precision or device."""
         directory, exactly = Path(directory), precision_named(precision)
         spec = read_spec(directory)
-        checkpoint, manifest = Checkpoint.open(directory), read_manifest(directory)
+        checkpoint, manifest = Checkpoint.open(directory, spec.family.optional_prefix), read_manifest(directory)
         return cls._build(
             spec, exactly, device, VerifiedSource(checkpoint, manifest, spec.head_tensors(), progress), manifest
         )
@@ -87,21 +86,28 @@ class Head:
             positions = None
             if family.positions:
                 positions = source.tensor(name := f"{family.positions}.weight", shapes[name])
-            embedding = Embedding(spec, table, positions, norm(family.embedding_norm), precision.dtype, place)
-            weight = table if spec.tied else source.tensor(name := f"{family.head}.weight", shapes[name])
-            linear = Linear(weight.to(device=place, dtype=precision.dtype), None, precision)
+            token_type = None
+            if family.token_types:
+                types = source.tensor(name := f"{family.token_types}.weight", shapes[name])
+                token_type = types[:1].to(device=place, dtype=precision.dtype, copy=True)
+            norm_first = norm(family.embedding_norm)
+            embedding = Embedding(spec, table, positions, token_type, norm_first, precision.dtype, place)
+            linear = None
+            if family.head:
+                weight = table if spec.tied else source.tensor(name := f"{family.head}.weight", shapes[name])
+                linear = Linear(weight.to(device=place, dtype=precision.dtype), None, precision)
             final = norm(family.final_norm)
         return cls(spec, embedding, final, linear, precision, place, manifest)
 
     @property
     def logits_bytes(self) -> int:
         """Memory read to compute one row's logits, or those of a few rows."""
-        return self._linear.bytes
+        return 0 if self._linear is None else self._linear.bytes
 
     @property
     def weight_bytes(self) -> int:
         """Memory held by weights; the embedding is in the page cache."""
-        return self._linear.bytes + (0 if self._norm is None else self._norm.bytes)
+        return self.logits_bytes + (0 if self._norm is None else self._norm.bytes)
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int], start: int) -> Tensor:
@@ -110,8 +116,10 @@ class Head:
 
     @torch.inference_mode()
     def logits(self, rows: Tensor) -> Tensor:
-        """[rows, hidden] -> fp32 [rows, vocab] on CPU; a row's bits do not depend on its neighbours."""
+        """[rows, hidden] -> fp32 [rows, vocab] on CPU; a row's bits do not depend on its neighbours. Raises UsageFault."""
         self._check(rows)
+        if self._linear is None:
+            raise UsageFault(f"{self.spec.architecture} gives rows and no tokens")
         logits = self._linear.decode(self._normed(rows)).float().cpu()
         if self.spec.logit_divisor != 1.0:
             logits = logits / self.spec.logit_divisor
@@ -123,9 +131,9 @@ class Head:
 
     @torch.inference_mode()
     def features(self, rows: Tensor) -> Tensor:
-        """[rows, hidden] -> fp32 [rows, hidden] on CPU: what the logits are made of, each of length 1."""
+        """[rows, hidden] -> fp32 [rows, hidden] on CPU: rows of the last layer, normed as logits are made of them."""
         self._check(rows)
-        return functional.normalize(self._normed(rows).float(), dim=-1).cpu()
+        return self._normed(rows).float().cpu()
 
     def _normed(self, rows: Tensor) -> Tensor:
         return rows if self._norm is None else self._norm.compute(rows)

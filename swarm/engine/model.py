@@ -18,6 +18,7 @@ from swarm.engine.numerics import Precision
 from swarm.engine.passes import ChunkPass, DecodePass, Pass
 from swarm.engine.rope import RopeTable
 from swarm.engine.spec import ModelSpec
+from swarm.engine.whole import WholePass
 from swarm.span import LayerSpan
 
 
@@ -63,6 +64,10 @@ class Decoder:
     def chunk(self, cache: SessionCache, x: Tensor) -> Tensor:
         """Rows at the cache's position onwards, computed together."""
         return self._forward(x, cache.span, ChunkPass(self.spec, self.ropes, cache, x.shape[0], self.precision.dtype))
+
+    def whole(self, span: LayerSpan, x: Tensor) -> Tensor:
+        """All rows of a text, each of which sees all others."""
+        return self._forward(x, span, WholePass(self.spec, self.ropes, x.shape[0], self.precision.dtype))
 
     def decode(self, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor) -> Tensor:
         """Row i, of caches[i] at positions[i], each for itself; all over the same layers."""

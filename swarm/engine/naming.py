@@ -34,13 +34,16 @@ def head_tensors(spec: ModelSpec) -> dict[str, Shape]:
     family, row = spec.family, (spec.hidden,)
     shapes: dict[str, Shape] = {f"{family.embedding}.weight": (spec.vocab, spec.hidden)}
     if family.positions:
-        shapes[f"{family.positions}.weight"] = (spec.max_positions + family.position_offset, spec.hidden)
+        before = family.position_offset if spec.pad_id is None else spec.pad_id + 1
+        shapes[f"{family.positions}.weight"] = (spec.max_positions + before, spec.hidden)
+    if family.token_types:
+        shapes[f"{family.token_types}.weight"] = (spec.token_types, spec.hidden)
     for module in (family.embedding_norm, family.final_norm):
         if module is not None:
             shapes[f"{module}.weight"] = row
             if family.norm_bias:
                 shapes[f"{module}.bias"] = row
-    if not spec.tied:
+    if family.head and not spec.tied:
         shapes[f"{family.head}.weight"] = (spec.vocab, spec.hidden)
     return shapes
 

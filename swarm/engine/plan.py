@@ -24,12 +24,16 @@ def layer_bytes(spec: ModelSpec, layer: int, precision: str) -> int:
 
 def row_bytes(spec: ModelSpec, span: LayerSpan, precision: str) -> int:
     """The cache of one row in all layers of a span."""
+    if spec.both_ways:
+        return 0
     numbers = sum(2 * spec.kinds[layer].kv_heads * spec.kinds[layer].head_dim for layer in span)
     return numbers * precision_named(precision).dtype.itemsize
 
 
 def head_bytes(spec: ModelSpec, precision: str) -> int:
     """The final norm and the head. The embedding is read from the file, row by row."""
+    if spec.family.head is None:
+        return spec.hidden * precision_named(precision).dtype.itemsize
     return (spec.vocab + 1) * spec.hidden * precision_named(precision).dtype.itemsize
 
 

@@ -41,6 +41,8 @@ class ModelSpec:
     inner: int  # width between the two linear layers of the MLP
     vocab: int
     max_positions: int
+    pad_id: int | None  # positions count the other ids, from the row of their table behind this one's; None: all ids
+    token_types: int  # rows of their table; 0: there is none
     experts_used: int  # for each row, in layers that have experts
     expert_inner: int
     shares_sum_to_one: bool  # those of the experts that are used
@@ -65,6 +67,11 @@ class ModelSpec:
     @property
     def architecture(self) -> str:
         return self.family.architecture
+
+    @property
+    def both_ways(self) -> bool:
+        """A row sees those after it too: a text goes through at once, nothing is cached, and nothing is generated."""
+        return self.family.both_ways
 
     @property
     def rope_widths(self) -> tuple[int, ...]:
@@ -134,6 +141,9 @@ def read_spec(directory: Path) -> ModelSpec:
 def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
     family = _family(Fields(config, source))
     fields = Fields(_flat(config, source, family.spellings), source).over(family.defaults)
+    for field, value in family.required.items():
+        if fields.config.get(field, value) != value:
+            raise fields.fault(field, f"{fields.config[field]!r} is not supported; only {value!r} is")
     hidden, heads = fields.whole("hidden_size"), fields.whole("num_attention_heads")
     kv_heads = fields.whole("num_key_value_heads", heads)
     head_dim = fields.whole("head_dim", hidden // heads)
@@ -145,6 +155,7 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
     layers = fields.whole("num_hidden_layers", most=MAX_LAYERS)
     types = layer_types(fields, family, layers)
     ropes = read_ropes(fields, family.local_theta, head_dim) if family.rotary else ()
+    pad_id = fields.ids("pad_token_id", vocab)[0] if family.positions_after_pad else None
     return ModelSpec(
         family=family,
         layer_count=layers,
@@ -152,9 +163,9 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
         heads=heads,
         inner=fields.whole("intermediate_size"),
         vocab=vocab,
-        max_positions=min(
-            [fields.whole("max_position_embeddings"), *(r.most_positions for r in ropes if r.most_positions)]
-        ),
+        max_positions=min([_positions(fields, pad_id), *(r.most_positions for r in ropes if r.most_positions)]),
+        pad_id=pad_id,
+        token_types=fields.whole("type_vocab_size") if family.token_types else 0,
         experts_used=experts_used(fields, family),
         expert_inner=fields.whole(family.expert_inner) if family.router else 1,
         shares_sum_to_one=fields.flag(family.shares_sum_to_one) if family.router else False,
@@ -197,6 +208,16 @@ def _flat(config: Mapping[str, Any], source: str, spellings: Mapping[str, str]) 
         raise Fields(config, source).fault("text_config", f"{nested!r} is no object")
     said = {key: value for key, value in nested.items() if value is not None or key not in config}
     return {spellings.get(key, key): value for key, value in {**config, **said}.items()}
+
+
+def _positions(fields: Fields, pad_id: int | None) -> int:
+    """Of one session at most."""
+    stated = fields.whole("max_position_embeddings")
+    if pad_id is None:
+        return stated
+    if stated < pad_id + 2:
+        raise fields.fault("max_position_embeddings", f"{stated} leave none after pad_token_id {pad_id}")
+    return stated - pad_id - 1
 
 
 def _attention_scale(fields: Fields, family: Family) -> float | None:

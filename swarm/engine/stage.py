@@ -30,6 +30,11 @@ DEFAULT_CACHE_ROWS = 16384  # through all layers of the span, where no budget is
 COPY_BYTES = 64 << 20  # of a cache that are copied in one call: rows of others wait meanwhile
 
 
+def chunk_rows(spec: ModelSpec) -> int:
+    """The grid of absolute positions on which chunk boundaries lie: CHUNK_ROWS, or the whole context."""
+    return spec.max_positions if spec.both_ways else CHUNK_ROWS
+
+
 class Stage:
     """`chunk` computes a prompt's rows together, `decode` rows that each stand for themselves."""
 
@@ -66,7 +71,7 @@ class Stage:
         directory, exactly = Path(directory), precision_named(precision)
         spec = read_spec(directory)
         span = spec.check_span(span or spec.span, str(directory / CONFIG_FILE))
-        checkpoint, manifest = Checkpoint.open(directory), read_manifest(directory)
+        checkpoint, manifest = Checkpoint.open(directory, spec.family.optional_prefix), read_manifest(directory)
         shapes = {name: shape for layer in span for name, shape in spec.layer_tensors(layer).items()}
         source = VerifiedSource(checkpoint, manifest, shapes, progress)
         return cls._build(spec, span, exactly, device, cache_bytes, source, manifest)
@@ -103,6 +108,8 @@ class Stage:
             layers = [build_layer(spec, layer, source, precision, place) for layer in span]
             decoder = Decoder(spec, span, layers, precision)
         shapes = [(spec.kinds[layer].kv_heads, spec.kinds[layer].head_dim) for layer in span]
+        if spec.both_ways:
+            shapes = [(0, 0)] * len(span)
         pool = CachePool(span, shapes, precision.dtype, place, cache_bytes, spec.max_positions)
         return cls(decoder, pool, place, manifest)
 
@@ -126,11 +133,21 @@ class Stage:
     def chunk(self, cache: SessionCache, rows: Tensor) -> Tensor:
         """Rows at the cache's position onwards, computed together, [rows, hidden] -> [rows, hidden]."""
         self._check(cache, rows)
+        if self.spec.both_ways:
+            return self._whole(cache, rows)
         if rows.shape[0] > CHUNK_ROWS:
             raise UsageFault(f"a chunk of {rows.shape[0]} rows: at most {CHUNK_ROWS} are computed together")
         cache.begin(rows.shape[0])
         computed = self.decoder.chunk(cache, rows)
         cache.advance(rows.shape[0], whole_chunk=rows.shape[0] == CHUNK_ROWS)
+        return computed
+
+    def _whole(self, cache: SessionCache, rows: Tensor) -> Tensor:
+        if cache.position:
+            late = f"rows {cache.position} and on come too late"
+            raise UsageFault(f"{self.spec.architecture} takes a text at once: {late}")
+        computed = self.decoder.whole(cache.span, rows)
+        cache.position = rows.shape[0]
         return computed
 
     @torch.inference_mode()
@@ -141,6 +158,8 @@ class Stage:
         """
         if len({id(cache) for cache, _ in work}) != len(work):
             raise LocalFault("a session stands twice in one batch")
+        if self.spec.both_ways:
+            raise UsageFault(f"{self.spec.architecture} takes a text at once, and generates none")
         for cache, rows in work:
             self._check(cache, rows)
         for cache, rows in work:

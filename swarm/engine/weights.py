@@ -35,6 +35,7 @@ STORED: Mapping[str, torch.dtype] = {  # what quantised weights are made from be
     "I32": torch.int32,
     "I64": torch.int64,
 }
+OLDER = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}  # ends of names, and what they were
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Checkpoint:
 
     def __init__(self, directory: Path, file_of: Mapping[str, str], format: Format | None = None) -> None:
         self.directory = directory
+        self.left_out = ""  # a prefix of names as they are wanted, that no name of these files has
         self.file_of = file_of  # tensor name -> file name
         self.format = format  # None: the weights are stored as they are
         self._files: dict[str, TensorFile] = {}  # at most MAX_FILES
@@ -62,9 +64,16 @@ class Checkpoint:
         return f"<Checkpoint {self.directory} of {len(self.file_of)} tensors>"
 
     @classmethod
-    def open(cls, directory: Path) -> Checkpoint:
-        """Raises ModelFault naming the file that is missing or damaged."""
-        directory = Path(directory)
+    def open(cls, directory: Path, optional_prefix: str = "") -> Checkpoint:
+        """Wanted names may begin with a prefix that is not in the files. Raises ModelFault naming the missing or damaged file."""
+        checkpoint = cls._open(Path(directory))
+        held = any(name.startswith(optional_prefix) for name in checkpoint.file_of)
+        if not held and not isinstance(checkpoint.format, Ggml):  # which knows the names as they are wanted
+            checkpoint.left_out = optional_prefix
+        return checkpoint
+
+    @classmethod
+    def _open(cls, directory: Path) -> Checkpoint:
         if gguf_paths(directory):
             model = open_model(directory)
             checkpoint = cls(model.path.parent, model.file_of, Ggml.of(model))
@@ -140,8 +149,15 @@ class Checkpoint:
         return Table(lambda ids, read=layout.rows: read(ids, *tensors), shape[0])  # type: ignore[misc]
 
     def _layout(self, name: str, shape: Shape) -> Layout:
+        name = self._spelt(name)
         layout = self.format.layout(name, shape, self.file_of) if self.format is not None else None
         return layout or Layout((Part(name, tuple(FLOATS), (shape,)),), _as_it_is, _rows_as_they_are)
+
+    def _spelt(self, name: str) -> str:
+        """A wanted name as these files have it."""
+        name = name.removeprefix(self.left_out)
+        older = next((name.removesuffix(new) + old for new, old in OLDER.items() if name.endswith(new)), name)
+        return older if older in self.file_of and name not in self.file_of else name
 
     def _check(self, part: Part) -> None:
         file = self.file(part.name)

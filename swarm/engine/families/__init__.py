@@ -5,7 +5,7 @@ Knows nothing of torch. A new family that differs by names and defaults only is 
 
 from collections.abc import Mapping
 
-from swarm.engine.families import dense, experts, gemma
+from swarm.engine.families import dense, encoders, experts, gemma
 from swarm.engine.families.family import Family
 
 __all__ = ["FAMILIES", "Family"]
@@ -24,5 +24,9 @@ ROWS = (
     gemma.GEMMA3_WITH_IMAGES,
     experts.MIXTRAL,
     experts.QWEN3_MOE,
+    encoders.BERT,
+    encoders.ROBERTA,
+    encoders.XLM_ROBERTA,
+    encoders.DISTILBERT,
 )
-FAMILIES: Mapping[str, Family] = {family.architecture: family for family in ROWS}
+FAMILIES: Mapping[str, Family] = {name: family for family in ROWS for name in (family.architecture, *family.also)}

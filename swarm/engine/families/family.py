@@ -15,12 +15,18 @@ class Family:
 
     architecture: str  # as in the config's "architectures"
     model_type: str  # as in the config's "model_type"
+    also: tuple[str, ...] = ()  # architectures that differ from it in their heads only
+    required: Mapping[str, Any] = field(default_factory=dict)  # what fields must say, where they say anything
+    optional_prefix: str = ""  # of tensors' names, which some checkpoints leave out
+    both_ways: bool = False  # a row sees those after it too: a text goes through at once, and nothing is cached
     embedding: str = "model.embed_tokens"  # modules, each with .weight and perhaps .bias
     embedding_norm: str | None = None  # of embedded rows
     positions: str | None = None  # a table of what is added to embedded rows, by position
     position_offset: int = 0  # rows of that table before the first position's
+    positions_after_pad: bool = False  # these are the ones up to pad_token_id's, and the context's length counts them
+    token_types: str | None = None  # a table whose first row is added to all embedded rows
     final_norm: str | None = "model.norm"
-    head: str = "lm_head"
+    head: str | None = "lm_head"
     layer: str = "model.layers.{layer}"
     attention_norm: str | None = "input_layernorm"  # within a layer; before attention
     query: str = "self_attn.q_proj"
@@ -31,6 +37,10 @@ class Family:
     key_norm: str | None = None
     norm_whole_width: bool = False  # all heads of a row are normed together, not each for itself
     output: str = "self_attn.o_proj"
+    attention_gate: bool = False  # each head's query is followed by what its answer is multiplied by, through a sigmoid
+    delta: str | None = None  # in some layers in the place of attention: below it are these inputs, and names of its own
+    delta_inputs: tuple[str, ...] = ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a")
+    delta_by_key_head: bool = False  # inputs hold one key head's parts after the other's
     attention_end_norm: str | None = None  # after attention, before its result is added
     attention_sum_norm: str | None = None  # after it is added
     mlp_norm: str | None = "post_attention_layernorm"
@@ -47,6 +57,9 @@ class Family:
     expert_up: str = "up_proj"
     expert_down: str = "down_proj"
     expert_inner: str = "moe_intermediate_size"  # the field
+    shared_expert: str | None = None  # one more, for all rows; below it are the same three
+    shared_gate: str = "mlp.shared_expert_gate"  # whose sigmoid it is multiplied by
+    shared_inner: str = "shared_expert_intermediate_size"  # the field
     shares_sum_to_one: bool | str = "norm_topk_prob"  # or the field that says so: of the chosen experts
     norm_offset: float = 0.0  # is added to the weights of all norms
     norm_eps: str = "rms_norm_eps"  # the field
