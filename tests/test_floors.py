@@ -34,7 +34,8 @@ DISPATCHED = {("cli", "demo"), ("cli", "bench"), ("__main__", "cli")}  # a comma
 PURE = ("asyncio", "time", "datetime", "random", "secrets", "socket", "ssl", "select", "subprocess", "os")
 SOCKETS = ("socket", "ssl", "asyncio_dgram", "kademlia", "rpcudp", "http", "urllib")
 WITH_SOCKETS = ("transport", "discovery", "gateway", "node", "cli", "demo", "bench")
-NEVER = ("transformers", "pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
+NEVER = ("pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
+OPTIONAL = {"transformers": "swarm/engine/backends/library"}  # extras, and the one package that imports each
 RUNS_DATA = ("eval", "exec", "compile", "__import__")
 LOADS_CODE = ("torch.load", "torch.jit.load", "torch.hub.load", "numpy.load", "np.load", "yaml.load")
 LIGHT = (
@@ -108,6 +109,12 @@ def _dotted(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+def misplaced(found: Import) -> bool:
+    """Whether it is an extra that another package is for."""
+    package = OPTIONAL.get(found.module.split(".")[0])
+    return package is not None and not found.file.is_relative_to(ROOT / package)
+
+
 def breach(importer: str, found: Import) -> str | None:
     """Why a package of swarm/ may not import this; None if it may."""
     parts = found.module.split(".")
@@ -116,6 +123,8 @@ def breach(importer: str, found: Import) -> str | None:
         return "nothing in swarm/ knows what stands beside it"
     if top in NEVER:
         return f"{top} is never imported by swarm"
+    if misplaced(found):
+        return f"{top} may not be installed: {OPTIONAL[top]} alone imports it"
     floor = FLOOR.get(importer, TOP)
     if top == "torch" and floor < 2:
         return "torch lives on floor 2 and above"
@@ -170,7 +179,8 @@ def test_floor_0_has_no_circles() -> None:
 def test_data_is_never_run_as_code(folder: str) -> None:
     found = []
     for file in sources(folder):
-        found += [str(entry) for entry in imports_of(file) if entry.module.split(".")[0] in NEVER]
+        entries = list(imports_of(file))
+        found += [str(entry) for entry in entries if entry.module.split(".")[0] in NEVER or misplaced(entry)]
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and (_dotted(node.func) in (*RUNS_DATA, *LOADS_CODE)):
                 found.append(f"{file.relative_to(ROOT)}:{node.lineno} calls {_dotted(node.func)}")
@@ -222,6 +232,11 @@ class TestTheRulesThemselves:
     )
     def test_it_is_allowed(self, importer: str, module: str) -> None:
         assert breach(importer, Import(ROOT, 1, module, False)) is None
+
+    def test_an_extra_is_for_one_package(self) -> None:
+        inside = ROOT / OPTIONAL["transformers"] / "imagined.py"
+        assert breach("engine", Import(inside, 1, "transformers.cache_utils", False)) is None
+        assert breach("engine", Import(inside.parent.parent / "own.py", 1, "transformers", False))
 
     def test_every_form_of_import_is_seen(self, tmp_path: Path) -> None:
         file = tmp_path / "imagined.py"

@@ -1,0 +1,165 @@
+"""Sessions' keys and values where the library computes: of every row, also in layers that look back over a window only.
+
+So a row can be taken back, and a replay finds what was there. Reserved when a session opens, within one budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers.cache_utils import Cache, DynamicLayer
+
+from swarm.engine.cache import pages_of
+from swarm.errors import LocalFault, Overloaded, UsageFault
+from swarm.span import LayerSpan
+
+
+class Elsewhere(DynamicLayer):
+    """In the place of a layer that is not computed here: all it knows is how many rows came before."""
+
+    def __init__(self, rows: int = 0) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def get_seq_length(self) -> int:
+        return self.rows
+
+
+class Pool:
+    """The byte budget that the sessions of one stage share."""
+
+    def __init__(self, span: LayerSpan, row_bytes: Sequence[int], budget: int, max_positions: int) -> None:
+        self.span = span
+        self.layer_count = len(row_bytes)
+        self.row_bytes = tuple(row_bytes)  # of each layer of the model
+        self.budget = budget
+        self.max_positions = max_positions
+        self.reserved = 0  # bytes
+        self.sessions = 0
+
+    def __repr__(self) -> str:
+        return f"<Pool of layers {self.span}: {self.sessions} sessions, {self.reserved} of {self.budget} bytes>"
+
+    @property
+    def tokens_free(self) -> int:
+        """Rows through all layers of the span that may still be reserved."""
+        return self.tokens_of(self.budget - self.reserved)
+
+    def tokens_of(self, size: int) -> int:
+        """Rows through all layers of the span that so many bytes take."""
+        page = self.needed(1, self.span)
+        return size // page * pages_of(1)
+
+    def needed(self, max_rows: int, span: LayerSpan) -> int:
+        """Bytes that a session takes of the budget."""
+        return pages_of(max_rows) * sum(self.row_bytes[layer] for layer in span)
+
+    def open(self, max_rows: int, span: LayerSpan | None = None) -> SpanCache:
+        """Reserve room for a session. Raises Overloaded with numbers, UsageFault for what can never be had."""
+        span = self.span if span is None else span
+        if not self.span.covers(span):
+            raise UsageFault(f"a session over layers {span} was asked of a worker that holds layers {self.span}")
+        if not 1 <= max_rows <= self.max_positions:
+            raise UsageFault(f"a session of {max_rows} tokens: the model's context takes 1 to {self.max_positions}")
+        needed = self.needed(max_rows, span)
+        if needed > self.budget - self.reserved:
+            raise Overloaded(
+                f"a cache of {max_rows} tokens over layers {span} takes {needed} bytes; of the {self.budget} that the "
+                f"cache may use, {self.budget - self.reserved} are free ({self.tokens_free} tokens, "
+                f"{self.sessions} sessions are open)"
+            )
+        self.reserved += needed
+        self.sessions += 1
+        return SpanCache(self, span, max_rows, needed)
+
+    def give_back(self, size: int, closed: bool) -> None:
+        self.reserved -= size
+        self.sessions -= closed
+
+
+class SpanCache:
+    """One session's keys and values, layer by layer, and how many rows of them are valid."""
+
+    def __init__(self, pool: Pool, span: LayerSpan, max_rows: int, reserved: int) -> None:
+        self.span = span
+        self.max_rows = max_rows
+        self.position = 0  # rows that are valid; the next row's position
+        self._pool = pool
+        self._reserved = reserved  # bytes
+        self._layers = [DynamicLayer() if layer in span else Elsewhere() for layer in range(pool.layer_count)]
+        self._open = True
+
+    def __repr__(self) -> str:
+        state = "" if self._open else ", closed"
+        return f"<SpanCache of layers {self.span}: {self.position} of {self.max_rows} rows{state}>"
+
+    def check_room(self, rows: int) -> None:
+        """Raises UsageFault when that many rows are more than were reserved, LocalFault when closed."""
+        if not self._open:
+            raise LocalFault(f"{self!r} was used after it was closed")
+        if rows > self.max_rows:
+            raise UsageFault(f"the session was opened for {self.max_rows} tokens; {rows} do not fit")
+
+    def past(self) -> Cache:
+        """As the library takes it, with the valid rows and no others."""
+        self._crop()
+        for layer in self._layers:
+            if isinstance(layer, Elsewhere):
+                layer.rows = self.position
+        return Cache(layers=list(self._layers))
+
+    def layer(self, layer: int) -> DynamicLayer:
+        return self._layers[layer]
+
+    def rollback(self, position: int) -> None:
+        """Forget the rows from that position on."""
+        if not 0 <= position <= self.position:
+            raise LocalFault(f"{self!r} cannot be rolled back to {position}")
+        self.position = position
+        self._crop()
+
+    def _crop(self) -> None:
+        """To the valid rows; a call that failed may have left more in some layers."""
+        for layer in self.span:
+            held = self._layers[layer]
+            surplus = held.get_seq_length() - self.position
+            if surplus and not self.position:
+                held.reset()
+            elif surplus:
+                held.crop(-surplus)
+
+    def settle(self) -> int:
+        """No more rows will come: reserved is from now on what those that came take, in bytes."""
+        needed = self._pool.needed(self.position, self.span)
+        if self._open and needed < self._reserved:
+            self._crop()
+            for layer in self.span:
+                held = self._layers[layer]
+                if held.keys is not None and held.values is not None:
+                    held.keys, held.values = held.keys.clone(), held.values.clone()
+            self._pool.give_back(self._reserved - needed, False)
+            self._reserved, self.max_rows = needed, pages_of(self.position)
+        return self._reserved
+
+    def copy(self, parent: SpanCache, rows: int, layers: LayerSpan) -> None:
+        """The first `rows` rows of another session in these layers; they are valid once the last layer has them.
+
+        Raises UsageFault where it does not hold so many: what lies beyond them may be anybody's.
+        """
+        parent.check_room(rows)
+        if not 0 < rows <= parent.position:
+            raise UsageFault(f"{parent!r} cannot give its first {rows} rows")
+        self.check_room(rows)
+        for layer in layers:
+            theirs, fresh = parent.layer(layer), DynamicLayer()
+            fresh.update(theirs.keys[..., :rows, :], theirs.values[..., :rows, :])
+            self._layers[layer] = fresh
+        if layers.stop == self.span.stop:
+            self.position = rows
+
+    def close(self) -> None:
+        """Give the memory and the reservation back. Closing twice does nothing."""
+        if self._open:
+            self._open = False
+            self._layers = []
+            self._pool.give_back(self._reserved, True)

@@ -1,0 +1,51 @@
+"""A model as the transformers library computes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.engine.backends.library.head import LibraryHead
+from swarm.engine.backends.library.outline import Outline, read_outline
+from swarm.engine.backends.library.runner import manifest_of
+from swarm.engine.backends.library.stage import LibraryStage
+from swarm.engine.manifest import Manifest, Progress
+from swarm.span import LayerSpan
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryModel:
+    """A model directory and what the library says of its config.json."""
+
+    directory: Path
+    spec: Outline
+
+    @classmethod
+    def open(cls, directory: Path) -> LibraryModel:
+        """Raises ModelFault naming the file and what of the model does not fit."""
+        return cls(Path(directory), read_outline(directory))
+
+    def manifest(self, progress: Progress | None = None) -> Manifest:
+        return manifest_of(self.directory, self.spec, progress)
+
+    def footprint(self, span: LayerSpan, precision: str, cache_rows: int = 0, with_head: bool = False) -> int:
+        return self.spec.footprint(span, precision, cache_rows, with_head)
+
+    def fitting_span(self, span: LayerSpan, precision: str, memory: int) -> LayerSpan | None:
+        stop = span.start
+        while stop < span.stop and self.footprint(LayerSpan(span.start, stop + 1), precision) <= memory:
+            stop += 1
+        return LayerSpan(span.start, stop) if stop > span.start else None
+
+    def load_stage(
+        self,
+        span: LayerSpan | None = None,
+        precision: str = "bf16",
+        device: str = "cpu",
+        cache_bytes: int | None = None,
+        progress: Progress | None = None,
+    ) -> LibraryStage:
+        return LibraryStage.load(self.spec, self.directory, span, precision, device, cache_bytes, progress)
+
+    def load_head(self, precision: str = "bf16", device: str = "cpu", progress: Progress | None = None) -> LibraryHead:
+        return LibraryHead.load(self.spec, self.directory, precision, device, progress)

@@ -1,0 +1,50 @@
+"""A model as our own engine computes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.engine.head import Head
+from swarm.engine.manifest import Manifest, Progress, read_manifest
+from swarm.engine.plan import fitting_span, footprint
+from swarm.engine.spec import ModelSpec, read_spec
+from swarm.engine.stage import Stage
+from swarm.span import LayerSpan
+
+
+@dataclass(frozen=True, slots=True)
+class OwnModel:
+    """A model directory and the spec that its config.json gives."""
+
+    directory: Path
+    spec: ModelSpec
+
+    @classmethod
+    def open(cls, directory: Path) -> OwnModel:
+        """Raises ModelFault naming the file and the field."""
+        return cls(Path(directory), read_spec(directory))
+
+    def manifest(self, progress: Progress | None = None) -> Manifest:
+        return read_manifest(self.directory, progress)
+
+    def footprint(self, span: LayerSpan, precision: str, cache_rows: int = 0, with_head: bool = False) -> int:
+        return footprint(self.spec, span, precision, cache_rows, with_head)
+
+    def fitting_span(self, span: LayerSpan, precision: str, memory: int) -> LayerSpan | None:
+        return fitting_span(self.spec, span, precision, memory)
+
+    def load_stage(
+        self,
+        span: LayerSpan | None = None,
+        precision: str = "bf16",
+        device: str = "cpu",
+        cache_bytes: int | None = None,
+        progress: Progress | None = None,
+    ) -> Stage:
+        return Stage.load(
+            self.directory, span, precision=precision, device=device, cache_bytes=cache_bytes, progress=progress
+        )
+
+    def load_head(self, precision: str = "bf16", device: str = "cpu", progress: Progress | None = None) -> Head:
+        return Head.load(self.directory, precision=precision, device=device, progress=progress)
