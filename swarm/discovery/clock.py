@@ -83,10 +83,11 @@ class SwarmClock:
 
     def _forget(self, monotonic: float) -> None:
         """The oldest voices stand first."""
-        anew = sum(voice.heard > self._jumped for voice in self._voices.values())
-        before = len(self._voices) - anew
-        least = self._jumped if anew >= min(ENOUGH, before) else 0.0
-        least = max(least, monotonic - VOICE_SECONDS)
+        least = monotonic - VOICE_SECONDS
+        if next(iter(self._voices.values())).heard <= self._jumped:
+            anew = sum(voice.heard > self._jumped for voice in self._voices.values())
+            if anew >= min(ENOUGH, len(self._voices) - anew):
+                least = max(least, self._jumped)
         while next(iter(self._voices.values())).heard < least:
             self._voices.popitem(last=False)
 

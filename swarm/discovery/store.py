@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from kademlia.storage import IStorage
@@ -21,6 +20,7 @@ from kademlia.storage import IStorage
 from swarm.config import DirectoryConfig
 from swarm.discovery.keys import HIGHEST, LOWEST, PUBLIC, Keyspace, node_id
 from swarm.discovery.packets import RECORD_OVERHEAD
+from swarm.discovery.shelf import Held, Shelf
 from swarm.identity import PeerId
 from swarm.records import MAX_LIFETIME, BadRecord, PeerRecord, SignedRecord
 
@@ -79,31 +79,6 @@ class Verifier:
             del self._highest[peer]
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A record in the store, with what decides its place and its fate."""
-
-    signed: SignedRecord
-    place: bytes  # node id of its peer: the order of pages, the same at every replica
-    network: bytes  # that brought it
-    rank: bytes  # hash under this node's secret; the highest goes first
-
-
-def choose_victims(held: Iterable[Held]) -> list[Held]:
-    """The members of the largest groups: by network, then by model, then by span. The highest rank is last."""
-    left = list(held)
-    traits: tuple[Callable[[Held], Any], ...] = (
-        lambda one: one.network,
-        lambda one: one.signed.record.model.digest,
-        lambda one: one.signed.record.span,
-    )
-    for trait in traits:
-        sizes = Counter(map(trait, left))
-        largest = max(sizes.values(), default=0)
-        left = [one for one in left if sizes[trait(one)] == largest]
-    return sorted(left, key=lambda one: one.rank)
-
-
 class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
     """key -> {peer: record}, bounded. What the package would do with a storage of its own is neutralised at the end."""
 
@@ -113,7 +88,7 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
         self.keyspace = keyspace
         self.allow: frozenset[bytes] | None = None  # peers whose records are kept; None: everybody's
         self._secret = secret
-        self._shelves: dict[bytes, dict[PeerId, Held]] = {}
+        self._shelves: dict[bytes, Shelf] = {}
         self._ordered: dict[bytes, list[Held]] = {}  # shelves by place, where asked for since they last changed
         self._keys: dict[PeerId, set[bytes]] = {}
         self._networks: dict[bytes, dict[tuple[bytes, PeerId], None]] = {}  # what each network brought, oldest first
@@ -138,7 +113,8 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
                     self._insert(held_key, new)
         if key not in keys:
             return False
-        held_here = self._shelves.get(key, {}).get(peer)
+        shelf = self._shelves.get(key)
+        held_here = shelf.get(peer) if shelf is not None else None
         if held_here is not None:
             return held_here.signed.raw == signed.raw
         if not self._make_room(key, new, now):
@@ -150,12 +126,13 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
         """Whether `new` may come in, after whoever has to go for it is gone."""
         if len(self._keys.get(new.signed.record.peer_id, ())) >= self.config.max_keys_per_peer:
             return False
-        shelf = self._shelves.get(key, {})
-        if len(shelf) >= self.config.max_records_per_key or self.size >= self.config.max_records:
+        if self._full(key) or self.size >= self.config.max_records:
             self.purge(now)
-            shelf = self._shelves.get(key, {})
-        if len(shelf) >= self.config.max_records_per_key:
-            victim = choose_victims([*shelf.values(), new])[-1]
+        if self._full(key):
+            shelf = self._shelves[key]
+            shelf.add(new)
+            victim = shelf.victim()
+            shelf.pop(new.signed.record.peer_id)
             if victim is new:
                 return False
             self._remove(key, victim.signed.record.peer_id)
@@ -166,9 +143,13 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
             self._remove(*next(iter(greediest)))
         return True
 
+    def _full(self, key: bytes) -> bool:
+        shelf = self._shelves.get(key)
+        return shelf is not None and len(shelf) >= self.config.max_records_per_key
+
     def _insert(self, key: bytes, held: Held) -> None:
         peer = held.signed.record.peer_id
-        self._shelves.setdefault(key, {})[peer] = held
+        self._shelves.setdefault(key, Shelf()).add(held)
         self._ordered.pop(key, None)
         self._keys.setdefault(peer, set()).add(key)
         self._networks.setdefault(held.network, {})[key, peer] = None
@@ -194,7 +175,7 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
         self._purged_at = now
         self.verifier.purge(now)
         for key, shelf in list(self._shelves.items()):
-            for peer in [peer for peer, held in shelf.items() if held.signed.record.expired(now)]:
+            for peer in [held.signed.record.peer_id for held in shelf if held.signed.record.expired(now)]:
                 self._remove(key, peer)
 
     def held(self, key: bytes, now: float) -> list[Held]:
@@ -204,7 +185,7 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
             shelf = self._shelves.get(key)
             if shelf is None:
                 return []
-            ordered = self._ordered[key] = sorted(shelf.values(), key=lambda held: held.place)
+            ordered = self._ordered[key] = sorted(shelf, key=lambda held: held.place)
         return [held for held in ordered if self.verifier.current(held.signed, now)]
 
     def after(

@@ -98,7 +98,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         return [level for level in range(max(shared, default=0)) if shared[level] < least]
 
     def suspects(self) -> list[Node]:
-        return [node for node in self.contacts() if self._strikes[node.id]]
+        return [node for node in self.contacts() if self._strikes[node.id]] if self._strikes else []
 
     def closest(self, key: bytes, count: int, exclude: bytes = b"") -> list[Node]:
         """The contacts nearest to a key that are not suspected, or if all are, then those; few of any one network."""

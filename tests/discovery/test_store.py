@@ -31,7 +31,7 @@ def peers(store, key=LOW, now=NOW):
 
 def check(store):
     """What must hold whatever was put."""
-    held = [(key, peer) for key, shelf in store._shelves.items() for peer in shelf]
+    held = [(key, peer) for key, shelf in store._shelves.items() for peer in shelf._records]
     assert store.size == len(held) <= store.config.max_records
     assert sorted(held) == sorted((key, peer) for peer, keys in store._keys.items() for key in keys)
     assert sorted(held) == sorted(entry for entries in store._networks.values() for entry in entries)
