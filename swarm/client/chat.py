@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Template, TemplateError, meta
@@ -19,6 +20,7 @@ from swarm.errors import ModelFault, UsageFault
 MAX_TEMPLATE_BYTES = 1 << 20
 THOUGHTS_END = "</think>"
 TOOL_USE = "tool_use"  # what a template for conversations with tools is called among named ones
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 Message = Mapping[str, Any]
 
@@ -45,15 +47,24 @@ class ChatTemplate:
         self.tool_format = tool_format  # how such a model writes calls of tools
 
     @classmethod
-    def load(cls, directory: Path, now: Callable[[], datetime], has: Has) -> ChatTemplate:
+    def load(
+        cls,
+        directory: Path,
+        now: Callable[[], datetime],
+        has: Has,
+        said: Mapping[str, Any] = _NOTHING,
+        by: Path | None = None,
+    ) -> ChatTemplate:
         """chat_template.jinja, else the one in tokenizer_config.json, else that of the convention that the vocabulary
-        (`has` a token?) speaks for. Raises ModelFault."""
-        config = read_json(directory / "tokenizer_config.json")
+        (`has` a token?) speaks for. Where tokenizer_config.json is silent the file `by` has `said` something. Raises
+        ModelFault."""
+        stated = read_json(directory / "tokenizer_config.json")
+        config = {**said, **stated}
         variables = _special_tokens(config | _without_nulls(config, directory))
         place = directory / "chat_template.jinja"
         own = read_text(place, MAX_TEMPLATE_BYTES)
         if own is None:
-            place = directory / "tokenizer_config.json"
+            place = directory / "tokenizer_config.json" if by is None or "chat_template" in stated else by
             sources = _named_ones(config.get("chat_template"), place)
         else:
             sources = {"default": own}

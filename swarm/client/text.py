@@ -13,15 +13,18 @@ from swarm.client.chat import ChatTemplate, Message
 from swarm.client.conventions import BASE
 from swarm.client.detokenize import Detokenizer, detokenizer, token_bytes
 from swarm.client.files import read_bytes, read_json
+from swarm.client.gguf_text import read_gguf_text
 from swarm.client.stops import Gate
 from swarm.client.tools import ToolFormat
+from swarm.engine.gguf_model import folder_of, gguf_paths
+from swarm.engine.spec import read_config
 from swarm.errors import ModelFault, UsageFault
 
 MAX_TOKENIZER_BYTES = 256 << 20  # the largest known has 35 MB
 
 
 class Text:
-    """The text half of the model in a directory. `Text.load(directory)`."""
+    """The text half of a model. `Text.load(model)`."""
 
     def __init__(self, tokenizer: Tokenizer, eos_ids: frozenset[int], template: ChatTemplate, directory: Path) -> None:
         self.tokenizer = tokenizer
@@ -31,21 +34,29 @@ class Text:
         self._piece = token_bytes(tokenizer)
 
     @classmethod
-    def load(cls, directory: Path, now: Callable[[], datetime] = lambda: datetime.now().astimezone()) -> Text:
-        """Read tokenizer.json and what is there of the small files beside it. Raises ModelFault naming the file."""
+    def load(cls, model: Path, now: Callable[[], datetime] = lambda: datetime.now().astimezone()) -> Text:
+        """Of a directory or a GGUF file: tokenizer.json and what is there of the small files beside it, else what the GGUF
+        file says of them. Raises ModelFault naming the file."""
+        directory, said = folder_of(model), dict[str, Any]()
         path = directory / "tokenizer.json"
         content = read_bytes(path, MAX_TOKENIZER_BYTES)
-        if content is None:
+        if content is not None:
+            try:
+                tokenizer = Tokenizer.from_buffer(content)
+            except Exception as error:  # the package raises no class of its own
+                raise ModelFault(f"{path} is no tokenizer: {error}") from error
+        elif paths := gguf_paths(model):
+            path = paths[0]
+            tokenizer, said = read_gguf_text(model)
+        else:
             raise ModelFault(f"{path} is missing: without it text cannot be turned into tokens")
-        try:
-            tokenizer = Tokenizer.from_buffer(content)
-        except Exception as error:  # the package raises no class of its own
-            raise ModelFault(f"{path} is no tokenizer: {error}") from error
         # Both may be left over from training, and would alter prompts.
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        template = ChatTemplate.load(directory, now, lambda token: tokenizer.token_to_id(token) is not None)
-        return cls(tokenizer, _eos_ids(directory, tokenizer), template, directory)
+        template = ChatTemplate.load(
+            directory, now, lambda token: tokenizer.token_to_id(token) is not None, said, path if said else None
+        )
+        return cls(tokenizer, _eos_ids(model, tokenizer), template, directory)
 
     @property
     def chats(self) -> bool:
@@ -150,10 +161,15 @@ class TextStream:
         return "".join(characters)
 
 
-def _eos_ids(directory: Path, tokenizer: Tokenizer) -> frozenset[int]:
-    """From generation_config.json, else config.json, else the token that tokenizer_config.json names."""
-    for name in ("generation_config.json", "config.json"):
-        value: Any = read_json(directory / name).get("eos_token_id")
+def _eos_ids(model: Path, tokenizer: Tokenizer) -> frozenset[int]:
+    """From generation_config.json, else config.json or GGUF's keys, else the token that tokenizer_config.json names."""
+    directory = folder_of(model)
+    stated: dict[str, Any] = {
+        name: read_json(directory / name).get("eos_token_id") for name in ("generation_config.json", "config.json")
+    }
+    if gguf_paths(model) and not (directory / "config.json").exists():
+        stated["config.json"] = read_config(model).get("eos_token_id")
+    for name, value in stated.items():
         if value is None:
             continue
         ids = value if isinstance(value, list) else [value]

@@ -21,7 +21,9 @@ from swarm.span import MAX_LAYERS
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 MAX_ROPE_FACTORS = 1 << 16
-CONTROL, USER_DEFINED = 3, 4  # types of tokens: those that no text is cut into, and those that texts may name
+CONTROL = 3  # the type of tokens that no text is cut into
+ROLES = ("bos", "eos", "eot", "eom", "unknown", "padding")
+SENTENCEPIECE_IDS = {"unknown": 0, "bos": 1, "eos": 2}  # where a file with such a vocabulary says nothing
 END_MARKS = frozenset(  # tokens that end an answer, whatever else the file says of them
     ["<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>"]
 )
@@ -65,7 +67,7 @@ def config_of(model: GgufModel) -> dict[str, Any]:
     config: dict[str, Any] = {"architectures": [(dialect.with_experts if experts else None) or dialect.architecture]}
     for field, key in SAME.items():
         config[field] = keys.whole(key, least=1)
-    config["vocab_size"] = _rows(model, EMBEDDING)
+    config["vocab_size"] = vocabulary_size(model)
     config["num_key_value_heads"] = keys.whole("attention.head_count_kv", config["num_attention_heads"])
     config["rms_norm_eps"] = keys.number("attention.layer_norm_rms_epsilon")
     config["rope_theta"] = keys.number("rope.freq_base", 10000.0)
@@ -155,20 +157,11 @@ class Keys:
         return value
 
 
-def token_id(keys: Keys, key: str, vocab: int) -> int | None:
-    """One of the tokens, where the file names it. Raises ModelFault."""
-    if not keys.has(key):
-        return None
-    value = keys.whole(key)
-    if value >= vocab:
-        raise keys.fault(key, f"{value} is not within the vocabulary of {vocab}")
-    return value
-
-
-def _rows(model: GgufModel, tensor: str) -> int:
-    entry = model.entry(tensor)
+def vocabulary_size(model: GgufModel) -> int:
+    """As the embedding bears it out. Raises ModelFault."""
+    entry = model.entry(EMBEDDING)
     if entry is None or not entry.shape:
-        raise ModelFault(f"{model.path}: lacks tensor {tensor}; it is no whole model")
+        raise ModelFault(f"{model.path}: lacks tensor {EMBEDDING}; it is no whole model")
     return entry.shape[0]
 
 
@@ -262,18 +255,30 @@ def _factors(model: GgufModel, tensor: str) -> list[float]:
     return [shortest(value) for value in values]
 
 
+def special_ids(keys: Keys, vocab: int) -> dict[str, int]:
+    """The ids of tokens with a role of their own, as far as there are any: bos, eos, eot, eom, unknown, padding."""
+    usual = SENTENCEPIECE_IDS if keys.text("tokenizer.ggml.model") == "llama" else {}
+    ids = {role: number for role, number in usual.items() if number < vocab}
+    for role in ROLES:
+        key = f"tokenizer.ggml.{role}_token_id"
+        if keys.has(key):
+            ids[role] = keys.whole(key)
+            if ids[role] >= vocab:
+                raise keys.fault(key, f"{ids[role]} is not within the vocabulary of {vocab}")
+    return ids
+
+
 def _ids(keys: Keys, vocab: int) -> dict[str, Any]:
     """The tokens that begin and end answers; those that end a turn count too."""
-    named = [token_id(keys, f"tokenizer.ggml.{each}_token_id", vocab) for each in ("eos", "eot", "eom")]
-    ends = [each for each in named if each is not None]
+    named = special_ids(keys, vocab)
+    ends = [named[role] for role in ("eos", "eot", "eom") if role in named]
     tokens, types = keys.array("tokenizer.ggml.tokens"), keys.array("tokenizer.ggml.token_type")
     if tokens is not None and types is not None:
         both = zip(tokens.texts(), types.numbers(), strict=False)
         marks = [number for number, (token, kind) in enumerate(both) if kind == CONTROL and token in END_MARKS]
         ends += [number for number in marks if number < vocab and number not in ends]
     ids: dict[str, Any] = {"eos_token_id": ends} if ends else {}
-    begin = token_id(keys, "tokenizer.ggml.bos_token_id", vocab)
-    return ids if begin is None else {**ids, "bos_token_id": begin}
+    return {**ids, "bos_token_id": named["bos"]} if "bos" in named else ids
 
 
 def _nothing(keys: Keys, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swarm.engine.spec import CONFIG_FILE, ModelSpec, read_config, read_json
+from swarm.engine.gguf_model import SUFFIX, gguf_name
+from swarm.engine.spec import ModelSpec, config_place, read_config, read_json
 from swarm.engine.tensorfile import INDEX_FILE, TensorFile
 from swarm.engine.weights import Checkpoint
 from swarm.errors import ModelFault, WrongModel
@@ -61,30 +62,33 @@ class Manifest:
             raise WrongModel(f"{self.directory}: holds model {self.digest.hex()}, but {digest.hex()} is wanted")
 
 
-def model_name(directory: Path) -> str:
-    """What a model is called: its directory's name, or that of the folder around it where the directory is just `model`."""
-    resolved = Path(directory).resolve()
+def model_name(model: Path) -> str:
+    """What a model is called: as its directory is, or the folder around it where the directory is just `model`; or as its
+    GGUF file is."""
+    resolved = Path(model).resolve()
     name = resolved.parent.name if resolved.name == "model" and resolved.parent.name else resolved.name
+    if resolved.suffix == SUFFIX and not resolved.is_dir():
+        name = gguf_name(resolved)
     return name.encode("utf-8", "replace")[:MAX_NAME_BYTES].decode("utf-8", "ignore") or "model"
 
 
 def read_manifest(directory: Path, progress: Progress | None = None, layer_count: int | None = None) -> Manifest:
-    """The manifest of a model directory, from the cache where that still holds. Raises ModelFault.
+    """The manifest of a model directory or a GGUF file, from the cache where that still holds. Raises ModelFault.
 
     `layer_count` is for a model whose architecture the engine does not know.
     """
     directory = Path(directory)
     config = read_config(directory)
     if layer_count is None:
-        layer_count = ModelSpec.from_config(config, str(directory / CONFIG_FILE)).layer_count
+        layer_count = ModelSpec.from_config(config, str(config_place(directory))).layer_count
     checkpoint = Checkpoint.open(directory)
-    stamp = _stamp(directory, checkpoint)
+    stamp = _stamp(config_place(directory), checkpoint)
     for place in _places(directory):
         tensors = _load(place, stamp, checkpoint)
         if tensors is not None:
-            return Manifest(directory, _digest(config, tensors), layer_count, tensors)
+            return Manifest(directory, _digest(config, checkpoint, tensors), layer_count, tensors)
     tensors = _hash_tensors(checkpoint, progress)
-    manifest = Manifest(directory, _digest(config, tensors), layer_count, tensors)
+    manifest = Manifest(directory, _digest(config, checkpoint, tensors), layer_count, tensors)
     _save(directory, {"version": MANIFEST_VERSION, "stamp": stamp, "tensors": tensors})
     return manifest
 
@@ -97,9 +101,12 @@ def tensor_digest(file: TensorFile, name: str) -> str:
     return own.hexdigest()
 
 
-def _digest(config: Mapping[str, Any], tensors: Mapping[str, str]) -> bytes:
+def _digest(config: Mapping[str, Any], checkpoint: Checkpoint, tensors: Mapping[str, str]) -> bytes:
     # Canonical JSON: neither white space in config.json nor the number of shards makes another model
-    content = json.dumps([config, tensors], sort_keys=True, separators=(",", ":"))
+    stated: list[Any] = [config, tensors]
+    if checkpoint.order:
+        stated.append(checkpoint.order)
+    content = json.dumps(stated, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(b"swarm-model-1\0" + content.encode()).digest()
 
 
@@ -116,16 +123,16 @@ def _hash_tensors(checkpoint: Checkpoint, progress: Progress | None) -> dict[str
     return tensors
 
 
-def _stamp(directory: Path, checkpoint: Checkpoint) -> dict[str, list[int]]:
+def _stamp(config: Path, checkpoint: Checkpoint) -> dict[str, list[int]]:
     """Size and time of every file that the manifest depends on."""
     stamp = {}
-    for name in [CONFIG_FILE, INDEX_FILE, *checkpoint.file_names]:
+    for name in [config.name, INDEX_FILE, *checkpoint.file_names]:
         try:
-            status = (directory / name).stat()
+            status = config.with_name(name).stat()
         except FileNotFoundError:
             if name == INDEX_FILE:
                 continue
-            raise ModelFault(f"{directory / name}: this file of the model is missing") from None
+            raise ModelFault(f"{config.with_name(name)}: this file of the model is missing") from None
         stamp[name] = [status.st_size, status.st_mtime_ns]
     return stamp
 
@@ -134,7 +141,10 @@ def _places(directory: Path) -> list[Path]:
     """Where a manifest may lie, preferred first."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:32]
-    return [directory / MANIFEST_FILE, cache / "swarm" / f"{key}.json"]
+    beside = directory / MANIFEST_FILE
+    if directory.suffix == SUFFIX and not directory.is_dir():  # of which there may be several in one directory
+        beside = directory.with_name(f"{directory.name}.{MANIFEST_FILE}")
+    return [beside, cache / "swarm" / f"{key}.json"]
 
 
 def _load(place: Path, stamp: dict[str, list[int]], checkpoint: Checkpoint) -> dict[str, str] | None:

@@ -10,6 +10,8 @@ from typing import Any
 
 from swarm.engine.families import FAMILIES, Family
 from swarm.engine.fields import Fields
+from swarm.engine.gguf_config import gguf_config
+from swarm.engine.gguf_model import folder_of, gguf_paths
 from swarm.engine.kinds import LayerKind, experts_used, layer_types, read_kinds
 from swarm.engine.naming import Shape, head_tensors, layer_tensors
 from swarm.engine.rotary import Rope, read_ropes
@@ -117,25 +119,38 @@ def read_json(path: Path, limit: int = MAX_CONFIG_BYTES) -> Any:
         raise ModelFault(f"{path}: is not valid JSON: {error}") from error
 
 
-def read_config(directory: Path) -> dict[str, Any]:
-    """config.json of a model directory. Raises ModelFault naming the file."""
-    if not directory.is_dir():
-        raise ModelFault(f"{directory}: no such directory; a model is a directory with {CONFIG_FILE} and its weights")
-    config = read_json(directory / CONFIG_FILE)
+def config_place(model: Path) -> Path:
+    """The file that says what a model is, and that errors name: config.json, or else the GGUF file."""
+    place = folder_of(model) / CONFIG_FILE
+    paths = [] if place.exists() else gguf_paths(model)
+    return paths[0] if paths else place
+
+
+def read_config(model: Path) -> dict[str, Any]:
+    """config.json of a model directory, or beside a GGUF file; or what GGUF files without one say. Raises ModelFault
+    naming the file."""
+    if not folder_of(model).is_dir():
+        raise ModelFault(f"{model}: no such directory; a model is a directory with {CONFIG_FILE} and its weights")
+    place = config_place(model)
+    if place.name != CONFIG_FILE:
+        return gguf_config(model)
+    config = read_json(place)
     if not isinstance(config, dict):
-        raise ModelFault(f"{directory / CONFIG_FILE}: must hold a JSON object")
+        raise ModelFault(f"{place}: must hold a JSON object")
     return config
 
 
-def read_spec(directory: Path) -> ModelSpec:
-    """The spec of a model directory; generation_config.json, where there is one, may add ids that end an answer."""
-    directory = Path(directory)
-    config = read_config(directory)
-    if (directory / GENERATION_FILE).exists():
-        extra = read_json(directory / GENERATION_FILE)
+def read_spec(model: Path) -> ModelSpec:
+    """The spec of a model directory or a GGUF file; generation_config.json, where there is one, may add ids that end an
+    answer."""
+    model = Path(model)
+    config = read_config(model)
+    generation = folder_of(model) / GENERATION_FILE
+    if generation.exists():
+        extra = read_json(generation)
         if isinstance(extra, dict) and extra.get("eos_token_id") is not None:
             config = {**config, "eos_token_id": extra["eos_token_id"]}
-    return ModelSpec.from_config(config, str(directory / CONFIG_FILE))
+    return ModelSpec.from_config(config, str(config_place(model)))
 
 
 def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:

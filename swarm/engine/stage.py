@@ -18,7 +18,7 @@ from swarm.engine.manifest import Manifest, Progress, read_manifest
 from swarm.engine.model import Decoder
 from swarm.engine.numerics import Precision, numerics_class, precision_named, settle_threads
 from swarm.engine.plan import row_bytes
-from swarm.engine.spec import CONFIG_FILE, ModelSpec, read_spec
+from swarm.engine.spec import ModelSpec, config_place, read_spec
 from swarm.engine.weights import Checkpoint
 from swarm.errors import LocalFault, UsageFault
 from swarm.span import LayerSpan
@@ -70,7 +70,7 @@ class Stage:
         """
         directory, exactly = Path(directory), precision_named(precision)
         spec = read_spec(directory)
-        span = spec.check_span(span or spec.span, str(directory / CONFIG_FILE))
+        span = spec.check_span(span or spec.span, str(config_place(directory)))
         checkpoint, manifest = Checkpoint.open(directory, spec.family.optional_prefix), read_manifest(directory)
         shapes = {name: shape for layer in span for name, shape in spec.layer_tensors(layer).items()}
         source = VerifiedSource(checkpoint, manifest, shapes, progress)

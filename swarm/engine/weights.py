@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,6 +89,11 @@ class Checkpoint:
         if (directory / INDEX_FILE).exists():
             return cls(directory, _read_index(directory / INDEX_FILE), format)
         raise ModelFault(f"{directory}: holds neither {SINGLE_FILE} nor {INDEX_FILE}, nor a GGUF file")
+
+    @property
+    def order(self) -> Mapping[str, Any]:
+        """What decides how tensors are read besides the config, and thus what model this is; empty where nothing does."""
+        return self.format.order if isinstance(self.format, Ggml) else {}
 
     @property
     def file_names(self) -> list[str]:

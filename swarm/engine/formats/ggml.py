@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ FLOATS = ("F32", "F16", "BF16")
 class Ggml:
     """The tensors of one model's GGUF files."""
 
+    architecture: str  # as GGUF calls it
     dialect: Dialect
     types: Mapping[str, str]  # stored name -> type
     heads: Mapping[str, int]  # attn_q, attn_k -> heads; empty where rows lie as they are wanted
@@ -36,7 +38,12 @@ class Ggml:
         if dialect.paired:
             count = keys.whole("attention.head_count", least=1)
             heads = {"attn_q": count, "attn_k": keys.whole("attention.head_count_kv", count, least=1)}
-        return cls(dialect, types, heads, keys.whole("expert_count", 0))
+        return cls(model.architecture, dialect, types, heads, keys.whole("expert_count", 0))
+
+    @property
+    def order(self) -> Mapping[str, Any]:
+        """What decides how the tensors are read."""
+        return {"architecture": self.architecture, "heads": self.heads, "experts": self.experts}
 
     def layout(self, name: str, shape: Shape, stored: Container[str]) -> Layout | None:
         found = self.dialect.stored(name)

@@ -1,0 +1,198 @@
+"""Models in GGUF, written with the format's own package: its names of tensors, and what llama.cpp's converters change in them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+from gguf import GGMLQuantizationType as Type
+from gguf import GGUFWriter, quants
+from safetensors.torch import load_file
+from torch import Tensor
+
+from swarm.engine import ModelSpec
+
+ARCHITECTURES = {  # as config.json calls them -> as GGUF does
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "llama",
+    "MixtralForCausalLM": "llama",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+    "Qwen3MoeForCausalLM": "qwen3moe",
+    "Gemma2ForCausalLM": "gemma2",
+    "Gemma3ForCausalLM": "gemma3",
+    "Phi3ForCausalLM": "phi3",
+    "GraniteForCausalLM": "granite",
+    "Glm4ForCausalLM": "glm4",
+    "Olmo2ForCausalLM": "olmo2",
+}
+PAIRED = ("llama", "granite")
+Kinds = Callable[[str, Tensor], Type]
+
+
+def plain(name: str, tensor: Tensor) -> Type:
+    """Every tensor as it is."""
+    return Type.F32
+
+
+def quantised(values: np.ndarray, kind: Type) -> np.ndarray:
+    """As the package does it; types that it only reads get any numbers, with small scales."""
+    if kind in (Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0):
+        return quants.quantize(values, kind)
+    numbers, size = gguf.GGML_QUANT_SIZES[kind]
+    blocks = np.random.default_rng(values.size).integers(0, 256, (values.size // numbers, size), dtype=np.uint8)
+    scale = np.frombuffer(np.float16(2e-4).tobytes(), np.uint8)
+    for start in {Type.Q4_K: (0, 2), Type.Q6_K: (208,)}[kind]:
+        blocks[:, start : start + 2] = scale
+    return blocks.reshape(*values.shape[:-1], -1)
+
+
+def paired(weight: Tensor, heads: int) -> Tensor:
+    """Rows as llama.cpp keeps them: of each head first one of the lower half, then one of the upper, and so on."""
+    size = weight.shape[0] // heads
+    return weight[
+        [head * size + half * size // 2 + i for head in range(heads) for i in range(size // 2) for half in (0, 1)]
+    ]
+
+
+def to_gguf(
+    model: Path,
+    path: Path,
+    kinds: Kinds = plain,
+    tokens: Callable[[GGUFWriter], None] | None = None,
+    **split: Any,
+) -> Path:
+    """The model of a directory as a GGUF file; `tokens` writes the tokenizer's keys, `split` is for several files."""
+    config = json.loads((model / "config.json").read_text())
+    architecture = ARCHITECTURES[config["architectures"][0]]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = GGUFWriter(path, architecture, **split)
+    write_keys(writer, architecture, config)
+    for name, tensor in _tensors(architecture, config, load_file(model / "model.safetensors")):
+        kind = kinds(name, tensor)
+        writer.add_tensor(name, quantised(tensor.float().contiguous().numpy(), kind), raw_dtype=kind)
+    if tokens is not None:
+        tokens(writer)
+    finish(writer)
+    return path
+
+
+def finish(writer: GGUFWriter) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_keys(writer: GGUFWriter, architecture: str, config: Mapping[str, Any]) -> None:
+    """What config.json says, under the keys that llama.cpp's converters write for this architecture."""
+    spec = ModelSpec.from_config(config)
+    writer.add_vocab_size(spec.vocab)
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(spec.hidden)
+    writer.add_block_count(spec.layer_count)
+    writer.add_feed_forward_length(spec.inner)
+    writer.add_head_count(spec.heads)
+    writer.add_head_count_kv(spec.kinds[0].kv_heads)
+    writer.add_layer_norm_rms_eps(spec.norm_eps)
+    writer.add_rope_freq_base(spec.ropes[0].theta)
+    width = spec.kinds[0].head_dim
+    if "head_dim" in config or architecture.startswith("gemma"):
+        writer.add_key_length(width)
+        writer.add_value_length(width)
+    if architecture in ("llama", "granite", "phi3", "glm4"):
+        writer.add_rope_dimension_count(int(width * spec.ropes[0].rotated))
+    if spec.family.router:
+        writer.add_expert_count(max(kind.experts for kind in spec.kinds))
+        writer.add_expert_used_count(spec.experts_used)
+        if architecture == "qwen3moe":
+            writer.add_expert_feed_forward_length(spec.expert_inner)
+    _write_rope(writer, architecture, config, spec)
+    if architecture in ("gemma2", "gemma3", "phi3"):
+        writer.add_sliding_window(config.get("sliding_window") or (4096 if architecture == "gemma2" else 0))
+    if spec.attention_softcap is not None:
+        writer.add_attn_logit_softcapping(spec.attention_softcap)
+    if spec.logit_softcap is not None:
+        writer.add_final_logit_softcapping(spec.logit_softcap)
+    if architecture == "granite":
+        writer.add_attention_scale(config["attention_multiplier"])
+        writer.add_embedding_scale(config["embedding_multiplier"])
+        writer.add_residual_scale(config["residual_multiplier"])
+        writer.add_logit_scale(config["logits_scaling"])
+    writer.add_bos_token_id(config["bos_token_id"])
+    writer.add_eos_token_id(config["eos_token_id"])
+
+
+def _write_rope(writer: GGUFWriter, architecture: str, config: Mapping[str, Any], spec: ModelSpec) -> None:
+    rope, scaling = spec.ropes[0], config.get("rope_scaling") or {}
+    if len(spec.ropes) > 1 and spec.ropes[1].theta != 10000:
+        writer.add_rope_freq_base_swa(spec.ropes[1].theta)
+    if rope.kind == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope.factor)
+    if rope.kind == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope.factor)
+        writer.add_rope_scaling_orig_ctx_len(rope.original_positions)
+        if "attention_factor" in scaling:
+            writer.add_rope_scaling_yarn_attn_factor(scaling["attention_factor"])
+        if "beta_fast" in scaling:
+            writer.add_rope_scaling_yarn_beta_fast(scaling["beta_fast"])
+            writer.add_rope_scaling_yarn_beta_slow(scaling["beta_slow"])
+    if rope.kind == "longrope":
+        writer.add_rope_scaling_attn_factors(rope.attention_factor)
+        writer.add_tensor("rope_factors_long.weight", np.array(scaling["long_factor"], dtype=np.float32))
+        writer.add_tensor("rope_factors_short.weight", np.array(scaling["short_factor"], dtype=np.float32))
+    if architecture == "phi3":
+        writer.add_rope_scaling_orig_ctx_len(config.get("original_max_position_embeddings", 4096))
+    if rope.kind == "llama3":
+        writer.add_tensor("rope_freqs.weight", _llama3_divisors(config, scaling, spec.kinds[0].head_dim))
+
+
+def _llama3_divisors(config: Mapping[str, Any], scaling: Mapping[str, Any], width: int) -> np.ndarray:
+    """Of each pair's frequency: 1 for short waves, the factor for long ones, in between a blend of both frequencies."""
+    waves = 2 * math.pi * config["rope_theta"] ** (torch.arange(0, width, 2).double() / width)
+    turns = scaling["original_max_position_embeddings"] / waves
+    low, high, factor = scaling["low_freq_factor"], scaling["high_freq_factor"], scaling["factor"]
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    return (1 / (kept + (1 - kept) / factor)).float().numpy()
+
+
+def _tensors(
+    architecture: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> Iterator[tuple[str, Tensor]]:
+    arch = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == architecture)
+    names = gguf.get_tensor_name_map(arch, config["num_hidden_layers"])
+    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+    stacks: dict[str, dict[int, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if config.get("tie_word_embeddings", "gemma" in architecture) and name == "lm_head.weight":
+            continue
+        module, _, end = name.rpartition(".")
+        if ".experts." in module:
+            before, _, after = module.partition(".experts.")
+            expert, _, part = after.partition(".")
+            stacks.setdefault(f"{before}.experts.{part}", {})[int(expert)] = tensor
+            continue
+        count = heads.get(module.rpartition(".")[2], 0) if architecture in PAIRED else 0
+        if count:
+            tensor = paired(tensor, count)
+        if architecture.startswith("gemma") and name.endswith("norm.weight"):
+            tensor = tensor + 1
+        yield f"{_named(names, module)}.{end}", tensor
+    for module, experts in stacks.items():
+        merged = module.replace("block_sparse_moe.experts", "feed_forward.experts").removeprefix("model.")
+        named = _named(names, merged if "feed_forward" in merged else module)
+        yield f"{named}.weight", torch.stack([experts[number] for number in range(len(experts))])
+
+
+def _named(names: gguf.TensorNameMap, module: str) -> str:
+    found = names.get_name(module)
+    assert found is not None, module
+    return found
