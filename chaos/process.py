@@ -79,7 +79,7 @@ def spoil_stage(inside: Callable[[], Inside]) -> None:
     import torch
 
     from swarm.engine import SessionCache, Stage
-    from swarm.node import layers
+    from swarm.engine.backends import own
 
     allocate = SessionCache._allocate
 
@@ -95,7 +95,7 @@ def spoil_stage(inside: Callable[[], Inside]) -> None:
         def load(*given: Any, **named: Any) -> Turncoat:
             return Turncoat(Stage.load(*given, **named), inside)
 
-    for owner, name, instead in ((SessionCache, "_allocate", allocate_perhaps), (layers, "Stage", Loader)):
+    for owner, name, instead in ((SessionCache, "_allocate", allocate_perhaps), (own, "Stage", Loader)):
         setattr(owner, name, instead)
 
 

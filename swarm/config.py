@@ -121,6 +121,7 @@ class SpanConfig:
     precision: str = "bf16"
     device: str = "auto"
     max_memory: int | None = None  # bytes; None: what is free, less a reserve
+    backend: str = "swarm"  # who computes: our own engine, or "transformers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,7 @@ class AskConfig:
     chain: tuple[bytes, ...] = ()  # peer ids of a chain by hand; empty: automatic
     device: str = "cpu"  # of embedding and head
     bans: Path | None = None  # file of peers that lied; None: remembered while the client runs
+    backend: str = "swarm"  # as of `SpanConfig`
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,4 +147,5 @@ class ApiConfig:
     origins: tuple[str, ...] = ()  # web pages of other hosts that may ask; "*" is any
     models: tuple[Path, ...] = ()  # directories of models whose files are here
     device: str = "cpu"  # of embeddings and heads
+    backend: str = "swarm"  # as of `SpanConfig`
     bans: Path | None = None  # as of `AskConfig`

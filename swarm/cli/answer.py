@@ -21,14 +21,14 @@ from swarm.cli.output import Output, make_trace
 from swarm.cli.report import report
 from swarm.cli.survey import named_peers, need_bootstrap, survey
 from swarm.client import Answer, Client, Options
-from swarm.config import AskConfig, ClientConfig, NodeConfig
-from swarm.engine import footprint, read_spec, settle_threads
+from swarm.config import ApiConfig, AskConfig, ClientConfig, NodeConfig
+from swarm.engine import settle_threads
+from swarm.engine.backends import open_model
 from swarm.engine.sampler import Sampling
 from swarm.errors import UsageFault
 from swarm.identity import Identity, PeerId
 from swarm.node import Node
 from swarm.node.api import Api
-from swarm.span import LayerSpan
 from swarm.trace import Trace
 from swarm.worker.capacity import measure_capacity
 
@@ -49,6 +49,7 @@ class Request:
     local: bool = False
     precision: str | None = None
     device: str = "cpu"
+    backend: str = "swarm"
     threads: int | None = None
     timeout: float | None = None  # seconds
     audit: float = ClientConfig().audit_share
@@ -155,8 +156,15 @@ async def open_client(request: Request, output: Output) -> AsyncIterator[Client]
     trace = make_trace(request.verbose, output)
     if request.local:
         directory = model_directory(request.model or only_model(request.models_dir), request.models_dir)
-        local = Client(directory, local=True, precision=request.precision, device=request.device, trace=trace)
-        api = api_config(request.api, request.api_keys, (str(directory),), request.models_dir)
+        local = Client(
+            directory,
+            local=True,
+            precision=request.precision,
+            device=request.device,
+            backend=request.backend,
+            trace=trace,
+        )
+        api = _api_config(request, directory)
         async with AsyncExitStack() as running:
             await running.enter_async_context(local)
             if api is not None:
@@ -170,7 +178,7 @@ async def open_client(request: Request, output: Output) -> AsyncIterator[Client]
         _hint(request, ask, output)
         known = known_peers_file(request.bootstrap, request.swarm_key, os.environ)
         config = NodeConfig(port=0, bootstrap=request.bootstrap, swarm_key=request.swarm_key, known_peers=known)
-        api = api_config(request.api, request.api_keys, (str(ask.model),), request.models_dir)
+        api = _api_config(request, ask.model)
         settings = request.client_config()
         async with Node(config, identity, ask=ask, api=api, client_config=settings, trace=trace) as node:
             if node.answers:
@@ -190,17 +198,26 @@ async def _ask(request: Request, identity: Identity, trace: Trace) -> AskConfig:
         peers = named_peers(request.chain, ())
     directory = model_directory(model, request.models_dir)
     return AskConfig(
-        directory, precision=request.precision, chain=peers, device=request.device, bans=bans_file(os.environ)
+        directory,
+        precision=request.precision,
+        chain=peers,
+        device=request.device,
+        bans=bans_file(os.environ),
+        backend=request.backend,
     )
+
+
+def _api_config(request: Request, model: str | Path) -> ApiConfig | None:
+    return api_config(request.api, request.api_keys, (str(model),), request.models_dir, backend=request.backend)
 
 
 def _hint(request: Request, ask: AskConfig, output: Output) -> None:
     """One machine would do: say so."""
     if request.chain or not request.hint:
         return
-    spec = read_spec(Path(ask.model))
-    whole = LayerSpan(0, spec.layer_count)
-    needed = footprint(spec, whole, request.precision or "bf16", spec.max_positions, with_head=True)
+    opened = open_model(Path(ask.model), ask.backend)
+    spec = opened.spec
+    needed = opened.footprint(spec.span, request.precision or "bf16", spec.max_positions, with_head=True)
     free = measure_capacity("cpu", None).memory_free
     if needed < free:
         name = request.model or DEMO

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from swarm import __version__
-from swarm.cli import api, peers, private
+from swarm.cli import api, compute, peers, private
 from swarm.cli import options as types
 from swarm.config import DEFAULT_PORT, ApiConfig, NodeConfig
 from swarm.errors import SwarmError
@@ -109,10 +109,6 @@ models_dir_option = click.option(
     show_envvar=True,
     help="Where models are looked up by name.",
 )
-precision_type = click.Choice(["fp32", "bf16"])
-threads_option = click.option(
-    "--threads", type=click.IntRange(1, 1024), help="Threads that compute; part of the numerics class."
-)
 node_options = options(
     click.option(
         "--host", type=types.HOST, default=NodeConfig().host, show_default=True, help="Numeric address to listen on."
@@ -183,10 +179,11 @@ def bootstrap(**given: Any) -> None:
 @swarm.command()
 @click.option("--model", required=True, metavar="DIR-OR-NAME", help="The model; `demo` is the one that comes along.")
 @click.option("--layers", type=types.LAYERS, help="Both included, from 0.  [default: the thinnest part that fits]")
-@click.option("--precision", type=precision_type, default="bf16", show_default=True)
+@click.option("--precision", type=compute.precision_type, default="bf16", show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--max-memory", type=types.SIZE, help="At most so much memory.  [default: what is free, less a reserve]")
-@threads_option
+@compute.backend_option
+@compute.threads_option
 @models_dir_option
 @node_options
 def worker(
@@ -195,6 +192,7 @@ def worker(
     precision: str,
     device: str,
     max_memory: int | None,
+    backend: str,
     threads: int | None,
     **given: Any,
 ) -> None:
@@ -206,7 +204,7 @@ def worker(
     from swarm.cli.serve import NodeRequest, run_worker
     from swarm.config import SpanConfig
 
-    serve = SpanConfig(model_directory(model, given["models_dir"]), layers, precision, device, max_memory)
+    serve = SpanConfig(model_directory(model, given["models_dir"]), layers, precision, device, max_memory, backend)
     run_worker(NodeRequest(**given), model, serve, threads)
 
 
@@ -218,9 +216,10 @@ def worker(
 @bootstrap_option
 @private.swarm_key_option
 @click.option("--local", is_flag=True, help="Compute every layer in this process; no swarm.")
-@click.option("--precision", type=precision_type, help="[default: the workers'; bf16 with --local]")
+@click.option("--precision", type=compute.precision_type, help="[default: the workers'; bf16 with --local]")
 @click.option("--device", default="cpu", show_default=True, help="Of the head, and of every layer with --local.")
-@threads_option
+@compute.backend_option
+@compute.threads_option
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),
@@ -283,8 +282,8 @@ def demo(prompt: str | None, max_tokens: int, workers: int) -> None:
 
 @swarm.command()
 @click.option("--shape", default="llama-1b", show_default=True, help="Of the model; its weights are random.")
-@click.option("--precision", type=precision_type, default="bf16", show_default=True)
-@threads_option
+@click.option("--precision", type=compute.precision_type, default="bf16", show_default=True)
+@compute.threads_option
 @click.option("--quick", is_flag=True, help="Fewer rounds.")
 def bench(shape: str, precision: str, threads: int | None, quick: bool) -> None:
     """Measure this machine: memory, decoding, prompts, chains, sessions, hops, recovery. Takes minutes."""
@@ -318,7 +317,8 @@ def bench(shape: str, precision: str, threads: int | None, quick: bool) -> None:
 @private.swarm_key_option
 @click.option("--local", is_flag=True, help="Compute every layer in this process; no swarm.")
 @click.option("--device", default="cpu", show_default=True, help="Of the heads, and of every layer with --local.")
-@threads_option
+@compute.backend_option
+@compute.threads_option
 @click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), help="Give up after so many seconds without progress."
 )

@@ -74,6 +74,7 @@ class ApiRequest:
     swarm_key: bytes | None = field(repr=False)
     local: bool
     device: str
+    backend: str
     threads: int | None
     timeout: float | None
     audit: float
@@ -101,7 +102,8 @@ def run_worker(request: NodeRequest, model: str, serve: SpanConfig, threads: int
     from swarm.engine import settle_threads
 
     settle_threads(threads)
-    _run_node("worker", request, serve, api_config(request.api, request.api_keys, (model,), request.models_dir))
+    api = api_config(request.api, request.api_keys, (model,), request.models_dir, backend=serve.backend)
+    _run_node("worker", request, serve, api)
 
 
 def _run_node(mode: str, request: NodeRequest, serve: SpanConfig | None, api: ApiConfig | None) -> None:
@@ -119,7 +121,7 @@ def run_api(request: ApiRequest) -> None:
     from swarm.engine import settle_threads
 
     place = (request.host, request.port)
-    more = {"origins": request.origins, "device": request.device}
+    more = {"origins": request.origins, "device": request.device, "backend": request.backend}
     api = api_config(place, request.api_keys, request.models, request.models_dir, **more)
     if not request.local:
         need_bootstrap(request.bootstrap)

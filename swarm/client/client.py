@@ -26,7 +26,8 @@ from swarm.client.resolver import Directory, Resolver
 from swarm.client.text import Text
 from swarm.config import ChannelConfig, ClientConfig
 from swarm.discovery import Directory as KademliaDirectory
-from swarm.engine import Head, ModelSpec, Stage, model_name, read_manifest, read_spec
+from swarm.engine import model_name
+from swarm.engine.backends import Model, Sizes, Stage, open_model
 from swarm.engine.compute import ComputeThread
 from swarm.engine.sampler import Sampling
 from swarm.errors import LocalFault
@@ -62,6 +63,7 @@ class Client:
         models_dir: Path | None = None,
         local: bool = False,
         device: str = "cpu",
+        backend: str = "swarm",
         identity: Identity | None = None,
         network: Network | None = None,
         directory: Directory | None = None,
@@ -82,6 +84,7 @@ class Client:
         self._swarm_key = swarm_key
         self._by_hand = tuple(chain)
         self._device = device
+        self._backend = backend  # who computes what is computed here
         self.identity = identity or Identity.generate()
         self._network = network
         self._directory = directory
@@ -112,15 +115,15 @@ class Client:
 
     async def _start(self) -> _Started:
         compute = await self._stack.enter_async_context(ComputeThread("heads"))
-        spec, manifest, text = await compute.run(
-            lambda: (read_spec(self.path), read_manifest(self.path), Text.load(self.path))
+        opened, manifest, text = await compute.run(
+            lambda: (opened := open_model(self.path, self._backend), opened.manifest(), Text.load(self.path))
         )
         model = manifest.ref(model_name(self.path))
-        started = _Started(compute, spec, text, model)
+        started = _Started(compute, opened, text, model)
         if self.local:
             self.precision = self.precision or "bf16"
             started.stage = await compute.run(
-                lambda: Stage.load(self.path, precision=self.precision or "bf16", device=self._device)
+                lambda: opened.load_stage(precision=self.precision or "bf16", device=self._device)
             )
             return started
         network = self._network or TlsNetwork(self.identity, swarm_key=self._swarm_key)
@@ -181,8 +184,8 @@ class Client:
         return self._parts.peers
 
     @property
-    def spec(self) -> ModelSpec:
-        return self._parts.spec
+    def spec(self) -> Sizes:
+        return self._parts.opened.spec
 
     @property
     def model(self) -> ModelRef:
@@ -290,8 +293,8 @@ class Client:
         """The head of that precision, loaded once."""
         async with self._loading:
             if precision not in self._heads:
-                compute = self._parts.compute
-                head = await compute.run(lambda: Head.load(self.path, precision=precision, device=self._device))
+                compute, opened = self._parts.compute, self._parts.opened
+                head = await compute.run(lambda: opened.load_head(precision=precision, device=self._device))
                 self._heads[precision] = Heads(head, compute)
             return self._heads[precision]
 
@@ -301,7 +304,7 @@ class _Started:
     """What a running client has."""
 
     compute: ComputeThread
-    spec: ModelSpec
+    opened: Model
     text: Text
     model: ModelRef
     stage: Stage | None = None  # with `local`

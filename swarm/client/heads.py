@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from swarm.engine import Head
+from swarm.engine.backends import Head
 from swarm.engine.gathering import Gathering
 from swarm.engine.rows import join_rows
 from swarm.engine.sampler import Sampling, log_probabilities, sample

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from swarm.client.heads import Compute
-from swarm.engine import Stage
+from swarm.engine.backends import Stage
 from swarm.wire.messages import Rows
 from swarm.wire.tensors import Tensor
 

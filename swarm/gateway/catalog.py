@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from swarm.client import Client
-from swarm.engine import ModelSpec, model_name, read_manifest, read_spec
+from swarm.engine import model_name
+from swarm.engine.backends import Sizes, open_model
 from swarm.errors import ModelFault, NoSwarm
 from swarm.gateway.errors import UnknownModel
 from swarm.records import ModelRef, PeerRecord, PeerState, SignedRecord
@@ -38,7 +39,7 @@ class Local:
 
     path: Path
     ref: ModelRef
-    spec: ModelSpec
+    spec: Sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +70,14 @@ class Catalog:
         directory: Directory | None,
         make_client: Callable[[Path], Client],
         *,
+        backend: str = "swarm",
         trace: Trace | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._paths = tuple(paths)[:MAX_MODELS]
         self._directory = directory  # None: every layer is computed here
         self._make_client = make_client
+        self._backend = backend  # who reads the models' configs
         self._trace = trace or Trace()
         self._now = now
         self._local: dict[str, Local] = {}
@@ -90,7 +93,7 @@ class Catalog:
         self._created = int(self._now())
         for path in self._paths:
             try:
-                local = await asyncio.to_thread(_read, path)
+                local = await asyncio.to_thread(_read, path, self._backend)
             except ModelFault as error:
                 self._trace.failed("catalog.model", path=str(path), error=str(error))
             else:
@@ -187,5 +190,6 @@ def missing_of(model: ModelRef, records: Iterable[PeerRecord]) -> tuple[LayerSpa
     return min((missing_layers(spans, whole) for spans in by_precision.values()), key=lambda gaps: sum(map(len, gaps)))
 
 
-def _read(path: Path) -> Local:
-    return Local(path, read_manifest(path).ref(model_name(path)), read_spec(path))
+def _read(path: Path, backend: str) -> Local:
+    opened = open_model(path, backend)
+    return Local(path, opened.manifest().ref(model_name(path)), opened.spec)

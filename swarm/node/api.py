@@ -53,7 +53,13 @@ class Api:
         check_exposure(self.config.host, self.config.keys)
         async with AsyncExitStack() as stack:
             catalog = await stack.enter_async_context(
-                Catalog(self.config.models, self._directory, self._client_of(), trace=self._trace)
+                Catalog(
+                    self.config.models,
+                    self._directory,
+                    self._client_of(),
+                    backend=self.config.backend,
+                    trace=self._trace,
+                )
             )
             who = Who(str(self._identity.peer_id) if self._identity else "", self._mode)
             gateway = Gateway(catalog, Keys(self.config.keys), trace=self._trace, who=who, origins=self.config.origins)
@@ -81,12 +87,13 @@ class Api:
         return self._server.tasks if self._server else ()
 
     def _client_of(self) -> Callable[[Path], Client]:
-        directory, device = self._directory, self.config.device
+        directory, device, backend = self._directory, self.config.device, self.config.backend
         if directory is None:
-            return lambda path: Client(path, local=True, device=device)
+            return lambda path: Client(path, local=True, device=device, backend=backend)
         return lambda path: Client(
             path,
             device=device,
+            backend=backend,
             identity=self._identity,
             network=self._network,
             directory=directory,

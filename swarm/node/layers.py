@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from swarm.config import SpanConfig, WorkerConfig
 from swarm.discovery import Directory
-from swarm.engine import ModelSpec, Stage, fitting_span, footprint, model_name, read_manifest, read_spec
+from swarm.engine import model_name
+from swarm.engine.backends import Model, Stage, open_model
 from swarm.engine.compute import ComputeThread
 from swarm.engine.rows import zero_rows
 from swarm.errors import UsageFault
@@ -88,21 +89,21 @@ class Layers:
         serve = self._serve
         compute = await self._stack.enter_async_context(ComputeThread("compute"))
         device = resolve_device(serve.device)
-        spec = read_spec(serve.model)
+        opened = await compute.run(lambda: open_model(serve.model, serve.backend))
         self._progress(f"checking {serve.model}")
-        manifest = await compute.run(lambda: read_manifest(serve.model, self._checking))
+        manifest = await compute.run(lambda: opened.manifest(self._checking))
         model = manifest.ref(model_name(serve.model))
         await self._tell_of_namesakes(model)
         capacity = measure_capacity(device, serve.max_memory)
         if serve.max_memory is None:
             capacity = replace(capacity, memory_free=int(capacity.memory_free * (1 - RESERVED_SHARE)))
-        span = spec.check_span(serve.layers or await self._choose(spec, model, capacity), str(serve.model))
-        _check_fit(spec, span, serve.precision, capacity)
+        span = opened.spec.check_span(serve.layers or await self._choose(opened, model, capacity), str(serve.model))
+        _check_fit(opened, span, serve.precision, capacity)
         self._progress(f"loading layers {span}")
-        weights = footprint(spec, span, serve.precision)
+        weights = opened.footprint(span, serve.precision)
         cache_bytes = self._config.cache_bytes or int((capacity.memory_free - weights) * CACHE_SHARE)
         stage = await compute.run(
-            lambda: Stage.load(serve.model, span, precision=serve.precision, device=device, cache_bytes=cache_bytes)
+            lambda: opened.load_stage(span, precision=serve.precision, device=device, cache_bytes=cache_bytes)
         )
         speed = await compute.run(lambda: _tokens_per_second(stage))
         self._service = await self._stack.enter_async_context(
@@ -151,11 +152,11 @@ class Layers:
     def _checking(self, done: int, total: int) -> None:
         self._progress(f"checking {self._serve.model}: {done * 100 // max(1, total)} %")
 
-    async def _choose(self, spec: ModelSpec, model: ModelRef, capacity: Capacity) -> LayerSpan:
+    async def _choose(self, opened: Model, model: ModelRef, capacity: Capacity) -> LayerSpan:
         """The thinnest part of the coverage, as many layers as fit."""
         records = [signed.record for signed in await self._directory.lookup(model)]
         whole = LayerSpan(0, model.layer_count)
-        fitting = fitting_span(spec, whole, self._serve.precision, capacity.memory_free)
+        fitting = opened.fitting_span(whole, self._serve.precision, capacity.memory_free)
         if fitting is None:
             raise UsageFault(f"not even one layer of {model} fits into {capacity.memory_free / 2**20:.0f} MiB")
         return choose_span(records, model.layer_count, len(fitting), self._directory.time())
@@ -166,12 +167,12 @@ def namesake(one: ModelRef, other: ModelRef) -> bool:
     return one.name == other.name and one.digest != other.digest
 
 
-def _check_fit(spec: ModelSpec, span: LayerSpan, precision: str, capacity: Capacity) -> None:
+def _check_fit(opened: Model, span: LayerSpan, precision: str, capacity: Capacity) -> None:
     """Refuse before anything is loaded. Raises UsageFault with the numbers and the span that would fit."""
-    needed = footprint(spec, span, precision)
+    needed = opened.footprint(span, precision)
     if needed <= capacity.memory_free:
         return
-    fitting = fitting_span(spec, span, precision, capacity.memory_free)
+    fitting = opened.fitting_span(span, precision, capacity.memory_free)
     advice = f"layers {fitting} would fit" if fitting else "not even one of its layers would fit"
     raise UsageFault(
         f"layers {span} need {needed / 2**20:.0f} MiB in {precision}, and {capacity.memory_free / 2**20:.0f} MiB "

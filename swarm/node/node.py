@@ -236,6 +236,7 @@ class Node:
                 chain=tuple(PeerId(peer) for peer in ask.chain),
                 precision=ask.precision,
                 device=ask.device,
+                backend=ask.backend,
                 identity=self.identity,
                 network=self._network,
                 directory=self.directory,

@@ -12,7 +12,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from swarm.config import WorkerConfig
-from swarm.engine import CHUNK_ROWS, Stage
+from swarm.engine import CHUNK_ROWS
+from swarm.engine.backends import Stage
 from swarm.engine.compute import lacks_memory
 from swarm.engine.rows import Rows as EngineRows
 from swarm.engine.rows import join_rows
