@@ -205,7 +205,9 @@ class SessionCache:
         for layer in layers:
             self.layer(layer)[:, :, :, :rows] = parent.layer(layer)[:, :, :, :rows]
         if self._recurrent:
-            self._states.copy(parent._states, rows, [self._recurrent[each] for each in layers if each in self._recurrent])
+            self._states.copy(
+                parent._states, rows, [self._recurrent[each] for each in layers if each in self._recurrent]
+            )
         if layers.stop == self.span.stop:
             self.position = rows
             if self._recurrent:

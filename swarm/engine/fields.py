@@ -17,17 +17,20 @@ NULLABLE = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping
 class Fields:
     """What a config says, above what its family takes for granted."""
 
-    def __init__(self, config: Mapping[str, Any], source: str) -> None:
+    def __init__(self, config: Mapping[str, Any], source: str, spellings: Mapping[str, str] | None = None) -> None:
         self.config = dict(config)
         self.source = source
+        self.spellings = spellings or {}  # what its family calls fields -> what they are called here
 
     def over(self, defaults: Mapping[str, Any]) -> Fields:
         """The same with defaults for what is omitted."""
         said = {key: value for key, value in self.config.items() if value is not None or key in NULLABLE}
-        return Fields({key: value for key, value in {**defaults, **said}.items() if value is not None}, self.source)
+        known = {key: value for key, value in {**defaults, **said}.items() if value is not None}
+        return Fields(known, self.source, self.spellings)
 
     def fault(self, field: str, complaint: str) -> ModelFault:
-        return ModelFault(f"{self.source}: {field}: {complaint}")
+        stated = (theirs for theirs, ours in self.spellings.items() if ours == field and theirs in self.config)
+        return ModelFault(f"{self.source}: {next(stated, field)}: {complaint}")
 
     def whole(self, field: str, default: int | None = None, most: int = MAX_SIZE) -> int:
         value = self.config.get(field, default)
@@ -37,8 +40,10 @@ class Fields:
             raise self.fault(field, f"{value!r} is no whole number from 1 to {most}")
         return value
 
-    def number(self, field: str, mapping: Mapping[str, Any] | None = None) -> float:
-        """A positive one; out of `mapping`, if that is not the config itself."""
+    def number(self, field: str | float, mapping: Mapping[str, Any] | None = None) -> float:
+        """A positive one, or what is settled already; out of `mapping`, if that is not the config itself."""
+        if isinstance(field, float):
+            return field
         value = (self.config if mapping is None else mapping).get(field)
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
             raise self.fault(field, f"{value!r} is no positive number")

@@ -112,8 +112,15 @@ def _attention(spec: ModelSpec, layer: int, parts: LayerParts) -> Attention:
         key_norm=parts.norm(family.key_norm, order),
         output=parts.linear([family.output], [spec.hidden], [spec.hidden], queries),
         answer=answer,
-        scale=spec.attention_scale,
+        scale=_attention_scale(spec, layer),
     )
+
+
+def _attention_scale(spec: ModelSpec, layer: int) -> float | None:
+    if not spec.scale_by_depth:
+        return spec.attention_scale
+    scale = spec.kinds[layer].head_dim ** -0.5 if spec.attention_scale is None else spec.attention_scale
+    return float(scale / (layer + 1))
 
 
 def _mlp(spec: ModelSpec, parts: LayerParts) -> Mlp:
@@ -149,7 +156,8 @@ class LayerParts:
 
     def tensor(self, module: str, kind: str) -> Tensor:
         name = f"{self.prefix}.{module}.{kind}"
-        return self.source.tensor(name, self.shapes[name])
+        tensor = self.source.tensor(name, self.shapes[name])
+        return tensor.T if self.spec.family.transposed and tensor.dim() == 2 else tensor
 
     def norm(self, module: str | None, order: Tensor | None = None) -> Norm | None:
         """None for a norm that the family does not have."""

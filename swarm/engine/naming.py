@@ -23,7 +23,7 @@ def layer_tensors(spec: ModelSpec, layer: int) -> dict[str, Shape]:
             shapes[f"{prefix}.{module}.bias"] = (width,)
     mlp = _experts(spec, kind.experts) if kind.experts else _mlp(spec)
     for module, rows, columns, biased in _attention(spec, kind) + mlp:
-        shapes[f"{prefix}.{module}.weight"] = (rows, columns)
+        shapes[f"{prefix}.{module}.weight"] = (columns, rows) if family.transposed else (rows, columns)
         if biased:
             shapes[f"{prefix}.{module}.bias"] = (rows,)
     return shapes

@@ -15,6 +15,7 @@ from swarm.engine.gguf_model import folder_of, gguf_paths
 from swarm.engine.kinds import LayerKind, experts_used, layer_types, read_kinds
 from swarm.engine.naming import Shape, head_tensors, layer_tensors
 from swarm.engine.rotary import Rope, read_ropes
+from swarm.engine.variants import variant_of
 from swarm.errors import ModelFault
 from swarm.span import MAX_LAYERS, LayerSpan
 
@@ -25,9 +26,11 @@ ACTIVATIONS: Mapping[str, str] = {  # as configs call them -> as they are called
     "silu": "silu",
     "swish": "silu",
     "gelu": "gelu",
+    "gelu_python": "gelu",
     "gelu_pytorch_tanh": "gelu_pytorch_tanh",
     "gelu_new": "gelu_pytorch_tanh",
     "gelu_fast": "gelu_pytorch_tanh",
+    "gelu_python_tanh": "gelu_pytorch_tanh",
     "relu": "relu",
 }
 
@@ -54,6 +57,7 @@ class ModelSpec:
     kinds: tuple[LayerKind, ...]  # of each layer
     parallel: bool  # attention and MLP read the same rows
     attention_scale: float | None  # of products of queries and keys; None: head_dim ** -0.5
+    scale_by_depth: bool  # in layer n they are divided by n + 1 besides
     attention_softcap: float | None  # products of queries and keys stay between this and its negative
     logit_softcap: float | None  # logits likewise
     embedding_scale: float  # of rows before the first layer
@@ -155,10 +159,8 @@ def read_spec(model: Path) -> ModelSpec:
 
 def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
     family = _family(Fields(config, source))
-    fields = Fields(_flat(config, source, family.spellings), source).over(family.defaults)
-    for field, value in family.required.items():
-        if fields.config.get(field, value) != value:
-            raise fields.fault(field, f"{fields.config[field]!r} is not supported; only {value!r} is")
+    fields = Fields(_flat(config, source, family.spellings), source, family.spellings).over(family.defaults)
+    family = variant_of(family, fields)
     hidden, heads = fields.whole("hidden_size"), fields.whole("num_attention_heads")
     kv_heads = fields.whole("num_key_value_heads", heads)
     head_dim = fields.whole("head_dim", hidden // heads)
@@ -176,7 +178,7 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
         layer_count=layers,
         hidden=hidden,
         heads=heads,
-        inner=fields.whole("intermediate_size"),
+        inner=fields.whole("intermediate_size", family.inner_per_hidden and family.inner_per_hidden * hidden),
         vocab=vocab,
         max_positions=min([_positions(fields, pad_id), *(r.most_positions for r in ropes if r.most_positions)]),
         pad_id=pad_id,
@@ -190,6 +192,7 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
         kinds=read_kinds(fields, family, (kv_heads, head_dim), types, len(ropes)),
         parallel=fields.flag(family.parallel),
         attention_scale=_attention_scale(fields, family),
+        scale_by_depth=fields.flag(family.scale_by_depth),
         attention_softcap=fields.optional("attn_logit_softcapping") if family.softcaps else None,
         logit_softcap=fields.optional("final_logit_softcapping") if family.softcaps else None,
         embedding_scale=_embedding_scale(fields, family, hidden),
@@ -222,7 +225,8 @@ def _flat(config: Mapping[str, Any], source: str, spellings: Mapping[str, str]) 
     if not isinstance(nested, dict):
         raise Fields(config, source).fault("text_config", f"{nested!r} is no object")
     said = {key: value for key, value in nested.items() if value is not None or key not in config}
-    return {spellings.get(key, key): value for key, value in {**config, **said}.items()}
+    flat = {**config, **said}
+    return {**flat, **{spellings[key]: value for key, value in flat.items() if key in spellings and value is not None}}
 
 
 def _positions(fields: Fields, pad_id: int | None) -> int:
@@ -238,7 +242,7 @@ def _positions(fields: Fields, pad_id: int | None) -> int:
 def _attention_scale(fields: Fields, family: Family) -> float | None:
     if family.attention_width:
         return float(fields.number(family.attention_width) ** -0.5)
-    return fields.number(family.attention_scale) if family.attention_scale else None
+    return None if family.attention_scale is None else fields.number(family.attention_scale)
 
 
 def _embedding_scale(fields: Fields, family: Family, hidden: int) -> float:

@@ -53,7 +53,7 @@ def test_both_spellings_and_what_a_config_may_omit(model: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", [name for name in CONFIGS if CONFIGS[name]["hidden_size"] % 64 == 0])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if ModelSpec.from_config(CONFIGS[name]).hidden % 64 == 0])
 def test_a_footprint_is_what_loading_takes(precision: str, name: str) -> None:
     spec = ModelSpec.from_config(CONFIGS[name])
     needed = footprint(spec, spec.span, precision)

@@ -75,7 +75,7 @@ MISTRAL: dict[str, Any] = {"architectures": ["MistralForCausalLM"]}
 QWEN2: dict[str, Any] = {"architectures": ["Qwen2ForCausalLM"]}
 MIXTRAL: dict[str, Any] = {"architectures": ["MixtralForCausalLM"]}
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"architectures": ["GPT2LMHeadModel"]}, r"architectures.*GPT2LMHeadModel.*LlamaForCausalLM"),
+    ({"architectures": ["MambaForCausalLM"]}, r"architectures.*MambaForCausalLM.*LlamaForCausalLM"),
     ({"architectures": None, "model_type": "mamba"}, r"architectures.*mamba"),
     ({"architectures": "LlamaForCausalLM"}, r"architectures"),
     ({"hidden_size": None}, r"hidden_size: is missing"),

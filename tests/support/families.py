@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from support import families_classics
 from support.oracles import TINY
 
 
@@ -99,7 +100,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen3-moe": _qwen3_moe(norm_topk_prob=True, mlp_only_layers=[1]),
     "qwen3-moe-odd": _qwen3_moe(**ODD, moe_intermediate_size=100, decoder_sparse_step=2),
 }
+CONFIGS |= families_classics.CONFIGS
 EXACT = (
+    *families_classics.EXACT,
     "qwen2-windows",
     "qwen2-odd",
     "mistral-odd",

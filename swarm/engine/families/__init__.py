@@ -5,7 +5,7 @@ Knows nothing of torch. A new family that differs by names and defaults only is 
 
 from collections.abc import Mapping
 
-from swarm.engine.families import dense, encoders, experts, gemma
+from swarm.engine.families import classics, dense, encoders, experts, gemma
 from swarm.engine.families.family import Family
 
 __all__ = ["FAMILIES", "Family"]
@@ -24,6 +24,7 @@ ROWS = (
     gemma.GEMMA3_WITH_IMAGES,
     experts.MIXTRAL,
     experts.QWEN3_MOE,
+    classics.GPT2,
     encoders.BERT,
     encoders.ROBERTA,
     encoders.XLM_ROBERTA,

@@ -10,6 +10,14 @@ Windows = Literal["none", "all", "late", "pattern"]
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """What a config.json says that makes its model's row another one in some fields."""
+
+    says: Mapping[str, Any]  # fields of config.json, all of them with these values
+    changes: Mapping[str, Any]  # fields of Family
+
+
+@dataclass(frozen=True, slots=True)
 class Family:
     """Where a family keeps its tensors, and how its config.json is to be read."""
 
@@ -33,12 +41,15 @@ class Family:
     key: str = "self_attn.k_proj"
     value: str = "self_attn.v_proj"
     query_key_value: str | None = None  # instead of these three: one tensor that holds them below each other
+    transposed: bool = False  # linear weights of layers stand as [in, out]
     query_norm: str | None = None  # before rotation
     key_norm: str | None = None
     norm_whole_width: bool = False  # all heads of a row are normed together, not each for itself
     output: str = "self_attn.o_proj"
     attention_gate: bool = False  # each head's query is followed by what its answer is multiplied by, through a sigmoid
-    delta: str | None = None  # in some layers in the place of attention: below it are these inputs, and names of its own
+    delta: str | None = (
+        None  # in some layers in the place of attention: below it are these inputs, and names of its own
+    )
     delta_inputs: tuple[str, ...] = ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a")
     delta_by_key_head: bool = False  # inputs hold one key head's parts after the other's
     attention_end_norm: str | None = None  # after attention, before its result is added
@@ -62,7 +73,7 @@ class Family:
     shared_inner: str = "shared_expert_intermediate_size"  # the field
     shares_sum_to_one: bool | str = "norm_topk_prob"  # or the field that says so: of the chosen experts
     norm_offset: float = 0.0  # is added to the weights of all norms
-    norm_eps: str = "rms_norm_eps"  # the field
+    norm_eps: str | float = "rms_norm_eps"  # the field, or what it is
     centred_norms: bool = False  # LayerNorm; else by the root mean square
     norm_bias: bool = False
     rotary: bool = True  # queries and keys are turned by their position
@@ -73,15 +84,18 @@ class Family:
     activation: str = "hidden_act"  # the field
     windows: Windows = "none"  # layers with a sliding window, where "layer_types" does not say
     local_theta: str | None = None  # the field with the rotary base of layers with a window, if it is their own
-    attention_scale: str | None = None  # the field with what products of queries and keys are multiplied by
+    attention_scale: str | float | None = None  # what products of queries and keys are multiplied by, or its field
+    scale_by_depth: bool | str = False  # or the field that says so: in layer n they are divided by n + 1 besides
     attention_width: str | None = None  # the field that stands for head_dim in this
     softcaps: bool = False  # of attention and logits, where the config states them
     embedding_by_width: bool = False  # embedded rows are multiplied by the root of their width
     embedding_scale: str | None = None  # fields likewise
     residual_scale: str | None = None  # for what attention and MLP add
     logit_divisor: str | None = None
+    inner_per_hidden: int | None = None  # the MLP's width in rows' widths, where the config does not state it
     spellings: Mapping[str, str] = field(default_factory=dict)  # its names of fields -> those used here
     defaults: Mapping[str, Any] = field(default_factory=dict)  # of config.json, where it omits a key
+    variants: tuple[Variant, ...] = ()  # applied in this order
 
 
 COMMON: Mapping[str, Any] = {

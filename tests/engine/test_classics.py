@@ -1,0 +1,71 @@
+"""What is special to decoders from before Llama: spellings of names, refusals, biases that fall off with distance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support.families import CONFIGS
+from support.oracles import make_oracle_model
+from torch import Tensor
+
+from swarm.engine import Head, ModelSpec, Stage
+from swarm.errors import ModelFault
+
+
+def logits_of(directory: Path, rows: int = 40) -> Tensor:
+    stage, head = Stage.load(directory, precision="fp32"), Head.load(directory, precision="fp32")
+    return head.logits(stage.chunk(stage.open(rows), head.embed(range(rows), 0)))
+
+
+# What was saved with the weights and is no weight: masks and constants
+BUFFERS = {
+    "gpt2": {"attn.bias": torch.ones(1, 1, 8, 8), "attn.masked_bias": torch.tensor(-1e4)},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "layers", "other"),
+    [("gpt2", "transformer.", "h.{layer}.", "")],
+)
+def test_names_may_begin_otherwise(tmp_path: Path, name: str, written: str, layers: str, other: str) -> None:
+    directory = make_oracle_model(tmp_path / name, CONFIGS[name])
+    expected, file = logits_of(directory), directory / "model.safetensors"
+    tensors = {other + key.removeprefix(written): each for key, each in load_file(file).items()}
+    for layer in range(3):
+        for buffer, tensor in BUFFERS[name].items():
+            tensors[f"{other}{layers.format(layer=layer)}{buffer}"] = tensor.clone()
+    assert not any(key.startswith(written) for key in tensors)
+    save_file(tensors, file)
+    assert torch.equal(logits_of(directory), expected)
+
+
+@pytest.mark.parametrize("name", ["gpt2"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_sixteen_bits(tmp_path: Path, name: str, dtype: torch.dtype) -> None:
+    directory = make_oracle_model(tmp_path / name, CONFIGS[name])
+    rounded = {key: each.to(dtype) for key, each in load_file(directory / "model.safetensors").items()}
+    save_file(rounded, directory / "model.safetensors")
+    halves = logits_of(directory)
+    save_file({key: each.float() for key, each in rounded.items()}, directory / "model.safetensors")
+    assert torch.equal(logits_of(directory), halves)
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("gpt2", {"add_cross_attention": True}, r"add_cross_attention: True is not supported"),
+    ("gpt2", {"add_cross_attention": "x"}, r"add_cross_attention: 'x' is not supported"),
+    ("gpt2", {"scale_attn_weights": 2}, r"scale_attn_weights: 2 is neither true nor false"),
+    ("gpt2", {"activation_function": "mish"}, r"activation_function: 'mish'"),
+    ("gpt2", {"n_embd": "64"}, r"n_embd: '64'"),
+    ("gpt2", {"n_embd": None}, r"hidden_size: is missing"),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "message"), REFUSED)
+def test_what_is_not_computed_is_refused_by_name(name: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelFault, match=message) as caught:
+        ModelSpec.from_config({**CONFIGS[name], **changes}, "some/config.json")
+    assert "some/config.json" in str(caught.value)
