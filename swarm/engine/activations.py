@@ -21,6 +21,24 @@ ACTIVATIONS: Mapping[str, Activation] = {
 }
 
 
+def activation_of(name: str, slope: float | None) -> Activation:
+    """The one of that name; with a slope it is swish (Ramachandran et al., 2017), of which silu is that of slope 1."""
+    return ACTIVATIONS[name] if slope is None else partial(swish, slope=slope)
+
+
+def swish(x: Tensor, slope: float) -> Tensor:
+    return x * torch.sigmoid(slope * x)
+
+
+def bounded(gate_up: Tensor, limit: float) -> Tensor:
+    """Gates up to the limit, and ups between it and its negative, one added: [rows, 2 * inner], as it was.
+
+    Nothing here rounds more than once, so a row's place decides no bits. Where both were zero the gate still is.
+    """
+    gate, up = gate_up.chunk(2, -1)
+    return torch.cat((gate.clamp(max=limit), up.clamp(-limit, limit) + 1), -1)
+
+
 def gated(gate_up: Tensor, activation: Activation = functional.silu) -> Tensor:
     """activation(gate) * up, [rows, 2 * inner] -> [rows, inner]: the same bits for a row wherever it stands."""
     gate, up = gate_up.chunk(2, -1)

@@ -43,12 +43,13 @@ class Attention:
     key_norm: Norm | None
     output: Linear  # heads * head_dim -> hidden
     answer: Callable[..., Tensor]  # (queries, keys, values, mask or None, scale=), [1, heads, rows, head_dim] each
+    sinks: Tensor | None  # as sink_attention takes them
     scale: float | None  # of products of queries and keys; None: head_dim ** -0.5
 
     @property
     def bytes(self) -> int:
-        norms = (self.query_norm, self.key_norm)
-        return self.qkv.bytes + self.output.bytes + sum(norm.bytes for norm in norms if norm is not None)
+        norms = sum(norm.bytes for norm in (self.query_norm, self.key_norm) if norm is not None)
+        return self.qkv.bytes + self.output.bytes + norms + (0 if self.sinks is None else self.sinks.nbytes)
 
     def compute(self, way: Attending, layer: int, x: Tensor) -> Tensor:
         """[rows, hidden] -> [rows, hidden]"""
@@ -76,3 +77,30 @@ def capped_attention(
     if mask is not None:
         products = products + mask
     return torch.matmul(products.softmax(-1).to(values.dtype), values.contiguous())
+
+
+def sink_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float | None, sinks: Tensor
+) -> Tensor:
+    """Attention whose softmax counts one logit more for each head, which answers nothing (Miller, 2023).
+
+    `sinks` are these in fp32, [kv_heads, heads / kv_heads]; a key's queries, of several heads, stand below each other.
+    """
+    answer, sums = _answer_and_sums(queries, keys, values, mask, scale)
+    of_each = sinks.repeat_interleave(queries.shape[2] // sinks.shape[1], 1)  # [kv_heads, heads / kv_heads * rows]
+    share = torch.sigmoid(sums - of_each)  # of the softmax's sum, what is not the sink's
+    return (answer.float() * share.unsqueeze(-1)).to(queries.dtype)
+
+
+def _answer_and_sums(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float | None
+) -> tuple[Tensor, Tensor]:
+    """Plain attention, and the logarithms of its softmax's sums, [1, kv_heads, rows] in fp32."""
+    if queries.device.type == "cpu":  # the kernel of scaled_dot_product_attention, which throws them away
+        flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        return flash(queries, keys, values, attn_mask=mask, scale=scale)  # type: ignore[no-any-return]
+    scale = queries.shape[-1] ** -0.5 if scale is None else scale
+    products = torch.matmul(queries.float() * scale, keys.float().transpose(-1, -2))
+    if mask is not None:
+        products = products + mask
+    return torch.matmul(products.softmax(-1), values.float()), products.logsumexp(-1)

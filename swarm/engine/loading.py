@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
+from zlib import crc32
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from swarm.engine.activations import ALIGNMENT
-from swarm.engine.attention import Attention, capped_attention
+from swarm.engine.attention import Attention, capped_attention, sink_attention
 from swarm.engine.linear import Linear
 from swarm.engine.manifest import Manifest, Progress
 from swarm.engine.mlp import Experts, Mlp
@@ -49,14 +50,18 @@ class VerifiedSource:
     ) -> None:
         self.checkpoint = checkpoint
         self.manifest = manifest
-        self.total = sum(checkpoint.check(name, shape) for name, shape in shapes.items())  # bytes, for progress
+        stored = {part: size for name, shape in shapes.items() for part, size in checkpoint.check(name, shape).items()}
+        self.total = sum(stored.values())  # bytes, for progress
         self.progress = progress
+        self._verified: set[str] = set()  # stored tensors of `shapes`: several may be made from one
         self._done = 0
 
     def tensor(self, name: str, shape: Shape) -> Tensor:
-        self._done += self.checkpoint.check(name, shape)
-        for stored in self.checkpoint.stored(name, shape):
-            self.manifest.verify(self.checkpoint, stored)
+        for stored, size in self.checkpoint.check(name, shape).items():
+            if stored not in self._verified:
+                self.manifest.verify(self.checkpoint, stored)
+                self._verified.add(stored)
+                self._done += size
         tensor = self.checkpoint.tensor(name, shape)
         if self.progress is not None:
             self.progress(self._done, self.total)
@@ -70,8 +75,9 @@ class RandomSource:
         self._draws = torch.randn(_RANDOM_ELEMENTS, generator=torch.Generator().manual_seed(seed))
 
     def tensor(self, name: str, shape: Shape) -> Tensor:
-        size = math.prod(shape)
-        draws = self._draws.to(torch.bfloat16).repeat(-(-size // _RANDOM_ELEMENTS))[:size].view(shape)
+        size, first = math.prod(shape), crc32(name.encode()) % _RANDOM_ELEMENTS  # no two experts are alike
+        repeated = self._draws.to(torch.bfloat16).repeat(-(-(first + size) // _RANDOM_ELEMENTS))
+        draws = repeated[first : first + size].view(shape)
         return draws.mul_(shape[-1] ** -0.5) if len(shape) > 1 else draws.mul_(0.1).add_(1)
 
 
@@ -101,6 +107,9 @@ def _attention(spec: ModelSpec, layer: int, parts: LayerParts) -> Attention:
     answer: Callable[..., Tensor] = functional.scaled_dot_product_attention
     if spec.attention_softcap is not None:
         answer = partial(capped_attention, softcap=spec.attention_softcap)
+    sinks = parts.sinks(kind.kv_heads)
+    if sinks is not None:
+        answer = partial(sink_attention, sinks=sinks)
     return Attention(
         heads=spec.heads,
         kv_heads=kind.kv_heads,
@@ -112,6 +121,7 @@ def _attention(spec: ModelSpec, layer: int, parts: LayerParts) -> Attention:
         key_norm=parts.norm(family.key_norm, order),
         output=parts.linear([family.output], [spec.hidden], [spec.hidden], queries),
         answer=answer,
+        sinks=sinks,
         scale=_attention_scale(spec, layer),
     )
 
@@ -166,11 +176,20 @@ class LayerParts:
         norm = build_norm(self.spec, f"{self.prefix}.{module}", self.shapes, self.source, self.dtype, self.device)
         return norm if order is None else replace(norm, weight=_arranged(norm.weight, order))
 
+    def sinks(self, kv_heads: int) -> Tensor | None:
+        """[kv_heads, heads / kv_heads], in the precision of softmaxes; None where the family has none."""
+        name = f"{self.prefix}.{self.spec.family.sinks}"
+        if name not in self.shapes:
+            return None
+        sinks = self.source.tensor(name, self.shapes[name])
+        return sinks.to(device=self.device, dtype=torch.float32, copy=True).view(kv_heads, -1)
+
     def mlp(self, gate_up: list[str], down: str, inner: int, hidden: int) -> Mlp:
         width = padded(inner)
         return Mlp(
             self.linear(gate_up, [inner, inner], [width, width], hidden),
             self.linear([down], [hidden], [hidden], width),
+            limit=self.spec.gate_limit,
         )
 
     def plain_mlp(self, up: str, down: str, inner: int, hidden: int) -> Mlp:

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from swarm.engine.activations import bounded
 from swarm.engine.linear import Linear
 
 
@@ -35,6 +36,7 @@ class Mlp:
     up: Linear  # hidden -> inner or, gated, 2 * inner: gate, then up; inner is padded to activations.ALIGNMENT
     down: Linear  # inner -> hidden
     gated: bool = True
+    limit: float | None = None  # gates and ups are bounded by it
 
     @property
     def bytes(self) -> int:
@@ -43,6 +45,8 @@ class Mlp:
     def compute(self, way: Kernels, x: Tensor) -> Tensor:
         """[rows, hidden] -> [rows, hidden]"""
         h = way.linear(self.up, x)
+        if self.limit is not None:
+            h = bounded(h, self.limit)
         return way.linear(self.down, way.gated(h) if self.gated else way.activated(h))
 
 
@@ -73,5 +77,8 @@ class Experts:
 
     def _route(self, row: Tensor) -> tuple[Tensor, Tensor]:
         """Shares and numbers of the chosen experts, [1, used] each."""
+        if self.shares_sum_to_one:
+            logits, chosen = row.topk(self.used)
+            return logits.softmax(-1), chosen
         shares, chosen = row.softmax(-1).topk(self.used)
-        return shares / shares.sum() if self.shares_sum_to_one else shares, chosen
+        return shares, chosen

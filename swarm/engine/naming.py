@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +12,18 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 Module = tuple[str, int, int, bool]  # its name, rows and columns, and whether it has a bias
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a tensor lies if it does not lie for itself."""
+
+    name: str
+    shape: Shape  # of what lies there
+    place: int | None  # along its first dimension, of tensors on top of each other; None: it is all of it
+    outputs: slice  # along the first dimension that is left
+    by_input: bool = False  # once these two dimensions were exchanged
+    always: bool = False  # it never lies for itself
 
 
 def layer_tensors(spec: ModelSpec, layer: int) -> dict[str, Shape]:
@@ -26,6 +40,8 @@ def layer_tensors(spec: ModelSpec, layer: int) -> dict[str, Shape]:
         shapes[f"{prefix}.{module}.weight"] = (columns, rows) if family.transposed else (rows, columns)
         if biased:
             shapes[f"{prefix}.{module}.bias"] = (rows,)
+    if family.sinks:
+        shapes[f"{prefix}.{family.sinks}"] = (spec.heads,)
     return shapes
 
 
@@ -87,10 +103,42 @@ def _mlp(spec: ModelSpec) -> list[Module]:
 
 def _experts(spec: ModelSpec, experts: int) -> list[Module]:
     family, hidden, inner = spec.family, spec.hidden, spec.expert_inner
-    modules = [(family.router or "", experts, hidden, False)]
+    modules = [(family.router or "", experts, hidden, spec.router_bias)]
     for expert in range(experts):
         prefix = family.expert.format(expert=expert)
-        modules.append((f"{prefix}.{family.expert_gate}", inner, hidden, False))
-        modules.append((f"{prefix}.{family.expert_up}", inner, hidden, False))
-        modules.append((f"{prefix}.{family.expert_down}", hidden, inner, False))
+        modules.append((f"{prefix}.{family.expert_gate}", inner, hidden, spec.expert_bias))
+        modules.append((f"{prefix}.{family.expert_up}", inner, hidden, spec.expert_bias))
+        modules.append((f"{prefix}.{family.expert_down}", hidden, inner, spec.expert_bias))
     return modules
+
+
+def stacked_tensors(spec: ModelSpec, layer: int) -> dict[str, Slot]:
+    """Those of one layer that lie on top of each other in some checkpoints, or in all."""
+    return dict(_slots(spec, layer))
+
+
+def _slots(spec: ModelSpec, layer: int) -> Iterator[tuple[str, Slot]]:
+    family, stack, experts = spec.family, spec.family.expert_stack, spec.kinds[layer].experts
+    if stack is None or not experts:
+        return
+    prefix, hidden, inner = family.layer.format(layer=layer), spec.hidden, spec.expert_inner
+    if stack.router is not None:
+        yield (
+            f"{prefix}.{family.router}.weight",
+            Slot(f"{prefix}.{stack.router}.weight", (experts, hidden), None, slice(None)),
+        )
+    gates, ups = slice(inner), slice(inner, None)
+    if stack.alternating:
+        gates, ups = slice(0, None, 2), slice(1, None, 2)
+    for module, whole, outputs, inputs, part in (
+        (family.expert_gate, stack.gate_up, 2 * inner, hidden, gates),
+        (family.expert_up, stack.gate_up, 2 * inner, hidden, ups),
+        (family.expert_down, stack.down, hidden, inner, slice(None)),
+    ):
+        shape = (experts, inputs, outputs) if stack.by_input else (experts, outputs, inputs)
+        for expert in range(experts):
+            name = f"{prefix}.{family.expert.format(expert=expert)}.{module}"
+            yield f"{name}.weight", Slot(f"{prefix}.{whole}", shape, expert, part, stack.by_input, stack.always)
+            if spec.expert_bias:
+                bias = Slot(f"{prefix}.{whole}_bias", (experts, outputs), expert, part, always=stack.always)
+                yield f"{name}.bias", bias

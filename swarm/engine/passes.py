@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from swarm.engine.activations import ACTIVATIONS, activated, gated
+from swarm.engine.activations import activated, activation_of, gated
 from swarm.engine.attention import Attention
 from swarm.engine.cache import SessionCache
 from swarm.engine.linear import Linear
@@ -47,7 +47,7 @@ class ChunkPass:
         self.cache = cache
         self.start, self.stop = cache.position, cache.position + rows
         self.angles = [rope.slice(self.start, self.stop) for rope in ropes]
-        self.activation = ACTIVATIONS[spec.activation]
+        self.activation = activation_of(spec.activation, spec.activation_slope)
         self.dtype = dtype
         self._seen: dict[tuple[int | None, int], tuple[int, Tensor]] = {}  # one for each kind of attention
 
@@ -99,7 +99,7 @@ class DecodePass:
     ) -> None:
         self.rows = list(zip(caches, positions, strict=True))
         self.angles = [rope.gather(positions) for rope in ropes]
-        self.activation = ACTIVATIONS[spec.activation]
+        self.activation = activation_of(spec.activation, spec.activation_slope)
 
     def linear(self, linear: Linear, x: Tensor) -> Tensor:
         return linear.decode(x)

@@ -17,7 +17,7 @@ def layer_bytes(spec: ModelSpec, layer: int, precision: str) -> int:
     experts = spec.kinds[layer].experts
     inner = spec.expert_inner if experts else spec.inner
     ups = 2 if spec.family.gate or spec.family.gate_up else 1
-    biases = ups if spec.mlp_bias and not experts else 0
+    biases = ups if (spec.expert_bias if experts else spec.mlp_bias) else 0
     padding = (padded(inner) - inner) * ((ups + 1) * spec.hidden + biases) * (experts or 1)
     return (plain + padding) * precision_named(precision).dtype.itemsize
 

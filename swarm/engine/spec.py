@@ -13,7 +13,7 @@ from swarm.engine.fields import Fields
 from swarm.engine.gguf_config import gguf_config
 from swarm.engine.gguf_model import folder_of, gguf_paths
 from swarm.engine.kinds import LayerKind, experts_used, layer_types, read_kinds
-from swarm.engine.naming import Shape, head_tensors, layer_tensors
+from swarm.engine.naming import Shape, Slot, head_tensors, layer_tensors, stacked_tensors
 from swarm.engine.rotary import Rope, read_ropes
 from swarm.engine.variants import variant_of
 from swarm.errors import ModelFault
@@ -53,6 +53,8 @@ class ModelSpec:
     shares_sum_to_one: bool  # those of the experts that are used
     norm_eps: float
     activation: str
+    activation_slope: float | None
+    gate_limit: float | None  # of what the MLPs' two halves are bounded by
     ropes: tuple[Rope, ...]
     kinds: tuple[LayerKind, ...]  # of each layer
     parallel: bool  # attention and MLP read the same rows
@@ -66,6 +68,8 @@ class ModelSpec:
     qkv_bias: bool
     output_bias: bool
     mlp_bias: bool
+    router_bias: bool
+    expert_bias: bool
     tied: bool  # the head is the embedding
     bos_id: int | None
     eos_ids: tuple[int, ...]  # any of them ends an answer
@@ -98,6 +102,10 @@ class ModelSpec:
     def layer_tensors(self, layer: int) -> dict[str, Shape]:
         """The names and shapes of one layer's tensors in the checkpoint."""
         return layer_tensors(self, layer)
+
+    def stacked_tensors(self, layer: int) -> dict[str, Slot]:
+        """Where some of these lie in checkpoints that store several in one tensor."""
+        return stacked_tensors(self, layer)
 
     def head_tensors(self) -> dict[str, Shape]:
         """The names and shapes of what lies before the first layer and after the last."""
@@ -188,6 +196,8 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
         shares_sum_to_one=fields.flag(family.shares_sum_to_one) if family.router else False,
         norm_eps=fields.number(family.norm_eps),
         activation=ACTIVATIONS[fields.choice(family.activation, tuple(ACTIVATIONS))],
+        activation_slope=fields.number(family.activation_slope) if family.activation_slope else None,
+        gate_limit=fields.number(family.gate_limit) if family.gate_limit else None,
         ropes=ropes,
         kinds=read_kinds(fields, family, (kv_heads, head_dim), types, len(ropes)),
         parallel=fields.flag(family.parallel),
@@ -201,6 +211,8 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
         qkv_bias=fields.flag(family.qkv_bias),
         output_bias=fields.flag(family.output_bias),
         mlp_bias=fields.flag(family.mlp_bias),
+        router_bias=fields.flag(family.router_bias),
+        expert_bias=fields.flag(family.expert_bias),
         tied=fields.flag("tie_word_embeddings"),
         bos_id=fields.ids("bos_token_id", vocab)[0] if fields.ids("bos_token_id", vocab) else None,
         eos_ids=fields.ids("eos_token_id", vocab),

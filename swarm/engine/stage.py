@@ -71,7 +71,9 @@ class Stage:
         directory, exactly = Path(directory), precision_named(precision)
         spec = read_spec(directory)
         span = spec.check_span(span or spec.span, str(config_place(directory)))
-        checkpoint, manifest = Checkpoint.open(directory, spec.family.optional_prefix), read_manifest(directory)
+        slots = {name: slot for layer in span for name, slot in spec.stacked_tensors(layer).items()}
+        checkpoint = Checkpoint.open(directory, spec.family.optional_prefix, slots)
+        manifest = read_manifest(directory)
         shapes = {name: shape for layer in span for name, shape in spec.layer_tensors(layer).items()}
         source = VerifiedSource(checkpoint, manifest, shapes, progress)
         return cls._build(spec, span, exactly, device, cache_bytes, source, manifest)

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swarm.engine.formats import BadPart, Format, Layout, Part
+from swarm.engine.formats import BadPart, Format, Layout, Part, Stacked
 from swarm.engine.formats.ggml import Ggml
 from swarm.engine.gguf_model import gguf_paths, open_model
-from swarm.engine.naming import Shape
+from swarm.engine.naming import Shape, Slot
 from swarm.engine.quantised import read_format
 from swarm.engine.spec import read_json
 from swarm.engine.tensorfile import INDEX_FILE, SINGLE_FILE, TensorFile
@@ -65,12 +65,18 @@ class Checkpoint:
         return f"<Checkpoint {self.directory} of {len(self.file_of)} tensors>"
 
     @classmethod
-    def open(cls, directory: Path, optional_prefix: str = "") -> Checkpoint:
-        """Wanted names may begin with a prefix that is not in the files. Raises ModelFault naming the missing or damaged file."""
+    def open(cls, directory: Path, optional_prefix: str = "", slots: Mapping[str, Slot] | None = None) -> Checkpoint:
+        """Wanted names may begin with a prefix that is not in the files, and some may lie within others, in their slots.
+
+        Raises ModelFault naming the missing or damaged file.
+        """
         checkpoint = cls._open(Path(directory))
-        held = any(name.startswith(optional_prefix) for name in checkpoint.file_of)
-        if not held and not isinstance(checkpoint.format, Ggml):  # which knows the names as they are wanted
+        if isinstance(checkpoint.format, Ggml):  # which knows the names as they are wanted, and how experts are stored
+            return checkpoint
+        if not any(name.startswith(optional_prefix) for name in checkpoint.file_of):
             checkpoint.left_out = optional_prefix
+        if slots:
+            checkpoint.format = Stacked(slots, checkpoint.format, checkpoint.left_out)
         return checkpoint
 
     @classmethod
@@ -121,16 +127,15 @@ class Checkpoint:
         """The bytes of a tensor in its file, uncopied."""
         return self.file(name).view(name)
 
-    def stored(self, name: str, shape: Shape) -> list[str]:
-        """The names of the stored tensors that a wanted one is made from."""
-        return [part.name for part in self._layout(name, shape).parts]
+    def check(self, name: str, shape: Shape) -> dict[str, int]:
+        """The stored tensors that a wanted one is made from, and their bytes, none of them read.
 
-    def check(self, name: str, shape: Shape) -> int:
-        """The stored bytes of a wanted tensor, none of them read. Raises ModelFault naming file and tensor."""
+        Raises ModelFault naming file and tensor.
+        """
         parts = self._layout(name, shape).parts
         for part in parts:
             self._check(part)
-        return sum(len(self.view(part.name)) for part in parts)
+        return {part.name: len(self.view(part.name)) for part in parts}
 
     def tensor(self, name: str, shape: Shape) -> Tensor:
         """A tensor of floats: as it lies in its file, uncopied and not to be written to, or dequantised to fp32.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support import families_classics
+from support import families_classics, families_oss
 from support.oracles import TINY
 
 
@@ -99,6 +99,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "mixtral-odd": _mixtral(**ODD, num_experts_per_tok=1, num_local_experts=3),
     "qwen3-moe": _qwen3_moe(norm_topk_prob=True, mlp_only_layers=[1]),
     "qwen3-moe-odd": _qwen3_moe(**ODD, moe_intermediate_size=100, decoder_sparse_step=2),
+    **families_oss.CONFIGS,
 }
 CONFIGS |= families_classics.CONFIGS
 EXACT = (
@@ -119,4 +120,5 @@ EXACT = (
     "mixtral",
     "qwen3-moe",
     "qwen3-moe-odd",
+    *families_oss.EXACT,
 )

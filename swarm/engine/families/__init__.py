@@ -24,6 +24,7 @@ ROWS = (
     gemma.GEMMA3_WITH_IMAGES,
     experts.MIXTRAL,
     experts.QWEN3_MOE,
+    experts.GPT_OSS,
     classics.GPT2,
     encoders.BERT,
     encoders.ROBERTA,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from swarm.engine.families.dense import MISTRAL, QWEN2, QWEN3
+from swarm.engine.families.family import COMMON, Family, Stack
 
 MIXTRAL = replace(
     MISTRAL,
@@ -16,6 +17,7 @@ MIXTRAL = replace(
     expert_up="w3",
     expert_down="w2",
     expert_inner="intermediate_size",
+    expert_stack=Stack(router="mlp.gate"),
     shares_sum_to_one=True,
     defaults={
         **MISTRAL.defaults,
@@ -32,6 +34,7 @@ QWEN3_MOE = replace(
     architecture="Qwen3MoeForCausalLM",
     model_type="qwen3_moe",
     router="mlp.gate",
+    expert_stack=Stack(),
     windows="all",
     defaults={
         **QWEN2.defaults,
@@ -40,5 +43,47 @@ QWEN3_MOE = replace(
         "num_experts_per_tok": 8,
         "moe_intermediate_size": 768,
         "norm_topk_prob": False,
+    },
+)
+
+GPT_OSS = Family(
+    architecture="GptOssForCausalLM",
+    model_type="gpt_oss",
+    sinks="self_attn.sinks",
+    router="mlp.router",
+    router_bias=True,
+    expert_bias=True,
+    expert_inner="intermediate_size",
+    expert_stack=Stack(by_input=True, alternating=True, always=True),
+    shares_sum_to_one=True,
+    mlp_bias=False,
+    activation_slope="swiglu_alpha",
+    gate_limit="swiglu_limit",
+    windows="pattern",
+    defaults={
+        **COMMON,
+        "vocab_size": 201088,
+        "hidden_size": 2880,
+        "intermediate_size": 2880,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 131072,
+        "rope_theta": 150000.0,
+        "rope_scaling": {
+            "rope_type": "yarn",
+            "factor": 32.0,
+            "original_max_position_embeddings": 4096,
+            "truncate": False,
+        },
+        "attention_bias": True,
+        "sliding_window": 128,
+        "sliding_window_pattern": 2,
+        "num_local_experts": 128,
+        "num_experts_per_tok": 4,
+        "swiglu_alpha": 1.702,
+        "swiglu_limit": 7.0,
     },
 )

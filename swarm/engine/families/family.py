@@ -10,6 +10,18 @@ Windows = Literal["none", "all", "late", "pattern"]
 
 
 @dataclass(frozen=True, slots=True)
+class Stack:
+    """The experts of a layer on top of each other in one tensor: [experts, outputs, inputs]. Biases end in _bias."""
+
+    gate_up: str = "mlp.experts.gate_up_proj"  # gates, then ups
+    down: str = "mlp.experts.down_proj"
+    by_input: bool = False  # [experts, inputs, outputs]
+    alternating: bool = False  # each gate has its up beside it
+    router: str | None = None  # what the router is called then, if not as it is otherwise
+    always: bool = False  # there is no other way to store them
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """What a config.json says that makes its model's row another one in some fields."""
 
@@ -52,6 +64,7 @@ class Family:
     )
     delta_inputs: tuple[str, ...] = ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a")
     delta_by_key_head: bool = False  # inputs hold one key head's parts after the other's
+    sinks: str | None = None  # a logit for each head, which takes part in attention's softmax and answers nothing
     attention_end_norm: str | None = None  # after attention, before its result is added
     attention_sum_norm: str | None = None  # after it is added
     mlp_norm: str | None = "post_attention_layernorm"
@@ -71,6 +84,7 @@ class Family:
     shared_expert: str | None = None  # one more, for all rows; below it are the same three
     shared_gate: str = "mlp.shared_expert_gate"  # whose sigmoid it is multiplied by
     shared_inner: str = "shared_expert_intermediate_size"  # the field
+    expert_stack: Stack | None = None  # where experts lie if those of a layer are stored in one
     shares_sum_to_one: bool | str = "norm_topk_prob"  # or the field that says so: of the chosen experts
     norm_offset: float = 0.0  # is added to the weights of all norms
     norm_eps: str | float = "rms_norm_eps"  # the field, or what it is
@@ -81,7 +95,11 @@ class Family:
     qkv_bias: bool | str = "attention_bias"  # whether there is one, or the field that says so
     output_bias: bool | str = "attention_bias"
     mlp_bias: bool | str = "mlp_bias"
+    router_bias: bool | str = False
+    expert_bias: bool | str = False
     activation: str = "hidden_act"  # the field
+    activation_slope: str | None = None  # the field: gates pass through gate * sigmoid(slope * gate)
+    gate_limit: str | None = None  # the field: gates stay below it, ups between it and its negative, and one is added
     windows: Windows = "none"  # layers with a sliding window, where "layer_types" does not say
     local_theta: str | None = None  # the field with the rotary base of layers with a window, if it is their own
     attention_scale: str | float | None = None  # what products of queries and keys are multiplied by, or its field

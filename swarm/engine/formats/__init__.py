@@ -12,6 +12,7 @@ from swarm.engine.formats.fp8 import BlockFp8
 from swarm.engine.formats.gptq import Gptq
 from swarm.engine.formats.layout import BadPart, Format, Layout, Part, Settings
 from swarm.engine.formats.mxfp4 import Mxfp4
+from swarm.engine.formats.stacked import Stacked
 
 FORMATS: Mapping[str, Callable[[Settings], Format]] = {  # by the config's quant_method
     "awq": Awq.from_settings,
@@ -21,4 +22,4 @@ FORMATS: Mapping[str, Callable[[Settings], Format]] = {  # by the config's quant
     "mxfp4": Mxfp4.from_settings,
 }
 
-__all__ = ["FORMATS", "BadPart", "Format", "Layout", "Part", "Settings"]
+__all__ = ["FORMATS", "BadPart", "Format", "Layout", "Part", "Settings", "Stacked"]

@@ -12,7 +12,8 @@ from swarm.engine.naming import Shape
 from swarm.errors import ModelFault
 
 MAX_BLOCK = 1 << 24  # of one dimension of a block or group; beyond any matrix
-SCALES = ("F32", "BF16", "F16")  # dtypes that scales are stored in
+PLAIN = ("F32", "BF16", "F16")  # dtypes of weights that are stored as they are
+SCALES = PLAIN  # and of scales
 
 
 class BadPart(Exception):
@@ -42,6 +43,7 @@ class Layout:
     parts: tuple[Part, ...]
     dequantise: Callable[..., Tensor]  # may raise BadPart
     rows: Callable[..., Tensor] | None = None  # takes row numbers and then the tensors, and gives those rows alone
+    outputs: int | None = None  # of a stack of matrices: along which axis of all parts its outputs lie, if not its own
 
 
 class Format(Protocol):

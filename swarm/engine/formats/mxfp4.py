@@ -7,8 +7,10 @@ one mantissa bit. Its scale is one byte, a power of two raised by 127 (OCP Micro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 from dataclasses import dataclass
+from fnmatch import translate
 
 import torch
 from torch import Tensor
@@ -18,17 +20,34 @@ from swarm.engine.naming import Shape
 
 BLOCK = 32
 VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
+PAIRS = [(VALUES[byte & 15], VALUES[byte >> 4]) for byte in range(256)]
 POWERS = (*(2.0 ** (exponent - 127) for exponent in range(255)), float("nan"))
+MAX_PATTERNS = 64
+MAX_PATTERN = 256  # characters
+KEPT = "modules_to_not_convert"
 
 
 @dataclass(frozen=True, slots=True)
 class Mxfp4:
+    kept: tuple[re.Pattern[str], ...]  # modules that are stored as they are
+
     @classmethod
     def from_settings(cls, settings: Settings) -> Mxfp4:
-        return cls()
+        patterns = settings.values.get(KEPT) or []
+        if not isinstance(patterns, list) or len(patterns) > MAX_PATTERNS:
+            raise settings.fault(KEPT, f"must be a list of at most {MAX_PATTERNS} names of modules")
+        for each in patterns:
+            if not isinstance(each, str) or not 0 < len(each) <= MAX_PATTERN:
+                raise settings.fault(KEPT, f"{each!r} is no name of up to {MAX_PATTERN} characters")
+        # A module's whole name, its beginning or its end; translated, a star never looks back
+        ways = ("{0}", "{0}.*", "*.{0}", "*.{0}.*")
+        return cls(tuple(re.compile(translate(way.format(each))) for each in patterns for way in ways))
 
     def layout(self, name: str, shape: Shape, stored: Container[str]) -> Layout | None:
-        if len(shape) != 3 or f"{name}_blocks" not in stored:
+        ends = ("blocks", "scales")
+        if len(shape) != 3 or not any(f"{name}_{end}" in stored for end in ends):
+            return None
+        if any(pattern.match(name) for pattern in self.kept):
             return None
         experts, inputs, outputs = shape
         blocks = -(-inputs // BLOCK)
@@ -36,15 +55,15 @@ class Mxfp4:
             Part(f"{name}_blocks", ("U8",), ((experts, outputs, blocks, BLOCK // 2),)),
             Part(f"{name}_scales", ("U8",), ((experts, outputs, blocks),)),
         )
+        return Layout(parts, lambda packed, scales: _dequantised(packed, scales)[..., :inputs].mT, outputs=1)
 
-        def dequantise(packed: Tensor, scales: Tensor) -> Tensor:
-            result = torch.empty(experts, outputs, blocks, BLOCK)
-            values, powers = torch.tensor(VALUES), torch.tensor(POWERS)
-            for expert in range(experts):  # one at a time: what an index takes is as large as eight bytes a number
-                for half in (0, 1):
-                    index = (packed[expert] >> (4 * half)) & 15
-                    result[expert, ..., half::2] = values[index.int()]
-                result[expert].mul_(powers[scales[expert].int()].unsqueeze(-1))
-            return result.flatten(2)[..., :inputs].transpose(1, 2)
 
-        return Layout(parts, dequantise)
+def _dequantised(packed: Tensor, scales: Tensor) -> Tensor:
+    """[experts, outputs, inputs], in bf16, which has room for every product of a number and a power of two."""
+    pairs, powers = torch.tensor(PAIRS, dtype=torch.bfloat16), torch.tensor(POWERS, dtype=torch.bfloat16)
+    experts, outputs, blocks, _ = packed.shape
+    result = torch.empty(experts, outputs, blocks, BLOCK, dtype=torch.bfloat16)
+    for own, bytes_, exponents in zip(result, packed, scales, strict=True):  # what an index takes is large
+        torch.index_select(pairs, 0, bytes_.flatten().int(), out=own.view(-1, 2))
+        own.mul_(powers[exponents.int()].unsqueeze(-1))
+    return result.flatten(2)
