@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from swarm.engine.linear import Linear
 from swarm.engine.norm import Norm
 from swarm.engine.spec import ModelSpec
 from swarm.errors import UsageFault
@@ -21,6 +22,7 @@ class Embedding:
         table: Tensor,
         positions: Tensor | None,
         token_type: Tensor | None,
+        projection: Linear | None,
         norm: Norm | None,
         dtype: torch.dtype,
         device: torch.device,
@@ -31,6 +33,7 @@ class Embedding:
         self._table = table  # [vocab, hidden], in the checkpoint's dtype; on CPU, where it is mapped from the file
         self._positions = positions  # [positions, hidden], likewise
         self._token_type = token_type  # [1, hidden], of all tokens
+        self._projection = projection  # from the table's width to that of rows
         self._norm = norm
         self._scale = None  # in the rows' precision
         if spec.embedding_scale != 1.0:
@@ -44,6 +47,8 @@ class Embedding:
             if not 0 <= id_ < self.spec.vocab:
                 raise UsageFault(f"token id {id_} is outside the vocabulary of {self.spec.vocab}")
         rows = self._taken(self._table, torch.tensor(ids))
+        if self._projection is not None:
+            rows = self._projection.decode(rows)
         if self._scale is not None:
             rows = rows * self._scale
         if self._token_type is not None:

@@ -33,6 +33,7 @@ class Head:
         spec: ModelSpec,
         embedding: Embedding,
         norm: Norm | None,
+        projection: Linear | None,
         linear: Linear | None,
         precision: Precision,
         device: torch.device,
@@ -46,6 +47,7 @@ class Head:
         self.numerics = numerics_class(precision, device)
         self._embedding = embedding
         self._norm = norm  # of rows after the last layer
+        self._projection = projection  # to the width of the embedding, where that is another
         self._linear = linear  # hidden -> vocab; None: no tokens come out of this model
         self._exactly = precision
 
@@ -81,6 +83,12 @@ class Head:
             def norm(module: str | None) -> Norm | None:
                 return build_norm(spec, module, shapes, source, precision.dtype, place) if module else None
 
+            def projection(module: str | None) -> Linear | None:
+                if spec.embedding_width == spec.hidden:
+                    return None
+                weight = source.tensor(name := f"{module}.weight", shapes[name])
+                return Linear(weight.to(device=place, dtype=precision.dtype), None, precision)
+
             # Left in the file: an answer touches a few rows of it, and processes share the pages
             table = source.tensor(name := f"{family.embedding}.weight", shapes[name])
             positions = None
@@ -90,14 +98,14 @@ class Head:
             if family.token_types:
                 types = source.tensor(name := f"{family.token_types}.weight", shapes[name])
                 token_type = types[:1].to(device=place, dtype=precision.dtype, copy=True)
-            norm_first = norm(family.embedding_norm)
-            embedding = Embedding(spec, table, positions, token_type, norm_first, precision.dtype, place)
+            into, norm_first = projection(family.embedding_projection), norm(family.embedding_norm)
+            embedding = Embedding(spec, table, positions, token_type, into, norm_first, precision.dtype, place)
             linear = None
             if family.head:
                 weight = table if spec.tied else source.tensor(name := f"{family.head}.weight", shapes[name])
                 linear = Linear(weight.to(device=place, dtype=precision.dtype), None, precision)
-            final = norm(family.final_norm)
-        return cls(spec, embedding, final, linear, precision, place, manifest)
+            final, out = norm(family.final_norm), projection(family.head_projection)
+        return cls(spec, embedding, final, out, linear, precision, place, manifest)
 
     @property
     def logits_bytes(self) -> int:
@@ -107,7 +115,7 @@ class Head:
     @property
     def weight_bytes(self) -> int:
         """Memory held by weights; the embedding is in the page cache."""
-        return self.logits_bytes + (0 if self._norm is None else self._norm.bytes)
+        return self.logits_bytes + sum(part.bytes for part in (self._norm, self._projection) if part is not None)
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int], start: int) -> Tensor:
@@ -136,7 +144,8 @@ class Head:
         return self._normed(rows).float().cpu()
 
     def _normed(self, rows: Tensor) -> Tensor:
-        return rows if self._norm is None else self._norm.compute(rows)
+        rows = rows if self._norm is None else self._norm.compute(rows)
+        return rows if self._projection is None else self._projection.decode(rows)
 
     def _check(self, rows: Tensor) -> None:
         if rows.dim() != 2 or rows.shape[1] != self.spec.hidden or rows.dtype != self._exactly.dtype:

@@ -230,7 +230,9 @@ def build_norm(
     spec: ModelSpec, module: str, shapes: Mapping[str, Shape], source: Source, dtype: torch.dtype, device: torch.device
 ) -> Norm:
     """A norm as it is computed with: its weight is what is stored, or what is stored is the difference from that."""
-    weight, bias = source.tensor(f"{module}.weight", shapes[f"{module}.weight"]), None
+    weight, bias = torch.ones(spec.hidden), None  # of norms that do not scale
+    if spec.family.norm_weight:
+        weight = source.tensor(f"{module}.weight", shapes[f"{module}.weight"])
     if spec.family.norm_offset:
         weight = weight.float() + spec.family.norm_offset
     if spec.family.norm_bias:

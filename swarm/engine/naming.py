@@ -32,9 +32,7 @@ def layer_tensors(spec: ModelSpec, layer: int) -> dict[str, Shape]:
     prefix = family.layer.format(layer=layer)
     shapes: dict[str, Shape] = {}
     for module, width in _norms(spec, kind):
-        shapes[f"{prefix}.{module}.weight"] = (width,)
-        if family.norm_bias:
-            shapes[f"{prefix}.{module}.bias"] = (width,)
+        shapes |= _norm(spec, f"{prefix}.{module}", width)
     mlp = _experts(spec, kind.experts) if kind.experts else _mlp(spec)
     for module, rows, columns, biased in _attention(spec, kind) + mlp:
         shapes[f"{prefix}.{module}.weight"] = (columns, rows) if family.transposed else (rows, columns)
@@ -47,8 +45,11 @@ def layer_tensors(spec: ModelSpec, layer: int) -> dict[str, Shape]:
 
 def head_tensors(spec: ModelSpec) -> dict[str, Shape]:
     """Those before the first layer and after the last; of a tied head there is only the embedding."""
-    family, row = spec.family, (spec.hidden,)
-    shapes: dict[str, Shape] = {f"{family.embedding}.weight": (spec.vocab, spec.hidden)}
+    family, table = spec.family, (spec.vocab, spec.embedding_width)
+    shapes: dict[str, Shape] = {f"{family.embedding}.weight": table}
+    if spec.embedding_width != spec.hidden:
+        shapes[f"{family.embedding_projection}.weight"] = (spec.hidden, spec.embedding_width)
+        shapes[f"{family.head_projection}.weight"] = (spec.embedding_width, spec.hidden)
     if family.positions:
         before = family.position_offset if spec.pad_id is None else spec.pad_id + 1
         shapes[f"{family.positions}.weight"] = (spec.max_positions + before, spec.hidden)
@@ -56,12 +57,15 @@ def head_tensors(spec: ModelSpec) -> dict[str, Shape]:
         shapes[f"{family.token_types}.weight"] = (spec.token_types, spec.hidden)
     for module in (family.embedding_norm, family.final_norm):
         if module is not None:
-            shapes[f"{module}.weight"] = row
-            if family.norm_bias:
-                shapes[f"{module}.bias"] = row
+            shapes |= _norm(spec, module, spec.hidden)
     if family.head and not spec.tied:
-        shapes[f"{family.head}.weight"] = (spec.vocab, spec.hidden)
+        shapes[f"{family.head}.weight"] = table
     return shapes
+
+
+def _norm(spec: ModelSpec, module: str, width: int) -> dict[str, Shape]:
+    kinds = {"weight": spec.family.norm_weight, "bias": spec.family.norm_bias}
+    return {f"{module}.{kind}": (width,) for kind, stored in kinds.items() if stored}
 
 
 def _norms(spec: ModelSpec, kind: LayerKind) -> list[tuple[str, int]]:

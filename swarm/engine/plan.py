@@ -31,10 +31,13 @@ def row_bytes(spec: ModelSpec, span: LayerSpan, precision: str) -> int:
 
 
 def head_bytes(spec: ModelSpec, precision: str) -> int:
-    """The final norm and the head. The embedding is read from the file, row by row."""
-    if spec.family.head is None:
-        return spec.hidden * precision_named(precision).dtype.itemsize
-    return (spec.vocab + 1) * spec.hidden * precision_named(precision).dtype.itemsize
+    """The final norm, the head and projections. The embedding is read from the file, row by row."""
+    numbers = spec.hidden
+    if spec.family.head is not None:
+        numbers += spec.vocab * spec.embedding_width
+    if spec.embedding_width != spec.hidden:
+        numbers += 2 * spec.hidden * spec.embedding_width
+    return numbers * precision_named(precision).dtype.itemsize
 
 
 def footprint(spec: ModelSpec, span: LayerSpan, precision: str, cache_rows: int = 0, with_head: bool = False) -> int:

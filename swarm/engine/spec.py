@@ -45,6 +45,7 @@ class ModelSpec:
     heads: int
     inner: int  # width between the two linear layers of the MLP
     vocab: int
+    embedding_width: int
     max_positions: int
     pad_id: int | None  # positions count the other ids, from the row of their table behind this one's; None: all ids
     token_types: int  # rows of their table; 0: there is none
@@ -188,6 +189,7 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
         heads=heads,
         inner=fields.whole("intermediate_size", family.inner_per_hidden and family.inner_per_hidden * hidden),
         vocab=vocab,
+        embedding_width=fields.whole(family.embedding_width, hidden) if family.embedding_width else hidden,
         max_positions=min([_positions(fields, pad_id), *(r.most_positions for r in ropes if r.most_positions)]),
         pad_id=pad_id,
         token_types=fields.whole("type_vocab_size") if family.token_types else 0,

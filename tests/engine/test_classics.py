@@ -28,16 +28,16 @@ BUFFERS = {
 
 
 @pytest.mark.parametrize(
-    ("name", "written", "layers", "other"),
-    [("gpt2", "transformer.", "h.{layer}.", "")],
+    ("name", "written", "layers"),
+    [("gpt2", "transformer.", "h.{layer}."), ("opt", "model.", "")],
 )
-def test_names_may_begin_otherwise(tmp_path: Path, name: str, written: str, layers: str, other: str) -> None:
+def test_a_prefix_may_be_left_out(tmp_path: Path, name: str, written: str, layers: str) -> None:
     directory = make_oracle_model(tmp_path / name, CONFIGS[name])
     expected, file = logits_of(directory), directory / "model.safetensors"
-    tensors = {other + key.removeprefix(written): each for key, each in load_file(file).items()}
+    tensors = {key.removeprefix(written): each for key, each in load_file(file).items()}
     for layer in range(3):
-        for buffer, tensor in BUFFERS[name].items():
-            tensors[f"{other}{layers.format(layer=layer)}{buffer}"] = tensor.clone()
+        for buffer, tensor in BUFFERS.get(name, {}).items():
+            tensors[f"{layers.format(layer=layer)}{buffer}"] = tensor.clone()
     assert not any(key.startswith(written) for key in tensors)
     save_file(tensors, file)
     assert torch.equal(logits_of(directory), expected)
@@ -60,6 +60,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gpt2", {"scale_attn_weights": 2}, r"scale_attn_weights: 2 is neither true nor false"),
     ("gpt2", {"activation_function": "mish"}, r"activation_function: 'mish'"),
     ("gpt2", {"n_embd": "64"}, r"n_embd: '64'"),
+    ("opt", {"word_embed_proj_dim": 0}, r"word_embed_proj_dim: 0"),
+    ("opt", {"ffn_dim": -1}, r"ffn_dim: -1"),
+    ("opt", {"do_layer_norm_before": "no"}, r"do_layer_norm_before: 'no' is neither"),
     ("gpt2", {"n_embd": None}, r"hidden_size: is missing"),
 ]
 

@@ -40,12 +40,15 @@ class Family:
     optional_prefix: str = ""  # of tensors' names, which some checkpoints leave out
     both_ways: bool = False  # a row sees those after it too: a text goes through at once, and nothing is cached
     embedding: str = "model.embed_tokens"  # modules, each with .weight and perhaps .bias
+    embedding_width: str | None = None  # the field, where the table's rows may be of another width than those of layers
+    embedding_projection: str | None = None  # from that width to theirs
     embedding_norm: str | None = None  # of embedded rows
     positions: str | None = None  # a table of what is added to embedded rows, by position
     position_offset: int = 0  # rows of that table before the first position's
     positions_after_pad: bool = False  # these are the ones up to pad_token_id's, and the context's length counts them
     token_types: str | None = None  # a table whose first row is added to all embedded rows
     final_norm: str | None = "model.norm"
+    head_projection: str | None = None  # of rows to the width of the embedding
     head: str | None = "lm_head"
     layer: str = "model.layers.{layer}"
     attention_norm: str | None = "input_layernorm"  # within a layer; before attention
@@ -90,6 +93,7 @@ class Family:
     norm_eps: str | float = "rms_norm_eps"  # the field, or what it is
     centred_norms: bool = False  # LayerNorm; else by the root mean square
     norm_bias: bool = False
+    norm_weight: bool = True  # None is stored where norms do not scale
     rotary: bool = True  # queries and keys are turned by their position
     interleaved: bool = False  # rotated pairs stand beside each other, not half a head apart
     qkv_bias: bool | str = "attention_bias"  # whether there is one, or the field that says so
