@@ -46,7 +46,14 @@ class Auditor:
     """`async with Auditor(...)`: leaving ends the audits that are under way."""
 
     def __init__(
-        self, resolver: Resolver, peers: Peers, bans: Bans, config: ClientConfig, trace: Trace, random: Random
+        self,
+        resolver: Resolver,
+        peers: Peers,
+        bans: Bans,
+        config: ClientConfig,
+        trace: Trace,
+        random: Random,
+        context: int | None = None,
     ) -> None:
         self._resolver = resolver
         self._peers = peers
@@ -54,6 +61,7 @@ class Auditor:
         self._config = config
         self._trace = trace
         self._random = random
+        self._context = context  # rows that a session may have; None: any number
         self._gate = asyncio.Semaphore(MAX_AUDITS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = 0  # bytes of rows
@@ -133,7 +141,7 @@ class Auditor:
             self._trace.failed("audit", error=repr(task.exception()))
 
     async def _run(self, part: Evidence, size: int, depth: int) -> None:
-        hearing = Hearing(part, self._resolver, self._peers, self._bans, self._config, self._random)
+        hearing = Hearing(part, self._resolver, self._peers, self._bans, self._config, self._random, self._context)
         try:
             async with self._gate:
                 self._trace.started("audit", **_named(part), rows=hearing.rows)

@@ -14,7 +14,8 @@ from weakref import WeakSet
 
 from swarm.client.auditor import Auditor
 from swarm.client.bans import Bans
-from swarm.client.generate import Answer, Options, Session, rows_needed, take_prompt
+from swarm.client.embed import Encoded, embed_ids, encode_text, text_rows
+from swarm.client.generate import Answer, Options, Session
 from swarm.client.heads import Heads
 from swarm.client.kept import KeptSessions
 from swarm.client.kept import Prompt as SharedPrompt
@@ -29,8 +30,9 @@ from swarm.discovery import Directory as KademliaDirectory
 from swarm.engine import model_name
 from swarm.engine.backends import Model, Sizes, Stage, open_model
 from swarm.engine.compute import ComputeThread
+from swarm.engine.pooling import Pooling, read_pooling
 from swarm.engine.sampler import Sampling
-from swarm.errors import LocalFault
+from swarm.errors import LocalFault, UsageFault
 from swarm.identity import Identity, PeerId
 from swarm.records import ModelRef
 from swarm.trace import Trace
@@ -159,7 +161,9 @@ class Client:
         )
         self._stack.push_async_callback(started.resolver.aclose)
         started.auditor = await self._stack.enter_async_context(
-            Auditor(started.resolver, started.peers, bans, self.config, self.trace, self._random)
+            Auditor(
+                started.resolver, started.peers, bans, self.config, self.trace, self._random, opened.spec.max_positions
+            )
         )
         if self.config.max_kept:
             started.kept = await self._stack.enter_async_context(
@@ -234,6 +238,7 @@ class Client:
         What a prompt shares with an earlier one of the same `owner` need not be computed anew, unless `reuse` is off.
         Keywords of `Options` and `Sampling` (max_tokens, stop, temperature, seed, …) may be given directly. Raises UsageFault.
         """
+        self.check_generates()
         if sampling:
             told = {
                 name: sampling.pop(name)
@@ -257,13 +262,38 @@ class Client:
         self._answers.add(answer)
         return answer
 
-    async def embed(self, ids: Sequence[int]) -> list[float]:
-        """A vector [hidden] of length 1 for a text: its last token's features, which have seen all before it.
+    def check_generates(self) -> None:
+        """Raises UsageFault for a model that gives vectors of texts, and no text."""
+        if self.spec.both_ways:
+            raise UsageFault(
+                f"{self.model.name} is an encoder: it gives vectors of texts and writes none. Ask with `swarm client "
+                "--embed TEXT`, or POST /v1/embeddings"
+            )
 
-        Raises UsageFault (PromptTooLong), NoChain, DeadlineExceeded.
+    @property
+    def pooling(self) -> Pooling:
+        """How this model makes a vector of a text. Raises ModelFault."""
+        parts = self._parts
+        if parts.pooling is None:
+            parts.pooling = read_pooling(self.path, self.spec.both_ways)
+        return parts.pooling
+
+    def encode_text(self, text: str) -> Encoded:
+        """Ids of a text that is to be embedded; it is cut where the model's files say so. Raises UsageFault, ModelFault."""
+        encoded = encode_text(self.text, self.pooling, text)
+        if encoded.cut:
+            self.trace.complete("embed.cut", tokens=encoded.whole, most=len(encoded.ids))
+        return encoded
+
+    async def embed(self, text: str | Sequence[int]) -> list[float]:
+        """A vector for a text, or for its ids, made as the model's files say (`swarm.engine.pooling`).
+
+        Raises UsageFault (PromptTooLong), ModelFault, NoChain, DeadlineExceeded.
         """
-        async with self._open_session(rows_needed(len(ids), 1, self.spec.max_positions)) as (session, heads):
-            return await heads.features(await take_prompt(session, heads, ids))
+        ids = (await asyncio.to_thread(self.encode_text, text)).ids if isinstance(text, str) else text
+        pooling = self.pooling
+        async with self._open_session(text_rows(len(ids), self.spec)) as (session, heads):
+            return await embed_ids(session, heads, ids, pooling)
 
     @asynccontextmanager
     async def _open_session(
@@ -307,6 +337,7 @@ class _Started:
     opened: Model
     text: Text
     model: ModelRef
+    pooling: Pooling | None = None  # once it was asked for
     stage: Stage | None = None  # with `local`
     peers: Peers | None = None  # without
     resolver: Resolver | None = None

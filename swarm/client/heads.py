@@ -14,10 +14,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from swarm.engine.backends import Head
 from swarm.engine.gathering import Gathering
+from swarm.engine.pooling import Pooling
 from swarm.engine.rows import join_rows
 from swarm.engine.sampler import Sampling, log_probabilities, sample
 from swarm.errors import SwarmError
@@ -94,11 +94,12 @@ class Heads:
         """[len(ids), hidden] of tokens at the positions from `start`."""
         return await self._compute.run(lambda: self.head.tensor(self.head.embed(ids, start)))
 
-    async def features(self, row: Tensor) -> list[float]:
-        """A last hop's row [1, hidden] as a vector of length 1."""
+    async def vector(self, outputs: Sequence[Tensor], pooling: Pooling) -> list[float]:
+        """What a model makes of the rows of a text, as the last hop gave them."""
 
         def call() -> list[float]:
-            found: list[float] = functional.normalize(self.head.features(self.head.rows(row))[0], dim=-1).tolist()
+            features = [self.head.features(self.head.rows(rows)) for rows in outputs]
+            found: list[float] = pooling.compute(join_rows(features)).tolist()
             return found
 
         return await self._compute.run(call)

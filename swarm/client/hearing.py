@@ -59,6 +59,7 @@ class Hearing:
     bans: Bans
     config: ClientConfig
     random: Random
+    context: int | None  # rows that a session may have
     opinions: list[Opinion] = field(default_factory=list)  # the audited one, then others
     _failed: set[PeerId] = field(default_factory=set)  # that could not be asked
     _busy: set[PeerId] = field(default_factory=set)  # that had no room a moment ago
@@ -67,6 +68,11 @@ class Hearing:
     @property
     def rows(self) -> int:
         return min(self.part.inputs.length, self.part.outputs.length)
+
+    @property
+    def _room(self) -> int:
+        """Rows to ask for: one more than are sent, as in a session that ends by its length. So an audit looks like any other."""
+        return self.rows + 1 if self.context is None else min(self.rows + 1, self.context)
 
     @property
     def by(self) -> str:
@@ -173,7 +179,15 @@ class Hearing:
             if blocks & self._heard():  # it announced another address than the one where it is
                 raise HopFault([(hop, UsageFault("it is in an address block that was heard already"))])
         account = await hear(
-            hops, precision, self.part.inputs, self.rows, self.peers, self.resolver.model, self.config, progress
+            hops,
+            precision,
+            self.part.inputs,
+            self.rows,
+            self._room,
+            self.peers,
+            self.resolver.model,
+            self.config,
+            progress,
         )
         for part in account.parts:
             if part.numerics != part.hop.numerics:

@@ -51,17 +51,17 @@ async def hear(
     precision: str,
     inputs: History,
     rows: int,
+    max_rows: int,
     peers: Peers,
     model: ModelRef,
     config: ClientConfig,
     progress: Callable[[], None],
 ) -> Account:
-    """What `hops` make of the first `rows` inputs. Raises HopFault.
+    """What `hops` make of the first `rows` inputs, in sessions that have room for `max_rows`. Raises HopFault.
 
     A worker that has no room now is waited for until the caller gives up.
     """
-    # One row more than is sent, as in a session that ends by its length: nothing tells beforehand that no more will come
-    links = await open_links(hops, peers, model, precision, config, rows + 1, History())
+    links = await open_links(hops, peers, model, precision, config, max_rows, History())
     crossed = [History() for _ in range(len(links) + 1)]  # rows by boundary
     try:
         for segment in inputs.segments(config.replay_rows):

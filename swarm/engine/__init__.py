@@ -21,7 +21,7 @@ from swarm.engine.manifest import Manifest, model_name, read_manifest
 from swarm.engine.numerics import PRECISIONS, Precision, numerics_class, settle_threads
 from swarm.engine.plan import fitting_span, footprint
 from swarm.engine.spec import ModelSpec, read_spec
-from swarm.engine.stage import CHUNK_ROWS, Stage
+from swarm.engine.stage import CHUNK_ROWS, Stage, chunk_rows
 
 __all__ = [
     "CHUNK_ROWS",
@@ -33,6 +33,7 @@ __all__ = [
     "Precision",
     "SessionCache",
     "Stage",
+    "chunk_rows",
     "fitting_span",
     "footprint",
     "model_name",

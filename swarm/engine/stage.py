@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -30,7 +31,17 @@ DEFAULT_CACHE_ROWS = 16384  # through all layers of the span, where no budget is
 COPY_BYTES = 64 << 20  # of a cache that are copied in one call: rows of others wait meanwhile
 
 
-def chunk_rows(spec: ModelSpec) -> int:
+class Context(Protocol):
+    """What is asked of a spec here."""
+
+    @property
+    def max_positions(self) -> int: ...
+
+    @property
+    def both_ways(self) -> bool: ...
+
+
+def chunk_rows(spec: Context) -> int:
     """The grid of absolute positions on which chunk boundaries lie: CHUNK_ROWS, or the whole context."""
     return spec.max_positions if spec.both_ways else CHUNK_ROWS
 
@@ -149,7 +160,7 @@ class Stage:
             late = f"rows {cache.position} and on come too late"
             raise UsageFault(f"{self.spec.architecture} takes a text at once: {late}")
         computed = self.decoder.whole(cache.span, rows)
-        cache.position = rows.shape[0]
+        cache.advance(rows.shape[0])
         return computed
 
     @torch.inference_mode()

@@ -57,6 +57,7 @@ class Asking:
         """One turn for each choice, none of which has begun. Raises UsageFault for what cannot be honoured."""
         if not 1 <= ask.choices <= MAX_CHOICES:
             raise UsageFault(f"n is {ask.choices}: 1 to {MAX_CHOICES} choices are given")
+        client.check_generates()
         prepared = await asyncio.to_thread(self._prepare, client, ask)
         async with AsyncExitStack() as stack:
             turns = []

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from swarm.config import WorkerConfig
-from swarm.engine import CHUNK_ROWS
+from swarm.engine import chunk_rows
 from swarm.engine.backends import Stage
 from swarm.engine.compute import lacks_memory
 from swarm.engine.rows import Rows as EngineRows
@@ -34,13 +34,12 @@ from swarm.wire.messages import (
     Opened,
     Renew,
     Result,
-    Rows,
     Working,
 )
 from swarm.wire.receipts import Receipt
 from swarm.worker.batcher import Batcher, Compute
 from swarm.worker.receipts import Signer
-from swarm.worker.sessions import SessionSlot, SessionTable, check_position
+from swarm.worker.sessions import SessionSlot, SessionTable, check_position, check_rows
 
 
 class Exchange(Protocol):
@@ -116,12 +115,13 @@ class WorkerService:
         return self._sessions.kept_bytes
 
     def load(self) -> Load:
-        """What is kept of sessions that have ended counts as free."""
+        """What is kept of sessions that have ended counts as free. Where nothing is cached, rows may wait."""
         pool = self.stage.pool
+        cached = pool.tokens_of(pool.budget - pool.reserved + self.kept_bytes)
         return Load(
             queue_rows=self._batcher.queue_rows,
             sessions=len(self._sessions),
-            cache_tokens_free=pool.tokens_of(pool.budget - pool.reserved + self.kept_bytes),
+            cache_tokens_free=self._sessions.rows_free if self.stage.spec.both_ways else cached,
             step_seconds=self._batcher.step_seconds,
         )
 
@@ -202,6 +202,8 @@ class WorkerService:
         """The session whose rows the new one begins with. Raises SessionFault, UsageFault."""
         if message.parent is None:
             return None
+        if self.stage.spec.both_ways:
+            raise UsageFault("no text begins with rows of another: each of its rows sees those that follow")
         if message.parent == message.session_id or not 0 < message.parent_rows <= message.max_rows:
             raise UsageFault(
                 f"a session of {message.max_rows} rows cannot begin with {message.parent_rows} of that one"
@@ -302,10 +304,7 @@ class WorkerService:
         """A step that was not seen before. Raises SessionFault or UsageFault."""
         if slot.busy or message.step < slot.step:
             raise SessionFault(f"step {message.step} of session {slot!r} is out of order")
-        if message.rows is Rows.CHUNK and message.position % CHUNK_ROWS + message.tensor.shape[0] > CHUNK_ROWS:
-            raise UsageFault(
-                f"a chunk of {message.tensor.shape[0]} rows at position {message.position} crosses the grid of {CHUNK_ROWS}"
-            )
+        check_rows(message, chunk_rows(self.stage.spec), self.stage.spec.both_ways)
         rows = self.stage.rows(message.tensor)
         check_position(slot, message)
         count = rows.shape[0]

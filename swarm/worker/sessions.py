@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from swarm.config import WorkerConfig
-from swarm.errors import Gap, Overloaded, SessionFault
+from swarm.errors import Gap, Overloaded, SessionFault, UsageFault
 from swarm.identity import PeerId
 from swarm.shares import Holder, Shares
-from swarm.wire.messages import Forward, Result
+from swarm.wire.messages import Forward, Result, Rows
 from swarm.wire.receipts import Tally
 
 
@@ -197,6 +197,11 @@ class SessionTable:
             raise Overloaded(f"rows that wait here: {refused}")
         self._rows.take(slot.holder, count)
 
+    @property
+    def rows_free(self) -> int:
+        """That may still be waiting here."""
+        return self._rows.capacity - self._rows.used
+
     def give_rows(self, slot: SessionSlot, count: int) -> None:
         self._rows.give(slot.holder, count)
 
@@ -233,6 +238,15 @@ class SessionTable:
     def close_all(self) -> None:
         for slot in self:
             self.close(slot)
+
+
+def check_rows(message: Forward, chunk_rows: int, both_ways: bool) -> None:
+    """Whether these rows can be computed together, at their position. Raises UsageFault."""
+    if both_ways and (message.rows is Rows.DECODE or message.position):
+        raise UsageFault("this model takes all rows of a text at once: a session has one chunk, and nothing follows it")
+    count = message.tensor.shape[0]
+    if message.rows is Rows.CHUNK and message.position % chunk_rows + count > chunk_rows:
+        raise UsageFault(f"a chunk of {count} rows at position {message.position} crosses the grid of {chunk_rows}")
 
 
 def check_position(slot: SessionSlot, message: Forward) -> None:

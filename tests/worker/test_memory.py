@@ -133,11 +133,11 @@ def test_a_prompt_goes_to_another_worker_when_one_lacks_memory(model: Path, monk
             allocate = SessionCache._allocate
             poor, failures = swarm.workers[0].service.stage.pool, []
 
-            def perhaps(cache: SessionCache, capacity: int) -> torch.Tensor:
+            def perhaps(cache: SessionCache, layer: int, capacity: int) -> torch.Tensor:
                 if cache._pool is poor:
                     failures.append(capacity)
                     return as_torch_fails()
-                return allocate(cache, capacity)
+                return allocate(cache, layer, capacity)
 
             monkeypatch.setattr(SessionCache, "_allocate", perhaps)
             assert [await answer(client) for _ in range(3)] == [calm] * 3

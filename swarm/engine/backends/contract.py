@@ -121,7 +121,7 @@ class Head(Protocol):
         """[rows, hidden] -> fp32 [rows, vocab] on CPU; a row's bits do not depend on its neighbours. Raises UsageFault."""
 
     def features(self, rows: Tensor) -> Tensor:
-        """[rows, hidden] -> fp32 on CPU: what the logits are made of, each of length 1."""
+        """[rows, hidden] -> fp32 on CPU: rows of the last layer, normed as logits are made of them."""
 
     def rows(self, tensor: wire.Tensor) -> Tensor: ...
 

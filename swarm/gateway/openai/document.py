@@ -26,7 +26,7 @@ REFUSALS = {
 POSTS: dict[str, tuple[type[BaseModel], str]] = {
     "/v1/chat/completions": (ChatRequest, "Answer messages"),
     "/v1/completions": (CompletionRequest, "Go on from a text"),
-    "/v1/embeddings": (EmbeddingRequest, "Vectors for texts: the last token's features, of length 1"),
+    "/v1/embeddings": (EmbeddingRequest, "Vectors for texts, pooled as the model's own files say"),
     "/v1/responses": (ResponseRequest, "Answer input; kept to go on from, if wanted"),
     "/v1/messages": (MessagesRequest, "Answer messages, as Anthropic has it"),
     "/v1/messages/count_tokens": (CountRequest, "Count a prompt's tokens"),

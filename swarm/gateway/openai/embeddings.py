@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings`: a text's last token's features. The model is a decoder, whose last token alone has seen the whole."""
+"""`POST /v1/embeddings`: vectors of texts, made as each model's own files say it (see `swarm.engine.pooling`)."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ async def embeddings(call: Call) -> Answering:
     request = EmbeddingRequest.model_validate(call.json())
     client = await call.gateway.catalog.client(request.model)
     inputs = request.inputs()
-    if request.dimensions not in (None, client.spec.hidden):
-        raise FieldFault(f"dimensions: this model's vectors have {client.spec.hidden}", "dimensions")
+    width = client.pooling.width(client.spec.hidden)
+    if request.dimensions not in (None, width):
+        raise FieldFault(f"dimensions: this model's vectors have {width}", "dimensions")
     ids = await asyncio.to_thread(_encoded, client, inputs)
     vectors = await _all(client, ids)
     count = sum(map(len, ids))
@@ -63,7 +64,7 @@ async def embeddings(call: Call) -> Answering:
 
 
 def _encoded(client: Client, inputs: Sequence[str | list[int]]) -> list[list[int]]:
-    return [client.text.encode(each, add_special=True) if isinstance(each, str) else each for each in inputs]
+    return [list(client.encode_text(each).ids) if isinstance(each, str) else each for each in inputs]
 
 
 async def _all(client: Client, ids: Sequence[Sequence[int]]) -> list[list[float]]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers.cache_utils import Cache
 
 from swarm.engine import exchange
@@ -102,10 +101,10 @@ class LibraryHead:
 
     @torch.inference_mode()
     def features(self, rows: Tensor) -> Tensor:
-        """[rows, width] fp32 on CPU: what the logits are made of, each of length 1."""
+        """[rows, width] fp32 on CPU: what the logits are made of."""
         self._check(rows)
         found = [self._features(row) for row in torch.split(rows, 1)]
-        return functional.normalize(torch.cat(found).float(), dim=-1).cpu()
+        return torch.cat(found).float().cpu()
 
     def rows(self, tensor: wire.Tensor) -> Tensor:
         """Rows as they came over the wire. Raises UsageFault naming dtypes and shapes."""
