@@ -1,12 +1,13 @@
-"""From what a person calls a model to its directory. Knows nothing of what is in the files."""
+"""From what a person calls a model to its directory or GGUF file. Knows nothing of what is in the files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from swarm.errors import UsageFault
+from swarm.engine.gguf_model import SUFFIX, gguf_name, gguf_paths
+from swarm.errors import ModelFault, UsageFault
 
 MAX_LISTED = 20  # models that a message names
 MAX_LOOKED_AT = 2000  # entries of a models directory
@@ -14,9 +15,10 @@ _NONE: Mapping[str, Path] = MappingProxyType({})
 
 
 def find_model(name: str | Path, models_dir: Path | None, known: Mapping[str, Path] = _NONE) -> Path:
-    """The directory of a model: a name in `known`, a path, or a name in `models_dir` ("name" or "owner/name").
+    """Where a model is: a name in `known`, a path, or a name in `models_dir` ("name" or "owner/name").
 
-    A directory counts if it holds a config.json. Raises UsageFault that lists the models that are there.
+    It is a directory that holds a config.json or one model in GGUF, or a GGUF file, whose suffix may be left out of a name.
+    Raises UsageFault that lists the models that are there.
     """
     text = str(name)
     if text in known:
@@ -24,29 +26,48 @@ def find_model(name: str | Path, models_dir: Path | None, known: Mapping[str, Pa
     path = Path(name).expanduser()
     if text and _is_model(path):
         return path
-    if models_dir is not None and _is_below(models_dir, text) and _is_model(models_dir / text):
-        return models_dir / text
+    for each in (text, text + SUFFIX):
+        if models_dir is not None and _is_below(models_dir, each) and _is_model(models_dir / each):
+            return models_dir / each
     if text and _is_folder(path):
-        raise UsageFault(f"{path} holds no model: there is no config.json in it")
+        several = _listed([file.name for file in _gguf_models(path)])
+        if several:
+            raise UsageFault(f"{path} holds several models in GGUF: give the path of one of {several}")
+        raise UsageFault(f"{path} holds no model: there is no config.json in it, nor a GGUF file")
     there = [*known, *list_models(models_dir)] if models_dir is not None else list(known)
-    shown = ", ".join(there[:MAX_LISTED]) + (f" and {len(there) - MAX_LISTED} more" if len(there) > MAX_LISTED else "")
     where = (
         "no such directory" if models_dir is None else f"no such directory, and nothing of that name in {models_dir}"
     )
     raise UsageFault(
-        f"there is no model '{text}': {where}. " + (f"There are: {shown}" if there else "Give its directory")
+        f"there is no model '{text}': {where}. "
+        + (f"There are: {_listed(there)}" if there else "Give its directory or GGUF file")
     )
 
 
 def list_models(models_dir: Path) -> list[str]:
     """Names of the models in a directory, "name" or "owner/name", sorted; empty if it cannot be read."""
-    found: list[str] = []
+    found = [file.name for file in _gguf_models(models_dir)]
     for entry in _folders(models_dir):
         if _is_model(entry):
             found.append(entry.name)
         else:
-            found += [f"{entry.name}/{inner.name}" for inner in _folders(entry) if _is_model(inner)]
+            inner = [*_gguf_models(entry), *filter(_is_model, _folders(entry))]
+            found += [f"{entry.name}/{each.name}" for each in inner]
     return sorted(found)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MAX_LISTED
+    return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _gguf_models(directory: Path) -> list[Path]:
+    """The GGUF files in a directory; of those that belong together the first."""
+    try:
+        paths = gguf_paths(directory) if directory.is_dir() else []
+    except (OSError, ValueError, ModelFault):  # unreadable, a name with a zero byte, or too many
+        return []
+    return list({gguf_name(path): path for path in reversed(paths)}.values())[::-1]
 
 
 def _folders(directory: Path) -> Iterator[Path]:
@@ -62,7 +83,9 @@ def _folders(directory: Path) -> Iterator[Path]:
 
 def _is_model(path: Path) -> bool:
     try:
-        return (path / "config.json").is_file()
+        if path.suffix == SUFFIX and path.is_file():
+            return True
+        return (path / "config.json").is_file() or len(_gguf_models(path)) == 1
     except (OSError, ValueError):  # unreadable, or a name with a zero byte
         return False
 

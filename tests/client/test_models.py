@@ -77,3 +77,26 @@ def test_a_long_list_is_cut(tmp_path: Path) -> None:
     with pytest.raises(UsageFault, match="m19 and 5 more"):
         find_model("nothing", tmp_path)
     assert list_models(tmp_path / "missing") == []
+
+
+def test_models_in_gguf(models: Path) -> None:
+    for name in (
+        "lone.gguf",
+        "q/a-00001-of-00002.gguf",
+        "q/a-00002-of-00002.gguf",
+        "q/mmproj-a.gguf",
+        "two/x.gguf",
+        "two/y.gguf",
+    ):
+        (models / name).parent.mkdir(exist_ok=True)
+        (models / name).write_bytes(b"GGUF")
+    assert list_models(models) == ["lone.gguf", "meta/llama", "meta/other", "q", "tiny", "two/x.gguf", "two/y.gguf"]
+    assert find_model(models / "lone.gguf", None) == find_model("lone.gguf", models) == models / "lone.gguf"
+    assert find_model("lone", models) == models / "lone.gguf"
+    assert find_model("q", models) == models / "q"
+    assert find_model(str(models / "q" / "a-00001-of-00002.gguf"), None).name == "a-00001-of-00002.gguf"
+    assert find_model("two/y", models) == models / "two/y.gguf"
+    with pytest.raises(UsageFault, match=r"two holds several models in GGUF: give the path of one of x\.gguf, y\.gguf"):
+        find_model(models / "two", None)
+    with pytest.raises(UsageFault, match=r"there is no model '/nowhere/x\.gguf'"):
+        find_model("/nowhere/x.gguf", None)
