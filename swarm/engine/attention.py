@@ -16,6 +16,8 @@ from swarm.engine.linear import Linear
 from swarm.engine.norm import Norm
 from swarm.engine.rope import rotate
 
+FUSED = ("cpu",)  # devices whose kernel for attention says by what it divided
+
 
 class Attending(Protocol):
     """What a pass computes with."""
@@ -96,7 +98,7 @@ def _answer_and_sums(
     queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float | None
 ) -> tuple[Tensor, Tensor]:
     """Plain attention, and the logarithms of its softmax's sums, [1, kv_heads, rows] in fp32."""
-    if queries.device.type == "cpu":  # the kernel of scaled_dot_product_attention, which throws them away
+    if queries.device.type in FUSED:  # the kernel of scaled_dot_product_attention, which throws them away
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         return flash(queries, keys, values, attn_mask=mask, scale=scale)  # type: ignore[no-any-return]
     scale = queries.shape[-1] ** -0.5 if scale is None else scale

@@ -75,8 +75,9 @@ class Checkpoint:
             return checkpoint
         if not any(name.startswith(optional_prefix) for name in checkpoint.file_of):
             checkpoint.left_out = optional_prefix
-        if slots:
-            checkpoint.format = Stacked(slots, checkpoint.format, checkpoint.left_out)
+        left_out, slots = checkpoint.left_out, slots or {}
+        if any(slot.always or slot.name.removeprefix(left_out) in checkpoint.file_of for slot in slots.values()):
+            checkpoint.format = Stacked(slots, checkpoint.format, left_out)
         return checkpoint
 
     @classmethod

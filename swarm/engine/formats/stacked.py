@@ -30,9 +30,7 @@ class Stacked:
         elsewhere = slot.name.removeprefix(self.left_out)
         whole = self._beneath(elsewhere, slot.shape, stored)
         whole = whole or Layout((Part(elsewhere, PLAIN, (slot.shape,)),), lambda tensor: tensor)
-        if slot.always or any(part.name in stored for part in whole.parts):
-            return Layout(whole.parts, lambda *parts: _within(slot, whole, parts))
-        return None
+        return Layout(whole.parts, lambda *parts: _within(slot, whole, parts))
 
     def _beneath(self, name: str, shape: Shape, stored: Container[str]) -> Layout | None:
         return self.format.layout(name, shape, stored) if self.format is not None else None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings
-from support.quantised import Parts, check_survives, damaged, read
+from support.quantised import Parts, check_survives, damaged, damaged_settings, read
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 from swarm.errors import ModelFault
@@ -46,6 +46,24 @@ SMALL = {
 def test_parts_that_do_not_belong_together(tmp_path: Path) -> None:
     with pytest.raises(ModelFault, match=r"tensor x\.weight_scales: shape \[3, 2, 1\].*\[2, 3, 1\]"):
         read(tmp_path, SMALL | {"weight_scales": torch.zeros(3, 2, 1, dtype=torch.uint8)}, MXFP4, (2, 32, 3))
+
+
+@settings(max_examples=30, deadline=None)
+@given(damaged_settings(MXFP4))
+def test_any_settings_are_read_or_a_fault_names_them(settings: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        check_survives(Path(directory), SMALL, settings, (2, 32, 3))
+
+
+@pytest.mark.parametrize("kept", ["x", "x.weight", "*", "weight", "[wx].*"])
+def test_modules_that_are_kept(tmp_path: Path, kept: str) -> None:
+    with pytest.raises(ModelFault, match=r"no file of the model holds tensor x\.weight"):
+        read(tmp_path, SMALL, MXFP4 | {"modules_to_not_convert": [kept]}, (2, 32, 3))
+
+
+@pytest.mark.parametrize("kept", ["w", "x.w", "eight", "x.weight.*", "[", ""])
+def test_modules_that_are_not(tmp_path: Path, kept: str) -> None:
+    read(tmp_path, SMALL, MXFP4 | {"modules_to_not_convert": [kept] if kept else None}, (2, 32, 3))
 
 
 @settings(max_examples=30, deadline=None)
