@@ -23,13 +23,18 @@ def logits_of(directory: Path, rows: int = 40) -> Tensor:
 
 # What was saved with the weights and is no weight: masks and constants
 BUFFERS = {
+    "gpt-neox": {
+        "attention.bias": torch.ones(1, 1, 8, 8, dtype=torch.bool),
+        "attention.masked_bias": torch.tensor(-1e9),
+        "attention.rotary_emb.inv_freq": torch.ones(2),
+    },
     "gpt2": {"attn.bias": torch.ones(1, 1, 8, 8), "attn.masked_bias": torch.tensor(-1e4)},
 }
 
 
 @pytest.mark.parametrize(
     ("name", "written", "layers"),
-    [("gpt2", "transformer.", "h.{layer}."), ("opt", "model.", "")],
+    [("gpt2", "transformer.", "h.{layer}."), ("gpt-neox", "gpt_neox.", "layers.{layer}."), ("opt", "model.", "")],
 )
 def test_a_prefix_may_be_left_out(tmp_path: Path, name: str, written: str, layers: str) -> None:
     directory = make_oracle_model(tmp_path / name, CONFIGS[name])
@@ -60,6 +65,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gpt2", {"scale_attn_weights": 2}, r"scale_attn_weights: 2 is neither true nor false"),
     ("gpt2", {"activation_function": "mish"}, r"activation_function: 'mish'"),
     ("gpt2", {"n_embd": "64"}, r"n_embd: '64'"),
+    ("gpt-neox", {"rotary_pct": 0.35}, r"rotary_pct: 0.35 of a head of 16"),
+    ("gpt-neox", {"use_parallel_residual": 1}, r"use_parallel_residual: 1 is neither"),
     ("opt", {"word_embed_proj_dim": 0}, r"word_embed_proj_dim: 0"),
     ("opt", {"ffn_dim": -1}, r"ffn_dim: -1"),
     ("opt", {"do_layer_norm_before": "no"}, r"do_layer_norm_before: 'no' is neither"),

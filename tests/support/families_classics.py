@@ -12,6 +12,11 @@ def _gpt2(**changes: Any) -> dict[str, Any]:
     return {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", **TOKENS, **sizes, **changes}
 
 
+def _gpt_neox(**changes: Any) -> dict[str, Any]:
+    sizes = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 160}
+    return {"architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", **TOKENS, **sizes, **changes}
+
+
 def _opt(**changes: Any) -> dict[str, Any]:
     sizes = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "ffn_dim": 160}
     return {"architectures": ["OPTForCausalLM"], "model_type": "opt", **TOKENS, **sizes, **changes}
@@ -31,10 +36,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
         scale_attn_by_inverse_layer_idx=True, reorder_and_upcast_attn=True, activation_function="gelu"
     ),
     "gpt2-unscaled": _gpt2(scale_attn_weights=False, n_inner=100),
+    "gpt-neox": _gpt_neox(rotary_pct=0.25, rotary_emb_base=10000),
+    "gpt-neox-odd": _gpt_neox(
+        hidden_size=100, num_attention_heads=5, intermediate_size=344, rotary_pct=0.5, use_parallel_residual=False
+    ),
+    "gpt-neox-unbiased": _gpt_neox(
+        rope_parameters={"rope_theta": 5e4, "partial_rotary_factor": 1.0, "rope_type": "linear", "factor": 2.0},
+        attention_bias=False,
+        hidden_act="gelu_fast",
+        tie_word_embeddings=True,
+    ),
     "opt": _opt(max_position_embeddings=1024),
     "opt-odd": _opt(hidden_size=100, num_attention_heads=5, ffn_dim=344, activation_function="gelu", enable_bias=False),
     "opt-norms-of-sums": _opt(do_layer_norm_before=False, word_embed_proj_dim=48),
     "opt-plain-norms": _opt(layer_norm_elementwise_affine=False, word_embed_proj_dim=100, tie_word_embeddings=False),
     "opt-no-final-norm": _opt(_remove_final_layer_norm=True),
 }
-EXACT = ("gpt2", "gpt2-odd", "gpt2-by-depth", "opt-odd", "opt-norms-of-sums")
+EXACT = ("gpt2", "gpt2-odd", "gpt2-by-depth", "gpt-neox", "gpt-neox-odd", "opt-odd", "opt-norms-of-sums")

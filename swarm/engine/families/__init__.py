@@ -26,6 +26,7 @@ ROWS = (
     experts.QWEN3_MOE,
     experts.GPT_OSS,
     classics.GPT2,
+    classics.GPT_NEOX,
     classics.OPT,
     encoders.BERT,
     encoders.ROBERTA,

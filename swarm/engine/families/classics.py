@@ -56,6 +56,35 @@ GPT2 = Family(
     **PLAIN,
 )
 
+GPT_NEOX = Family(
+    architecture="GPTNeoXForCausalLM",
+    model_type="gpt_neox",
+    optional_prefix="gpt_neox.",
+    embedding="gpt_neox.embed_in",
+    final_norm="gpt_neox.final_layer_norm",
+    head="embed_out",
+    layer="gpt_neox.layers.{layer}",
+    query_key_value="attention.query_key_value",
+    grouped_by_key=True,
+    output="attention.dense",
+    up="mlp.dense_h_to_4h",
+    down="mlp.dense_4h_to_h",
+    parallel="use_parallel_residual",
+    norm_eps="layer_norm_eps",
+    spellings={"rotary_pct": "partial_rotary_factor", "rotary_emb_base": "rope_theta"},
+    defaults={
+        "layer_norm_eps": 1e-5,
+        "max_position_embeddings": 2048,
+        "hidden_act": "gelu",
+        "attention_bias": True,
+        "use_parallel_residual": True,
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 0.25,
+        "tie_word_embeddings": False,
+    },
+    **{**PLAIN, "qkv_bias": "attention_bias", "output_bias": "attention_bias"},
+)
+
 OPT = Family(
     architecture="OPTForCausalLM",
     model_type="opt",

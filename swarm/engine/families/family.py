@@ -56,6 +56,7 @@ class Family:
     key: str = "self_attn.k_proj"
     value: str = "self_attn.v_proj"
     query_key_value: str | None = None  # instead of these three: one tensor that holds them below each other
+    grouped_by_key: bool = False  # it holds for each key its queries, the key and the value below each other
     transposed: bool = False  # linear weights of layers stand as [in, out]
     query_norm: str | None = None  # before rotation
     key_norm: str | None = None
