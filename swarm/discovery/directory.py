@@ -18,15 +18,40 @@ from swarm.discovery.collect import FetchPage
 from swarm.discovery.endpoint import OpenSocket, open_udp, resolve
 from swarm.discovery.keys import Keyspace
 from swarm.discovery.known import KnownPeer, chosen, read_known, write_known
-from swarm.discovery.server import RecordServer
+from swarm.discovery.server import Published, RecordServer
 from swarm.discovery.store import is_live
-from swarm.errors import NoSwarm
+from swarm.errors import NoSwarm, Overloaded
 from swarm.identity import Identity, PeerId
-from swarm.records import ModelRef, SignedRecord
+from swarm.records import ANNOUNCE_INTERVAL, ModelRef, SignedRecord
+from swarm.span import name_layers
 from swarm.trace import Trace
 
 MAX_KEYS_AT_ONCE = 8  # read or written in parallel
 JOIN_ATTEMPTS = 3  # before a bootstrap counts as silent
+MAX_SKIPPED = 7  # announcements in a row that an index without room is spared
+KNOCKS_PER_SECOND = 16  # of a whole swarm at its bootstraps
+
+
+class Turns:
+    """Which announcements are told to the index: all, until it has no place for the peer; then every second, fourth, eighth.
+
+    In a crowd most have none, and its few replicas would do little else than refuse them.
+    """
+
+    def __init__(self) -> None:
+        self._skip, self._left = 0, 0
+
+    def due(self, changed: bool) -> bool:
+        """Whether the next one is told. One that says something else always is."""
+        if changed or not self._left:
+            return True
+        self._left -= 1
+        return False
+
+    def told(self, published: Published) -> None:
+        """Silence is no refusal."""
+        self._skip = 0 if published.held or not published.refused else min(2 * self._skip + 1, MAX_SKIPPED)
+        self._left = self._skip
 
 
 class Directory:
@@ -81,6 +106,7 @@ class Directory:
         self._known_peers = known_peers
         self._left = False
         self._last: SignedRecord | None = None  # announced last
+        self._index_turns = Turns()
         self._upkeep_task: asyncio.Task[None] | None = None
         self._keys_at_once = asyncio.Semaphore(MAX_KEYS_AT_ONCE)
 
@@ -149,6 +175,7 @@ class Directory:
         """Store a record where its span is looked for, and drop this peer's last one where it no longer belongs.
 
         How many replicas hold it now, by the worst of its keys, the index aside. 0 too if it has expired or is not the newest.
+        Raises Overloaded if those of a key answer, and all have no room for it.
         """
         record = signed.record
         details = {"peer": record.peer_id.short, "span": str(record.span), "sequence": record.sequence}
@@ -158,21 +185,25 @@ class Directory:
             self.trace.failed("directory.announce", error="expired, or older than one announced before", **details)
             return 0
         last, self._last = self._last, signed
-        keys = self._keyspace.keys_of(record)
-        former = (
-            self._keyspace.keys_of(last.record) if last is not None and last.record.peer_id == record.peer_id else []
-        )
-        left = [key for key in former if key not in keys]
+        keys, index = self._keyspace.keys_of(record), self._keyspace.index
+        former = self._keyspace.keys_of(last.record) if last and last.record.peer_id == record.peer_id else []
+        changed = last is None or former != keys or last.record.state is not record.state
+        told = [key for key in dict.fromkeys([*keys, *former]) if key != index or self._index_turns.due(changed)]
 
-        async def store(key: bytes) -> int:
+        async def store(key: bytes) -> Published:
             async with self._keys_at_once:
-                return await self._server.publish(key, signed.raw)
+                return await self._server.publish(key, signed.raw, insist=key != index)
 
-        held = dict(zip([*keys, *left], await asyncio.gather(*map(store, [*keys, *left])), strict=True))
+        found = dict(zip(told, await asyncio.gather(*map(store, told)), strict=True))
         self._still_here()
-        replicas = min(held[key] for key in keys if key != self._keyspace.index)
-        (self.trace.complete if replicas else self.trace.failed)("directory.announce", replicas=replicas, **details)
-        return replicas
+        if index in found:
+            self._index_turns.told(found[index])
+        worst = min((found[key] for key in keys if key != index), key=lambda published: published.held)
+        (self.trace.complete if worst.held else self.trace.failed)("directory.announce", replicas=worst.held, **details)
+        if not worst.held and worst.refused >= self.config.k:
+            layers = f"{name_layers([record.span])} of {record.model}"
+            raise Overloaded(f"more peers announce {layers} than the directory has room for", ANNOUNCE_INTERVAL)
+        return worst.held
 
     async def withdraw(self, signed: SignedRecord) -> int:
         """Announce the DRAINING record of a peer that leaves. It expires no earlier than the one that it replaces."""
@@ -268,11 +299,16 @@ class Directory:
             if loop.time() < due and (self.contacts or not (self._server.seeds or self._server.protocol.router.lost)):
                 if loop.time() >= knock and not self._server.protocol.passive:
                     await self._server.knock()
-                    knock = loop.time() + self.config.knock_seconds * self._random.uniform(0.75, 1.25)
+                    knock = loop.time() + self._knock_pause() * self._random.uniform(0.75, 1.25)
                 continue
             await self._resolve()
             await self._server.refresh()
             due = loop.time() + self.config.refresh_seconds * self._random.uniform(0.75, 1.25)
+
+    def _knock_pause(self) -> float:
+        """Longer in a crowd: a bootstrap that was started anew need not hear of everybody at once."""
+        crowded = self._server.protocol.router.estimated_nodes() / KNOCKS_PER_SECOND
+        return max(self.config.knock_seconds, min(crowded, self.config.refresh_seconds))
 
     def __repr__(self) -> str:
         return f"Directory({self.identity.peer_id.short}, port {self.port}, {self._server!r})"

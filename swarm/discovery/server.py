@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 from random import Random
 from typing import NoReturn
 
@@ -35,6 +36,14 @@ SUBTREE_CONTACTS = 3  # a subtree is looked into when fewer of its nodes are kno
 MAX_LEVELS = 16  # subtrees looked into at once
 START_FACTOR = 3  # a crawl starts from this many times k contacts: it asks the nearest, the others are in reserve
 HELD = [1]  # the answer to STORE
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of a record under one key."""
+
+    held: int  # nodes that hold it, ourselves included where we are one of them
+    refused: int  # nodes that answered and do not
 
 
 class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
@@ -145,27 +154,29 @@ class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
             await collector.collect(start, alpha=self.alpha, seconds=left)
         return collector.merge.believed()
 
-    async def publish(self, key: bytes, raw: bytes) -> int:
-        """Store a record at the k nodes nearest to a key; how many hold it, ourselves included where we are one of them.
+    async def publish(self, key: bytes, raw: bytes, insist: bool = True) -> Published:
+        """Store a record at the k nodes nearest to a key.
 
-        Refusals and losses fall through to the next nearest, up to 2k.
+        Losses, and refusals if we insist, fall through to the next nearest, up to 2k.
         """
         answers = await self._crawl(key, [])
         held_here = self.storage.put(key, raw, self.protocol.now())
         own = distance(self.node.id, key)
         nearer = sum(distance(answer.node.id, key) < own for answer in answers)
         held = int(held_here and nearer < self.ksize and not self.protocol.passive)
+        refused = 0
         left = answers[: 2 * self.ksize]
-        while left and held < self.ksize:
-            batch, left = left[: self.ksize - held], left[self.ksize - held :]
+        while left and (missing := self.ksize - held - (0 if insist else refused)) > 0:
+            batch, left = left[:missing], left[missing:]
             stored = await asyncio.gather(
                 *(
                     self.protocol.call((one.node.ip, one.node.port), one.node.id, Method.STORE, key, raw)
                     for one in batch
                 )
             )
-            held += sum(answer is not None and answer.body == HELD for answer in stored)
-        return held
+            heard = [answer.body == HELD for answer in stored if answer is not None]
+            held, refused = held + sum(heard), refused + len(heard) - sum(heard)
+        return Published(held, refused)
 
     def __repr__(self) -> str:
         return f"RecordServer({self.contacts} contacts, {self.storage!r})"

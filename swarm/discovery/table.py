@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
+from heapq import nsmallest
 from itertools import islice
 from operator import attrgetter
 
@@ -19,8 +20,6 @@ from swarm.discovery.keys import KEY_BYTES, distance
 
 MAX_STRIKES = 2  # requests in a row without an answer, after which a contact is dropped
 MAX_LOST = 32  # addresses of dropped contacts, asked again when nobody is left
-
-
 MAX_SILENT = 256  # nodes remembered as silent
 SILENT_SECONDS = 15.0
 ID_BITS = 8 * KEY_BYTES
@@ -96,6 +95,11 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
         """
         shared = Counter(ID_BITS - distance(node.id, self.node.id).bit_length() for node in self.contacts())
         return [level for level in range(max(shared, default=0)) if shared[level] < least]
+
+    def estimated_nodes(self) -> float:
+        """How many nodes there are in all, by how near the k nearest are to us: right to about a third."""
+        nearest = nsmallest(self.ksize, (distance(node.id, self.node.id) for node in self.contacts()))
+        return self.ksize * 2.0**ID_BITS / nearest[-1] if len(nearest) == self.ksize else len(nearest) + 1
 
     def suspects(self) -> list[Node]:
         return [node for node in self.contacts() if self._strikes[node.id]] if self._strikes else []

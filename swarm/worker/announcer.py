@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from swarm.errors import SwarmError
+from swarm.errors import Overloaded, SwarmError
 from swarm.identity import Identity, PeerId
 from swarm.records import ANNOUNCE_INTERVAL, RECORD_LIFETIME, PeerRecord, PeerState, SignedRecord
 from swarm.trace import Trace
@@ -95,6 +95,11 @@ class Announcer:
                 stored = await self._directory.announce(self._signed(PeerState.SERVING))
                 self._trace.complete("worker.announce", replicas=stored)
                 pause = pause if stored else RETRY_SECONDS
+            except (
+                Overloaded
+            ) as error:  # many others serve the same layers; asking more often would only be refused more often
+                self._trace.failed("worker.announce", error=str(error))
+                pause = error.retry_after
             except SwarmError as error:  # the swarm may be out of reach for a while; the worker serves on
                 self._trace.failed("worker.announce", error=str(error))
                 pause = RETRY_SECONDS

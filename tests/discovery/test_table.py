@@ -116,6 +116,18 @@ def test_thin_levels_are_the_subtrees_of_which_little_is_known():
     assert make_table().thin_levels(2) == []
 
 
+def test_how_many_nodes_there_are_is_told_by_how_near_the_nearest_are():
+    table = make_table()
+    assert table.estimated_nodes() == 1
+    for number in range(1, K):
+        table.add_contact(node(number))
+    assert table.estimated_nodes() == K
+    for number in range(K, 1000):
+        table.add_contact(node(number))
+    assert len(list(table.contacts())) < 500
+    assert 500 < table.estimated_nodes() < 2000
+
+
 def test_the_silent_are_remembered_for_a_while_or_until_they_speak():
     table = make_table()
     table.strike(node(1), NOW)

@@ -9,7 +9,7 @@ import pytest
 from support.clock import run_virtual
 from support.records import make_record
 
-from swarm.errors import NoSwarm
+from swarm.errors import NoSwarm, Overloaded
 from swarm.identity import Identity
 from swarm.records import PeerRecord, PeerState, SignedRecord
 from swarm.worker.announcer import Announcer
@@ -20,6 +20,7 @@ IDENTITY = Identity.from_seed(b"w" * 32)
 class FakeDirectory:
     def __init__(self) -> None:
         self.out_of_reach = False
+        self.full = False
         self.stored = 1
         self.announced: list[tuple[float, PeerRecord]] = []
 
@@ -27,6 +28,8 @@ class FakeDirectory:
         self.announced.append((asyncio.get_running_loop().time(), signed.record))
         if self.out_of_reach:
             raise NoSwarm("the test cut the wire")
+        if self.full:
+            raise Overloaded("the test has no room", retry_after=20.0)
         return self.stored
 
     withdraw = announce
@@ -56,6 +59,18 @@ def test_it_announces_every_twenty_seconds_and_sooner_after_a_failure() -> None:
         records = [record for _, record in directory.announced]
         assert all(later.sequence > earlier.sequence for earlier, later in pairwise(records))
         assert all(record.expires_at == at + 60 for at, record in directory.announced)
+
+    run_virtual(main())
+
+
+def test_where_there_is_no_room_it_does_not_come_again_sooner_than_others() -> None:
+    async def main() -> None:
+        directory = FakeDirectory()
+        directory.full = True
+        async with announcer(directory) as one:
+            await one.first()
+            await asyncio.sleep(70)
+        assert [time - directory.announced[0][0] for time, _ in directory.announced] == [0, 20, 40, 60]
 
     run_virtual(main())
 
