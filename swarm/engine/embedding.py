@@ -10,6 +10,7 @@ from torch import Tensor
 from swarm.engine.linear import Linear
 from swarm.engine.norm import Norm
 from swarm.engine.spec import ModelSpec
+from swarm.engine.weights import Table
 from swarm.errors import UsageFault
 
 
@@ -19,8 +20,8 @@ class Embedding:
     def __init__(
         self,
         spec: ModelSpec,
-        table: Tensor,
-        positions: Tensor | None,
+        table: Table,
+        positions: Table | None,
         token_type: Tensor | None,
         projection: Linear | None,
         norm: Norm | None,
@@ -30,7 +31,7 @@ class Embedding:
         self.spec = spec
         self.dtype = dtype
         self.device = device
-        self._table = table  # [vocab, hidden], in the checkpoint's dtype; on CPU, where it is mapped from the file
+        self._table = table  # [vocab, hidden], on CPU; a row is read as it is asked for, where its format allows that
         self._positions = positions  # [positions, hidden], likewise
         self._token_type = token_type  # [1, hidden], of all tokens
         self._projection = projection  # from the table's width to that of rows
@@ -38,6 +39,11 @@ class Embedding:
         self._scale = None  # in the rows' precision
         if spec.embedding_scale != 1.0:
             self._scale = torch.tensor(spec.embedding_scale, dtype=dtype, device=device)
+
+    @property
+    def bytes(self) -> int:
+        """Memory held by tables that cannot be left in the files."""
+        return self._table.bytes + (0 if self._positions is None else self._positions.bytes)
 
     def rows(self, ids: Sequence[int], start: int) -> Tensor:
         """[rows, hidden] of tokens at the positions from `start`. Raises UsageFault naming an id outside the vocabulary."""
@@ -54,7 +60,7 @@ class Embedding:
         if self._token_type is not None:
             rows = rows + self._token_type
         if self._positions is not None:
-            rows = rows + self._taken(self._positions, self._places(ids, start, self._positions.shape[0] - 1))
+            rows = rows + self._taken(self._positions, self._places(ids, start, self._positions.count - 1))
         return rows if self._norm is None else self._norm.compute(rows)
 
     def _places(self, ids: Sequence[int], start: int, last: int) -> Tensor:
@@ -68,5 +74,5 @@ class Embedding:
         # The token that fills a context is embedded too, although nothing follows it
         return places.clamp(max=last)
 
-    def _taken(self, table: Tensor, index: Tensor) -> Tensor:
-        return table.index_select(0, index).to(device=self.device, dtype=self.dtype)
+    def _taken(self, table: Table, index: Tensor) -> Tensor:
+        return table.rows(index).to(device=self.device, dtype=self.dtype)

@@ -90,10 +90,10 @@ class Head:
                 return Linear(weight.to(device=place, dtype=precision.dtype), None, precision)
 
             # Left in the file: an answer touches a few rows of it, and processes share the pages
-            table = source.tensor(name := f"{family.embedding}.weight", shapes[name])
+            table = source.table(name := f"{family.embedding}.weight", shapes[name], precision.dtype)
             positions = None
             if family.positions:
-                positions = source.tensor(name := f"{family.positions}.weight", shapes[name])
+                positions = source.table(name := f"{family.positions}.weight", shapes[name], precision.dtype)
             token_type = None
             if family.token_types:
                 types = source.tensor(name := f"{family.token_types}.weight", shapes[name])
@@ -102,7 +102,7 @@ class Head:
             embedding = Embedding(spec, table, positions, token_type, into, norm_first, precision.dtype, place)
             linear = None
             if family.head:
-                weight = table if spec.tied else source.tensor(name := f"{family.head}.weight", shapes[name])
+                weight = source.tensor(name := f"{family.embedding if spec.tied else family.head}.weight", shapes[name])
                 linear = Linear(weight.to(device=place, dtype=precision.dtype), None, precision)
             final, out = norm(family.final_norm), projection(family.head_projection)
         return cls(spec, embedding, final, out, linear, precision, place, manifest)
@@ -114,8 +114,9 @@ class Head:
 
     @property
     def weight_bytes(self) -> int:
-        """Memory held by weights; the embedding is in the page cache."""
-        return self.logits_bytes + sum(part.bytes for part in (self._norm, self._projection) if part is not None)
+        """Memory held by weights; the embedding is in the page cache, where its format lets rows be read alone."""
+        parts = (self._embedding, self._norm, self._projection)
+        return self.logits_bytes + sum(part.bytes for part in parts if part is not None)
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int], start: int) -> Tensor:

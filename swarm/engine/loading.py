@@ -28,7 +28,7 @@ from swarm.engine.norm import Norm
 from swarm.engine.numerics import Precision
 from swarm.engine.rope import arrangement
 from swarm.engine.spec import ModelSpec
-from swarm.engine.weights import Checkpoint
+from swarm.engine.weights import Checkpoint, Table
 
 _RANDOM_ELEMENTS = 1 << 20  # drawn once; random weights repeat them, since only speed is measured with those
 
@@ -38,6 +38,9 @@ class Source(Protocol):
 
     def tensor(self, name: str, shape: Shape) -> Tensor:
         """A tensor of floats of that shape, not to be written to."""
+
+    def table(self, name: str, shape: Shape, dtype: torch.dtype) -> Table:
+        """The rows of such a tensor, of which only some will be wanted."""
 
 
 class VerifiedSource:
@@ -58,15 +61,22 @@ class VerifiedSource:
         self._done = 0
 
     def tensor(self, name: str, shape: Shape) -> Tensor:
+        self._verify(name, shape)
+        tensor = self.checkpoint.tensor(name, shape)
+        if self.progress is not None:
+            self.progress(self._done, self.total)
+        return tensor
+
+    def table(self, name: str, shape: Shape, dtype: torch.dtype) -> Table:
+        self._verify(name, shape)
+        return self.checkpoint.table(name, shape, dtype)
+
+    def _verify(self, name: str, shape: Shape) -> None:
         for stored, size in self.checkpoint.check(name, shape).items():
             if stored not in self._verified:
                 self.manifest.verify(self.checkpoint, stored)
                 self._verified.add(stored)
                 self._done += size
-        tensor = self.checkpoint.tensor(name, shape)
-        if self.progress is not None:
-            self.progress(self._done, self.total)
-        return tensor
 
 
 class RandomSource:
@@ -80,6 +90,9 @@ class RandomSource:
         repeated = self._draws.to(torch.bfloat16).repeat(-(-(first + size) // _RANDOM_ELEMENTS))
         draws = repeated[first : first + size].view(shape)
         return draws.mul_(shape[-1] ** -0.5) if len(shape) > 1 else draws.mul_(0.1).add_(1)
+
+    def table(self, name: str, shape: Shape, dtype: torch.dtype) -> Table:
+        return Table.of(self.tensor(name, shape))
 
 
 def build_layer(spec: ModelSpec, layer: int, source: Source, precision: Precision, device: torch.device) -> Layer:

@@ -47,6 +47,11 @@ class Table:
     count: int
     bytes: int = 0  # of memory that they take; none where they are read from the file as they are asked for
 
+    @classmethod
+    def of(cls, tensor: Tensor) -> Table:
+        """Of one that lies in memory."""
+        return cls(partial(_rows_as_they_are, tensor=tensor), tensor.shape[0], tensor.nbytes)
+
 
 class Checkpoint:
     """The tensors of a model: a directory with a single file, shards with an index, or GGUF files; or a path of such a file.
@@ -155,8 +160,7 @@ class Checkpoint:
         is only read as a whole. Raises ModelFault naming file and tensor."""
         layout = self._layout(name, shape)
         if layout.rows is None:
-            whole = self.tensor(name, shape).to(dtype)
-            return Table(partial(_rows_as_they_are, tensor=whole), shape[0], whole.nbytes)
+            return Table.of(self.tensor(name, shape).to(dtype))
         tensors = [self._mapped(part) for part in layout.parts]
         return Table(lambda ids, read=layout.rows: read(ids, *tensors), shape[0])  # type: ignore[misc]
 

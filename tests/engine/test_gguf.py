@@ -15,11 +15,11 @@ from gguf import GGMLQuantizationType as Type
 from gguf import GGUFWriter, quants
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.gguf import finish, paired, quantised
 from support.models import make_config, make_tensors
 from support.quantised import check_twins, save_model
-from torch import Tensor
 
-from swarm.engine import Stage
+from swarm.engine import Head, Stage
 from swarm.engine.gguf import open_gguf
 from swarm.engine.weights import Checkpoint
 from swarm.errors import ModelFault
@@ -36,26 +36,6 @@ NAMES = {  # of the config's model -> of GGUF, and in which type
     "input_layernorm": ("attn_norm", Type.F32),
     "post_attention_layernorm": ("ffn_norm", Type.F32),
 }
-
-
-def quantised(values: np.ndarray, kind: Type) -> np.ndarray:
-    """As the package does it; types that it only reads get any numbers, with small scales."""
-    if kind not in (Type.Q4_K, Type.Q6_K):
-        return quants.quantize(values, kind)
-    _, size = gguf.GGML_QUANT_SIZES[kind]
-    blocks = np.random.default_rng(values.size).integers(0, 256, (values.size // 256, size), dtype=np.uint8)
-    scale = np.frombuffer(np.float16(2e-4).tobytes(), np.uint8)
-    for start in {Type.Q4_K: (0, 2), Type.Q6_K: (208,)}[kind]:
-        blocks[:, start : start + 2] = scale
-    return blocks.reshape(values.shape[0], -1)
-
-
-def paired(weight: Tensor, heads: int) -> Tensor:
-    """Rows as llama.cpp keeps them: of each head first one of the lower half, then one of the upper, and so on."""
-    size = weight.shape[0] // heads
-    return weight[
-        [head * size + half * size // 2 + i for head in range(heads) for i in range(size // 2) for half in (0, 1)]
-    ]
 
 
 def make_gguf(directory: Path, architecture: str = "llama") -> tuple[Path, Path]:
@@ -82,10 +62,7 @@ def make_gguf(directory: Path, architecture: str = "llama") -> tuple[Path, Path]
         if heads:
             order = paired(torch.arange(tensor.shape[0]).unsqueeze(1), heads).flatten()
             plain[name] = plain[name][order.argsort()]
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     return model, save_model(directory / "plain", plain, **SIZES)
 
 
@@ -101,24 +78,42 @@ def test_any_blocks_are_read_as_the_package_reads_them(tmp_path: Path, kind: Typ
     data = np.random.default_rng(7).integers(0, 256, (6, numbers * size), dtype=np.uint8)
     writer = GGUFWriter(tmp_path / "one.gguf", "qwen2")
     writer.add_tensor("output.weight", data, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     ours = Checkpoint.open(tmp_path).tensor("lm_head.weight", (6, 512))
     with np.errstate(all="ignore"):
         theirs = quants.dequantize(data.view({Type.F16: np.float16, Type.F32: np.float32}.get(kind, np.uint8)), kind)
     assert torch.equal(ours.float().nan_to_num(1e9), torch.from_numpy(theirs.astype(np.float32)).nan_to_num(1e9))
 
 
+@pytest.mark.parametrize("kind", [Type.Q8_0, Type.Q4_0, Type.Q4_K, Type.Q6_K, Type.F16])
+def test_rows_of_a_table_are_read_alone(tmp_path: Path, kind: Type) -> None:
+    data = quantised(np.random.default_rng(3).standard_normal((300, 512)).astype(np.float32), kind)
+    writer = GGUFWriter(tmp_path / "one.gguf", "qwen2")
+    writer.add_tensor("token_embd.weight", data, raw_dtype=kind)
+    finish(writer)
+    checkpoint, name = Checkpoint.open(tmp_path), "model.embed_tokens.weight"
+    whole = checkpoint.tensor(name, (300, 512))
+    tracemalloc.start()
+    table = checkpoint.table(name, (300, 512), torch.bfloat16)
+    wanted = torch.tensor([299, 0, 7, 7])
+    assert torch.equal(table.rows(wanted), whole[wanted])
+    assert tracemalloc.get_traced_memory()[1] < 1 << 16
+    tracemalloc.stop()
+    assert (table.bytes, table.count) == (0, 300)
+
+
+def test_a_quantised_embedding_stays_in_the_file(tmp_path: Path) -> None:
+    model, plain = make_gguf(tmp_path)
+    ours, theirs = Head.load(model), Head.load(plain)
+    assert ours.weight_bytes == theirs.weight_bytes == ours.logits_bytes + 2 * 256
+    assert torch.equal(ours.embed([287, 0, 5], 0), theirs.embed([287, 0, 5], 0))
+
+
 def test_a_model_in_several_files(tmp_path: Path) -> None:
     for number, (name, value) in enumerate({"output": 1.0, "token_embd": 2.0}.items(), 1):
         writer = GGUFWriter(tmp_path / f"tiny-0000{number}-of-00002.gguf", "qwen2" if number == 1 else "")
         writer.add_tensor(f"{name}.weight", np.full((3, 32), value, dtype=np.float32))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        finish(writer)
     checkpoint = Checkpoint.open(tmp_path)
     assert torch.equal(checkpoint.tensor("lm_head.weight", (3, 32)), torch.ones(3, 32))
     assert torch.equal(checkpoint.tensor("model.embed_tokens.weight", (3, 32)), torch.full((3, 32), 2.0))

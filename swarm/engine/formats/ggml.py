@@ -68,7 +68,8 @@ class Ggml:
             return result.float() - 1 if added else result
 
         def rows(ids: Tensor, tensor: Tensor) -> Tensor:
-            return numbers(tensor.view(shape[0], -1).index_select(0, ids).flatten(), (len(ids), *shape[1:]))
+            wanted = (len(ids), *shape[1:])
+            return numbers(tensor.view(shape[0], -1).index_select(0, ids).flatten(), wanted).view(wanted)
 
         whole = shape if expert is None else (self.experts, *shape)
         as_they_lie = len(shape) > 1 and not heads and expert is None
