@@ -19,6 +19,7 @@ from torch import Tensor
 
 from swarm.engine import SessionCache, Stage
 from swarm.engine.attention import Attention
+from swarm.engine.delta import Delta
 from swarm.engine.linear import Linear
 from swarm.engine.model import Decoder
 from swarm.engine.norm import Norm
@@ -199,6 +200,12 @@ class _StalePass:
     def activated(self, x: Tensor) -> Tensor:
         return self._way.activated(x)
 
+    def each(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        return self._way.each(function, x)
+
+    def recur(self, delta: Delta, layer: int, projected: Tensor) -> Tensor:
+        return self._way.recur(delta, layer, projected)
+
     def attend(self, attention: Attention, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
         way, keys_values = self._way, keys_values.clone()
         caches = [way.cache] * len(keys_values) if isinstance(way, ChunkPass) else [cache for cache, _ in way.rows]
@@ -213,10 +220,11 @@ class _ForgetfulDecoder(_WrongDecoder):
 
     def _forward(self, x: Tensor, span: LayerSpan, way: Pass) -> Tensor:
         if isinstance(way, ChunkPass):
-            for layer in self.layers:  # those of one kind share a mask; to hide the same twice changes nothing
-                first, mask = way.seen(layer.attention, x.device)
+            attentions = [layer.mixer for layer in self.layers if isinstance(layer.mixer, Attention)]
+            for attention in attentions:  # those of one kind share a mask; to hide the same twice changes nothing
+                first, mask = way.seen(attention, x.device)
                 columns = torch.arange(first, way.stop, device=mask.device)
-                group = layer.attention.heads // layer.attention.kv_heads
+                group = attention.heads // attention.kv_heads
                 own = torch.arange(way.start, way.stop, device=mask.device).repeat(group)
                 mask.masked_fill_(columns < ((own + 1) // 2)[:, None], -torch.inf)
         elif isinstance(way, DecodePass):

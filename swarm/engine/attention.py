@@ -27,6 +27,9 @@ class Attending(Protocol):
     def linear(self, linear: Linear, x: Tensor) -> Tensor:
         """[rows, in] -> [rows, out]"""
 
+    def each(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """[rows, width] -> [rows, width], entry by entry"""
+
     def attend(self, attention: Attention, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
         """Store [rows, 2, kv_heads, head_dim]; answer [rows, heads, head_dim] with [rows, heads * head_dim]."""
 
@@ -40,13 +43,14 @@ class Attention:
     head_dim: int
     window: int | None  # rows that a row sees, itself among them; None: all before it
     rope: int | None  # which of the model's ropes; None: nothing is turned
-    qkv: Linear  # hidden -> (heads + 2 * kv_heads) * head_dim
+    qkv: Linear  # hidden -> (heads + 2 * kv_heads) * head_dim; with gates, heads * head_dim more
     query_norm: Norm | None  # of head_dim, or of heads * head_dim where all heads are normed together
     key_norm: Norm | None
     output: Linear  # heads * head_dim -> hidden
     answer: Callable[..., Tensor]  # (queries, keys, values, mask or None, scale=), [1, heads, rows, head_dim] each
     sinks: Tensor | None  # as sink_attention takes them
     scale: float | None  # of products of queries and keys; None: head_dim ** -0.5
+    gated: bool = False  # what queries are answered is multiplied by gates, through a sigmoid
 
     @property
     def bytes(self) -> int:
@@ -56,7 +60,9 @@ class Attention:
     def compute(self, way: Attending, layer: int, x: Tensor) -> Tensor:
         """[rows, hidden] -> [rows, hidden]"""
         rotated = self.heads + self.kv_heads  # queries and keys; values are not
-        qkv = way.linear(self.qkv, x).view(-1, rotated + self.kv_heads, self.head_dim)
+        everything = way.linear(self.qkv, x)
+        qkv = everything[:, : (rotated + self.kv_heads) * self.head_dim]
+        qkv = qkv.view(-1, rotated + self.kv_heads, self.head_dim)
         if self.query_norm is not None and self.key_norm is not None:
             qkv[:, : self.heads] = self.query_norm.compute_heads(qkv[:, : self.heads])
             qkv[:, self.heads : rotated] = self.key_norm.compute_heads(qkv[:, self.heads : rotated])
@@ -65,7 +71,10 @@ class Attention:
         queries = qkv[:, : self.heads]  # [rows, heads, head_dim]
         # [rows, 2, kv_heads, head_dim]
         keys_values = qkv[:, self.heads :].view(-1, 2, self.kv_heads, self.head_dim)
-        return way.linear(self.output, way.attend(self, layer, queries, keys_values))
+        answers = way.attend(self, layer, queries, keys_values)
+        if self.gated:
+            answers = answers * way.each(torch.sigmoid, everything[:, -answers.shape[1] :])
+        return way.linear(self.output, answers)
 
 
 def capped_attention(

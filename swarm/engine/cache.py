@@ -68,9 +68,11 @@ class CachePool:
         return self.tokens_of(self.budget - self.reserved)
 
     def tokens_of(self, size: int) -> int:
-        """Rows through all layers of the span that so many bytes take."""
-        row = self.row_bytes(self.span)
-        return size // row // PAGE_ROWS * PAGE_ROWS if row else 0
+        """Rows through all layers of the span that a session of so many bytes may have."""
+        row, states = self.row_bytes(self.span), STATES * self.state_bytes(self.span)
+        if states and not row:  # any session takes as much: rows of as many as find room
+            return size // states * self.max_positions
+        return max(0, size - states) // row // PAGE_ROWS * PAGE_ROWS if row else 0
 
     def needed(self, max_rows: int, span: LayerSpan) -> int:
         """Bytes that a session takes of the budget."""

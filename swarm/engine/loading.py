@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from swarm.engine.activations import ALIGNMENT
 from swarm.engine.attention import Attention, capped_attention, sink_attention
+from swarm.engine.delta import Delta
 from swarm.engine.kinds import LayerKind
 from swarm.engine.linear import Linear
 from swarm.engine.manifest import Manifest, Progress
@@ -26,6 +27,7 @@ from swarm.engine.model import Layer
 from swarm.engine.naming import Shape
 from swarm.engine.norm import Norm
 from swarm.engine.numerics import Precision
+from swarm.engine.orders import delta_order, qkv_order
 from swarm.engine.rope import arrangement
 from swarm.engine.spec import ModelSpec
 from swarm.engine.weights import Checkpoint, Table
@@ -100,7 +102,7 @@ def build_layer(spec: ModelSpec, layer: int, source: Source, precision: Precisio
     family, parts = spec.family, LayerParts(spec, layer, source, precision, device)
     return Layer(
         attention_norm=parts.norm(family.attention_norm),
-        attention=_attention(spec, layer, parts),
+        mixer=_delta(spec, layer, parts) if spec.kinds[layer].delta else _attention(spec, layer, parts),
         attention_end_norm=parts.norm(family.attention_end_norm),
         attention_sum_norm=parts.norm(family.attention_sum_norm),
         mlp_norm=parts.norm(family.mlp_norm),
@@ -114,6 +116,7 @@ def build_layer(spec: ModelSpec, layer: int, source: Source, precision: Precisio
 def _attention(spec: ModelSpec, layer: int, parts: LayerParts) -> Attention:
     family, kind = spec.family, spec.kinds[layer]
     queries, keys = spec.heads * kind.head_dim, kind.kv_heads * kind.head_dim
+    first = 2 * queries if family.attention_gate else queries
     qkv = [family.query_key_value] if family.query_key_value else [family.query, family.key, family.value]
     order = None
     if kind.rope is not None:
@@ -130,13 +133,35 @@ def _attention(spec: ModelSpec, layer: int, parts: LayerParts) -> Attention:
         head_dim=kind.head_dim,
         window=kind.window,
         rope=kind.rope,
-        qkv=parts.linear(qkv, [queries, keys, keys], [queries, keys, keys], spec.hidden, order),
+        qkv=parts.linear(qkv, [first, keys, keys], [first, keys, keys], spec.hidden, qkv_order(spec, kind, order)),
         query_norm=parts.norm(family.query_norm, order),
         key_norm=parts.norm(family.key_norm, order),
         output=parts.linear([family.output], [spec.hidden], [spec.hidden], queries),
         answer=answer,
         sinks=sinks,
         scale=_attention_scale(spec, layer),
+        gated=family.attention_gate,
+    )
+
+
+def _delta(spec: ModelSpec, layer: int, parts: LayerParts) -> Delta:
+    family, shape = spec.family, spec.kinds[layer].delta
+    assert shape is not None
+    modules = [f"{family.delta}.{each}" for each in family.delta_inputs]
+    heights = [parts.shapes[f"{parts.prefix}.{module}.weight"][0] for module in modules]
+
+    def own(name: str) -> Tensor:
+        return parts.tensor(f"{family.delta}.{name}").to(device=parts.device, dtype=torch.float32, copy=True)
+
+    return Delta(
+        shape=shape,
+        projection=parts.linear(modules, heights, heights, spec.hidden, delta_order(shape, family.delta_by_key_head)),
+        taps=own("conv1d.weight").view(shape.channels, shape.taps).T.contiguous(),
+        rates=-own("A_log").exp(),
+        step_bias=own("dt_bias"),
+        norm=own("norm.weight"),
+        norm_eps=spec.norm_eps,
+        output=parts.linear([f"{family.delta}.out_proj"], [spec.hidden], [spec.hidden], shape.values),
     )
 
 
@@ -163,7 +188,12 @@ def _experts(spec: ModelSpec, layer: int, parts: LayerParts) -> Experts:
         gate_up = [f"{prefix}.{family.expert_gate}", f"{prefix}.{family.expert_up}"]
         experts.append(parts.mlp(gate_up, f"{prefix}.{family.expert_down}", spec.expert_inner, spec.hidden))
     router = parts.linear([family.router or ""], [count], [count], spec.hidden)
-    return Experts(router, experts, spec.experts_used, spec.shares_sum_to_one)
+    shared = gate = None
+    if family.shared_expert:
+        gate_up = [f"{family.shared_expert}.{each}" for each in (family.expert_gate, family.expert_up)]
+        shared = parts.mlp(gate_up, f"{family.shared_expert}.{family.expert_down}", spec.shared_inner, spec.hidden)
+        gate = parts.linear([family.shared_gate], [1], [1], spec.hidden)
+    return Experts(router, experts, spec.experts_used, spec.shares_sum_to_one, shared, gate)
 
 
 class LayerParts:
@@ -179,8 +209,8 @@ class LayerParts:
         self.precision = precision
         self.device = device
 
-    def tensor(self, module: str, kind: str) -> Tensor:
-        name = f"{self.prefix}.{module}.{kind}"
+    def tensor(self, name: str) -> Tensor:
+        module, name = name.rpartition(".")[0], f"{self.prefix}.{name}"
         tensor = self.source.tensor(name, self.shapes[name])
         if self.spec.family.grouped_by_key and module == self.spec.family.query_key_value:
             return _ungrouped(tensor, self.kind)
@@ -191,7 +221,7 @@ class LayerParts:
         if module is None:
             return None
         norm = build_norm(self.spec, f"{self.prefix}.{module}", self.shapes, self.source, self.dtype, self.device)
-        return norm if order is None else replace(norm, weight=_arranged(norm.weight, order))
+        return norm if order is None else replace(norm, weight=_arranged(norm.weight, order.to(self.device)))
 
     def sinks(self, kv_heads: int) -> Tensor | None:
         """[kv_heads, heads / kv_heads], in the precision of softmaxes; None where the family has none."""
@@ -216,11 +246,11 @@ class LayerParts:
         )
 
     def linear(
-        self, modules: Sequence[str], parts: list[int], heights: list[int], columns: int, order: Tensor | None = None
+        self, modules: Sequence[str], parts: list[int], heights: list[int], columns: int, rows: Tensor | None = None
     ) -> Linear:
         """Modules below each other. Their parts of so many rows come to stand in heights, padded with zeros.
 
-        Columns are padded likewise. `order` arranges the rows of each head in all parts but the last.
+        Columns are padded likewise. `rows` says which of these rows come to stand where.
         """
         weight = torch.empty(sum(heights), columns, dtype=self.dtype, device=self.device)
         self._fill(weight, modules, "weight", parts, heights)
@@ -228,19 +258,19 @@ class LayerParts:
         if f"{self.prefix}.{modules[0]}.bias" in self.shapes:
             bias = torch.empty(sum(heights), dtype=self.dtype, device=self.device)
             self._fill(bias, modules, "bias", parts, heights)
-        for each in (weight, bias):
-            if order is not None and each is not None:
-                each[: -heights[-1]] = _arranged(each[: -heights[-1]], order)
+        if rows is not None:
+            rows = rows.to(self.device)
+            weight, bias = weight.index_select(0, rows), None if bias is None else bias.index_select(0, rows)
         return Linear(weight, bias, self.precision)
 
     def _fill(self, whole: Tensor, modules: Sequence[str], kind: str, parts: list[int], heights: list[int]) -> None:
         targets = list(torch.split(whole, heights))
         if len(modules) == 1 and len(parts) > 1:
-            for target, tensor in zip(targets, torch.split(self.tensor(modules[0], kind), parts), strict=True):
+            for target, tensor in zip(targets, torch.split(self.tensor(f"{modules[0]}.{kind}"), parts), strict=True):
                 _fill(target, tensor)
         else:
             for target, module in zip(targets, modules, strict=True):
-                _fill(target, self.tensor(module, kind))
+                _fill(target, self.tensor(f"{module}.{kind}"))
 
 
 def build_norm(
@@ -265,9 +295,8 @@ def _ungrouped(rows: Tensor, kind: LayerKind) -> Tensor:
 
 
 def _arranged(rows: Tensor, order: Tensor) -> Tensor:
-    """Rows of several heads, each head's in that order."""
-    heads = rows.view(-1, order.shape[0], *rows.shape[1:])
-    return heads.index_select(1, order.to(rows.device)).view(rows.shape)
+    """Entries of several heads, each head's in that order."""
+    return rows.view(-1, order.shape[0]).index_select(1, order).view(rows.shape)
 
 
 def padded(inner: int) -> int:

@@ -5,7 +5,7 @@ Knows nothing of caches, nor of how rows pass: the pass brings the kernels (see 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +27,9 @@ class Kernels(Protocol):
 
     def activated(self, x: Tensor) -> Tensor:
         """[rows, inner] -> [rows, inner]"""
+
+    def each(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """[rows, width] -> [rows, width], entry by entry"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +61,13 @@ class Experts:
     experts: Sequence[Mlp]
     used: int
     shares_sum_to_one: bool
+    shared: Mlp | None = None  # one more, for all rows
+    shared_gate: Linear | None = None  # hidden -> 1: through a sigmoid, that one's share
 
     @property
     def bytes(self) -> int:
-        return self.router.bytes + sum(expert.bytes for expert in self.experts)
+        shared = sum(each.bytes for each in (self.shared, self.shared_gate) if each is not None)
+        return self.router.bytes + shared + sum(expert.bytes for expert in self.experts)
 
     def compute(self, way: Kernels, x: Tensor) -> Tensor:
         """[rows, hidden] -> [rows, hidden]. A row's experts are added in their order, whoever shares them."""
@@ -73,6 +79,9 @@ class Experts:
             rows, places = (chosen == number).nonzero(as_tuple=True)
             answers = self.experts[number].compute(way, x.index_select(0, rows)).float()
             result[rows] += answers * shares[rows, places, None]
+        if self.shared is not None and self.shared_gate is not None:
+            share = way.each(torch.sigmoid, way.linear(self.shared_gate, x).float())
+            result += self.shared.compute(way, x).float() * share
         return result.to(x.dtype)
 
     def _route(self, row: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from swarm.engine.attention import Attention
 from swarm.engine.cache import SessionCache
+from swarm.engine.delta import Delta
 from swarm.engine.mlp import Experts, Mlp
 from swarm.engine.norm import Norm
 from swarm.engine.numerics import Precision
@@ -27,8 +28,8 @@ class Layer:
     """What one layer computes, in this order. A norm that is not there is None."""
 
     attention_norm: Norm | None
-    attention: Attention
-    attention_end_norm: Norm | None  # of what attention adds to a row
+    mixer: Attention | Delta  # by which a row learns of those before it
+    attention_end_norm: Norm | None  # of what that adds to a row
     attention_sum_norm: Norm | None  # of the row after that
     mlp_norm: Norm | None
     mlp: Mlp | Experts
@@ -46,7 +47,7 @@ class Layer:
             self.mlp_end_norm,
             self.mlp_sum_norm,
         )
-        return self.attention.bytes + self.mlp.bytes + sum(norm.bytes for norm in norms if norm is not None)
+        return self.mixer.bytes + self.mlp.bytes + sum(norm.bytes for norm in norms if norm is not None)
 
 
 class Decoder:
@@ -57,7 +58,7 @@ class Decoder:
         self.span = span
         self.layers = layers
         self.precision = precision
-        device = layers[0].attention.output.device
+        device = layers[0].mixer.output.device
         self.ropes = [RopeTable(rope, width, device) for rope, width in zip(spec.ropes, spec.rope_widths, strict=True)]
         self.residual_scale = None if spec.residual_scale == 1.0 else spec.residual_scale
 
@@ -79,7 +80,7 @@ class Decoder:
             before = x
 
             h = _normed(x, layer.attention_norm)  # [rows, hidden]
-            h = _normed(layer.attention.compute(way, index, h), layer.attention_end_norm)
+            h = _normed(layer.mixer.compute(way, index, h), layer.attention_end_norm)
             x = _normed(self._sum(x, h), layer.attention_sum_norm)
 
             h = _normed(before if layer.parallel else x, layer.mlp_norm)

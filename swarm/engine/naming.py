@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from swarm.engine.kinds import LayerKind
+    from swarm.engine.kinds import DeltaShape, LayerKind
     from swarm.engine.spec import ModelSpec
 
 Shape = tuple[int, ...]
@@ -34,10 +34,13 @@ def layer_tensors(spec: ModelSpec, layer: int) -> dict[str, Shape]:
     for module, width in _norms(spec, kind):
         shapes |= _norm(spec, f"{prefix}.{module}", width)
     mlp = _experts(spec, kind.experts) if kind.experts else _mlp(spec)
-    for module, rows, columns, biased in _attention(spec, kind) + mlp:
+    mixer = _attention(spec, kind) if kind.delta is None else _delta_inputs(spec, kind.delta)
+    for module, rows, columns, biased in mixer + mlp:
         shapes[f"{prefix}.{module}.weight"] = (columns, rows) if family.transposed else (rows, columns)
         if biased:
             shapes[f"{prefix}.{module}.bias"] = (rows,)
+    if kind.delta is not None:
+        shapes |= {f"{prefix}.{family.delta}.{name}": shape for name, shape in _delta_own(kind.delta).items()}
     if family.sinks:
         shapes[f"{prefix}.{family.sinks}"] = (spec.heads,)
     return shapes
@@ -74,8 +77,8 @@ def _norms(spec: ModelSpec, kind: LayerKind) -> list[tuple[str, int]]:
     queries, keys = spec.heads * kind.head_dim, kind.kv_heads * kind.head_dim
     norms = (
         (family.attention_norm, spec.hidden),
-        (family.query_norm, queries if family.norm_whole_width else kind.head_dim),
-        (family.key_norm, keys if family.norm_whole_width else kind.head_dim),
+        (None if kind.delta else family.query_norm, queries if family.norm_whole_width else kind.head_dim),
+        (None if kind.delta else family.key_norm, keys if family.norm_whole_width else kind.head_dim),
         (family.attention_end_norm, spec.hidden),
         (family.attention_sum_norm, spec.hidden),
         (family.mlp_norm, spec.hidden),
@@ -90,9 +93,34 @@ def _attention(spec: ModelSpec, kind: LayerKind) -> list[Module]:
     if family.query_key_value:
         modules = [(family.query_key_value, queries + 2 * keys, spec.hidden, spec.qkv_bias)]
     else:
-        parts = ((family.query, queries), (family.key, keys), (family.value, keys))
+        gated = 2 * queries if family.attention_gate else queries
+        parts = ((family.query, gated), (family.key, keys), (family.value, keys))
         modules = [(module, rows, spec.hidden, spec.qkv_bias) for module, rows in parts]
     return [*modules, (family.output, spec.hidden, queries, spec.output_bias)]
+
+
+def _delta_inputs(spec: ModelSpec, delta: DeltaShape) -> list[Module]:
+    widths = {
+        "in_proj_qkvz": delta.channels + delta.values,
+        "in_proj_ba": 2 * delta.value_heads,
+        "in_proj_qkv": delta.channels,
+        "in_proj_z": delta.values,
+        "in_proj_b": delta.value_heads,
+        "in_proj_a": delta.value_heads,
+    }
+    modules = [(f"{spec.family.delta}.{each}", widths[each], spec.hidden, False) for each in spec.family.delta_inputs]
+    return [*modules, (f"{spec.family.delta}.out_proj", spec.hidden, delta.values, False)]
+
+
+def _delta_own(delta: DeltaShape) -> dict[str, Shape]:
+    """What is no linear layer."""
+    heads = (delta.value_heads,)
+    return {
+        "conv1d.weight": (delta.channels, 1, delta.taps),
+        "A_log": heads,
+        "dt_bias": heads,
+        "norm.weight": (delta.value_dim,),
+    }
 
 
 def _mlp(spec: ModelSpec) -> list[Module]:
@@ -113,6 +141,10 @@ def _experts(spec: ModelSpec, experts: int) -> list[Module]:
         modules.append((f"{prefix}.{family.expert_gate}", inner, hidden, spec.expert_bias))
         modules.append((f"{prefix}.{family.expert_up}", inner, hidden, spec.expert_bias))
         modules.append((f"{prefix}.{family.expert_down}", hidden, inner, spec.expert_bias))
+    if family.shared_expert:
+        inner, prefix = spec.shared_inner, family.shared_expert
+        modules += [(f"{prefix}.{each}", inner, hidden, False) for each in (family.expert_gate, family.expert_up)]
+        modules += [(f"{prefix}.{family.expert_down}", hidden, inner, False), (family.shared_gate, 1, hidden, False)]
     return modules
 
 

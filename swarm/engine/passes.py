@@ -6,7 +6,7 @@ contract of docs/DESIGN.md. A pass brings the kernels and the sessions' caches; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from swarm.engine.activations import activated, activation_of, gated
 from swarm.engine.attention import Attention
 from swarm.engine.cache import SessionCache
+from swarm.engine.delta import Delta
 from swarm.engine.linear import Linear
 from swarm.engine.rope import RopeTable
 from swarm.engine.spec import ModelSpec
@@ -34,8 +35,14 @@ class Pass(Protocol):
     def activated(self, x: Tensor) -> Tensor:
         """[rows, inner] -> [rows, inner]"""
 
+    def each(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """[rows, width] -> [rows, width], entry by entry"""
+
     def attend(self, attention: Attention, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
         """Store [rows, 2, kv_heads, head_dim]; answer [rows, heads, head_dim] with [rows, heads * head_dim]."""
+
+    def recur(self, delta: Delta, layer: int, projected: Tensor) -> Tensor:
+        """Take [rows, width of the projection] through the layer's states; answer with [rows, value_heads * value_dim]."""
 
 
 class ChunkPass:
@@ -78,6 +85,12 @@ class ChunkPass:
     def activated(self, x: Tensor) -> Tensor:
         return self.activation(x)
 
+    def each(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        return function(x)
+
+    def recur(self, delta: Delta, layer: int, projected: Tensor) -> Tensor:
+        return delta.chunk(projected, *self.cache.state(layer, self.start))
+
     def attend(self, attention: Attention, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
         first, mask = self.seen(attention, queries.device)
         valid = self.cache.layer(layer)[:, :, :, first : self.stop]  # [2, 1, kv_heads, positions, head_dim]
@@ -109,6 +122,16 @@ class DecodePass:
 
     def activated(self, x: Tensor) -> Tensor:
         return activated(x, self.activation)
+
+    def each(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        return torch.cat([function(row) for row in torch.split(x, 1)])
+
+    def recur(self, delta: Delta, layer: int, projected: Tensor) -> Tensor:
+        # In their order: of several rows of one session each reads what the one before it wrote
+        answers = []
+        for (cache, position), row in zip(self.rows, torch.split(projected, 1), strict=True):
+            answers.append(delta.step(row, *cache.state(layer, position)))
+        return torch.cat(answers)
 
     def attend(self, attention: Attention, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
         window = attention.window

@@ -8,6 +8,7 @@ from swarm.engine.cache import pages_of
 from swarm.engine.loading import padded
 from swarm.engine.numerics import precision_named
 from swarm.engine.spec import ModelSpec
+from swarm.engine.states import STATES, StateShape
 from swarm.span import LayerSpan
 
 
@@ -16,9 +17,10 @@ def layer_bytes(spec: ModelSpec, layer: int, precision: str) -> int:
     plain = sum(math.prod(shape) for shape in spec.layer_tensors(layer).values())
     experts = spec.kinds[layer].experts
     inner = spec.expert_inner if experts else spec.inner
+    shared = (padded(spec.shared_inner) - spec.shared_inner) * 3 * spec.hidden if experts else 0
     ups = 2 if spec.family.gate or spec.family.gate_up else 1
     biases = ups if (spec.expert_bias if experts else spec.mlp_bias) else 0
-    padding = (padded(inner) - inner) * ((ups + 1) * spec.hidden + biases) * (experts or 1)
+    padding = (padded(inner) - inner) * ((ups + 1) * spec.hidden + biases) * (experts or 1) + shared
     return (plain + padding) * precision_named(precision).dtype.itemsize
 
 
@@ -26,8 +28,23 @@ def row_bytes(spec: ModelSpec, span: LayerSpan, precision: str) -> int:
     """The cache of one row in all layers of a span."""
     if spec.both_ways:
         return 0
-    numbers = sum(2 * spec.kinds[layer].kv_heads * spec.kinds[layer].head_dim for layer in span)
+    numbers = sum(2 * math.prod(spec.kinds[layer].row_shape) for layer in span)
     return numbers * precision_named(precision).dtype.itemsize
+
+
+def session_bytes(spec: ModelSpec, span: LayerSpan, precision: str) -> int:
+    """The cache of one session in all layers of a span, apart from its rows."""
+    shapes = [state_shape(spec, layer) for layer in span]
+    itemsize = precision_named(precision).dtype.itemsize
+    return STATES * sum(shape.bytes(itemsize) for shape in shapes if shape is not None)
+
+
+def state_shape(spec: ModelSpec, layer: int) -> StateShape | None:
+    """Of what a layer keeps of a session in the place of rows; None: it keeps rows."""
+    delta = spec.kinds[layer].delta
+    if delta is None:
+        return None
+    return StateShape((delta.taps - 1, delta.channels), (delta.value_heads, delta.key_dim, delta.value_dim))
 
 
 def head_bytes(spec: ModelSpec, precision: str) -> int:
@@ -41,9 +58,10 @@ def head_bytes(spec: ModelSpec, precision: str) -> int:
 
 
 def footprint(spec: ModelSpec, span: LayerSpan, precision: str, cache_rows: int = 0, with_head: bool = False) -> int:
-    """Bytes that a stage over `span` takes, with room for `cache_rows` rows of cache."""
+    """Bytes that a stage over `span` takes, with room for a session of `cache_rows` rows."""
     weights = sum(layer_bytes(spec, layer, precision) for layer in span)
     cache = pages_of(cache_rows) * row_bytes(spec, span, precision)
+    cache += session_bytes(spec, span, precision) if cache_rows else 0
     return weights + cache + (head_bytes(spec, precision) if with_head else 0)
 
 

@@ -51,6 +51,7 @@ class ModelSpec:
     token_types: int  # rows of their table; 0: there is none
     experts_used: int  # for each row, in layers that have experts
     expert_inner: int
+    shared_inner: int  # of the expert that all rows go through; 0: there is none
     shares_sum_to_one: bool  # those of the experts that are used
     norm_eps: float
     activation: str
@@ -195,6 +196,7 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
         token_types=fields.whole("type_vocab_size") if family.token_types else 0,
         experts_used=experts_used(fields, family),
         expert_inner=fields.whole(family.expert_inner) if family.router else 1,
+        shared_inner=fields.whole(family.shared_inner) if family.shared_expert else 0,
         shares_sum_to_one=fields.flag(family.shares_sum_to_one) if family.router else False,
         norm_eps=fields.number(family.norm_eps),
         activation=ACTIVATIONS[fields.choice(family.activation, tuple(ACTIVATIONS))],

@@ -18,7 +18,7 @@ from swarm.engine.loading import RandomSource, Source, VerifiedSource, build_lay
 from swarm.engine.manifest import Manifest, Progress, read_manifest
 from swarm.engine.model import Decoder
 from swarm.engine.numerics import Precision, numerics_class, precision_named, settle_threads
-from swarm.engine.plan import row_bytes
+from swarm.engine.plan import row_bytes, session_bytes, state_shape
 from swarm.engine.spec import ModelSpec, config_place, read_spec
 from swarm.engine.weights import Checkpoint
 from swarm.errors import LocalFault, UsageFault
@@ -28,6 +28,7 @@ from swarm.wire import tensors as wire
 CHUNK_ROWS = 128  # the grid of absolute positions on which chunk boundaries lie
 PASS_ROWS = 64  # decode rows that go through the layers together
 DEFAULT_CACHE_ROWS = 16384  # through all layers of the span, where no budget is given
+DEFAULT_SESSIONS = 64  # whose states find room then
 COPY_BYTES = 64 << 20  # of a cache that are copied in one call: rows of others wait meanwhile
 
 
@@ -117,13 +118,15 @@ class Stage:
         settle_threads()
         if cache_bytes is None:
             cache_bytes = DEFAULT_CACHE_ROWS * row_bytes(spec, span, precision.name)
+            cache_bytes += DEFAULT_SESSIONS * session_bytes(spec, span, precision.name)
         with torch.inference_mode():
             layers = [build_layer(spec, layer, source, precision, place) for layer in span]
             decoder = Decoder(spec, span, layers, precision)
-        shapes = [(spec.kinds[layer].kv_heads, spec.kinds[layer].head_dim) for layer in span]
+        shapes = [spec.kinds[layer].row_shape for layer in span]
         if spec.both_ways:
             shapes = [(0, 0)] * len(span)
-        pool = CachePool(span, shapes, precision.dtype, place, cache_bytes, spec.max_positions)
+        states = [state_shape(spec, layer) for layer in span]
+        pool = CachePool(span, shapes, precision.dtype, place, cache_bytes, spec.max_positions, states)
         return cls(decoder, pool, place, manifest)
 
     def open(self, max_rows: int, span: LayerSpan | None = None) -> SessionCache:

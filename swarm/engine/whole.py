@@ -5,16 +5,18 @@ The call has exactly the text's rows, so that its bits depend on the text alone:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from swarm.engine.activations import ACTIVATIONS
 from swarm.engine.attention import Attention
+from swarm.engine.delta import Delta
 from swarm.engine.linear import Linear
 from swarm.engine.rope import RopeTable
 from swarm.engine.spec import ModelSpec
+from swarm.errors import LocalFault
 
 
 class WholePass:
@@ -36,6 +38,12 @@ class WholePass:
 
     def activated(self, x: Tensor) -> Tensor:
         return self.activation(x)
+
+    def each(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        return function(x)
+
+    def recur(self, delta: Delta, layer: int, projected: Tensor) -> Tensor:
+        raise LocalFault("a state goes through rows one way only")
 
     def attend(self, attention: Attention, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
         group = attention.heads // attention.kv_heads

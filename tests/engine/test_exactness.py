@@ -48,8 +48,15 @@ def rows_of(stage: Stage, count: int, seed: int) -> Tensor:
 
 
 def contents(cache: SessionCache) -> Tensor:
-    """Every valid key and value, [layers, 2, kv_heads, rows, head_dim]."""
-    return torch.stack([cache.layer(layer)[:, 0, :, : cache.position] for layer in cache.span])
+    """Every valid key and value, and the state of layers that keep one, layer by layer, flat."""
+    parts = []
+    for layer in cache.span:
+        parts.append(cache.layer(layer)[:, 0, :, : cache.position])
+        if layer in cache._recurrent:
+            state = cache._states._at(cache.position)
+            assert state is not None
+            parts += state.layers[cache._recurrent[layer]]
+    return torch.cat([part.flatten() for part in parts])
 
 
 class Story:
@@ -158,6 +165,12 @@ BROAD: dict[str, dict[str, int]] = {  # widths as real models have them, at whic
     "qwen3": {"num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128},
     "olmo2": {"hidden_size": 2048, "num_attention_heads": 32, "num_key_value_heads": 32},
     "gemma2": {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
+    "qwen3-next": {
+        "linear_num_key_heads": 16,
+        "linear_num_value_heads": 32,
+        "linear_key_head_dim": 128,
+        "linear_value_head_dim": 128,
+    },
     "qwen3-moe": {"num_experts": 128, "num_experts_per_tok": 8, "hidden_size": 256},
 }
 

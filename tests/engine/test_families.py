@@ -60,15 +60,23 @@ def test_a_footprint_is_what_loading_takes(precision: str, name: str) -> None:
     assert needed <= Stage.random(spec, spec.span, precision).weight_bytes <= 1.2 * needed
 
 
-def test_a_text_model_nested_in_another(tmp_path: Path) -> None:
-    config = CONFIGS["gemma3-odd"]
+NESTED = {  # config, and architecture, type and prefix of the model that it is the text model of
+    "gemma3-odd": ("Gemma3ForConditionalGeneration", "gemma3", "", "language_model."),
+    "qwen3-5": ("Qwen3_5ForConditionalGeneration", "qwen3_5", "model.", "model.language_model."),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_a_text_model_nested_in_another(tmp_path: Path, name: str) -> None:
+    config, (architecture, model_type, before, after) = CONFIGS[name], NESTED[name]
     plain = make_oracle_model(tmp_path / "plain", config)
     nested = tmp_path / "nested"
     nested.mkdir()
     tensors = load_file(plain / "model.safetensors")
-    save_file({f"language_model.{name}": each for name, each in tensors.items()}, nested / "model.safetensors")
+    renamed = {(after + key[len(before) :] if key.startswith(before) else key): each for key, each in tensors.items()}
+    save_file(renamed, nested / "model.safetensors")
     text = {key: value for key, value in config.items() if key not in ("architectures", "eos_token_id")}
-    outer = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "eos_token_id": [1, 257]}
+    outer = {"architectures": [architecture], "model_type": model_type, "eos_token_id": [1, 257]}
     (nested / "config.json").write_text(json.dumps({**outer, "text_config": text}))
     assert read_spec(nested).eos_ids == (1, 257)
     logits = []
@@ -79,6 +87,6 @@ def test_a_text_model_nested_in_another(tmp_path: Path) -> None:
 
 
 def test_every_family_is_tested() -> None:
-    tested = {"LlamaForCausalLM", "Gemma3ForConditionalGeneration"}
+    tested = {"LlamaForCausalLM", *(architecture for architecture, *_ in NESTED.values())}
     tested |= {each for config in (*CONFIGS.values(), *ENCODERS.values()) for each in config["architectures"]}
     assert {FAMILIES[each].architecture for each in tested} == {family.architecture for family in FAMILIES.values()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support import families_classics, families_oss
+from support import families_classics, families_oss, families_recurrent
 from support.oracles import TINY
 
 
@@ -101,7 +101,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen3-moe-odd": _qwen3_moe(**ODD, moe_intermediate_size=100, decoder_sparse_step=2),
     **families_oss.CONFIGS,
 }
-CONFIGS |= families_classics.CONFIGS
+CONFIGS |= families_classics.CONFIGS | families_recurrent.CONFIGS
 EXACT = (
     *families_classics.EXACT,
     "qwen2-windows",
@@ -121,4 +121,5 @@ EXACT = (
     "qwen3-moe",
     "qwen3-moe-odd",
     *families_oss.EXACT,
+    *families_recurrent.EXACT,
 )

@@ -32,12 +32,17 @@ def make_oracle_model(directory: Path, config: dict[str, Any], seed: int = 0) ->
 
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(config))
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # some families draw what is no matrix, too
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
-            if weight.dim() == 1:
+            if name.endswith("A_log"):
+                # States that last for rows: an answer of one row alone may be so small that its norm shows only rounding
+                weight.copy_(noise - 2)
+            elif weight.dim() == 1:
                 weight.add_(0.1 * noise)
             else:
                 weight.copy_(noise if "embed" in name else noise * weight.shape[-1] ** -0.5)

@@ -5,7 +5,7 @@ Knows nothing of torch. A new family that differs by names and defaults only is 
 
 from collections.abc import Mapping
 
-from swarm.engine.families import classics, dense, encoders, experts, gemma
+from swarm.engine.families import classics, dense, encoders, experts, gemma, recurrent
 from swarm.engine.families.family import Family
 
 __all__ = ["FAMILIES", "Family"]
@@ -28,6 +28,9 @@ ROWS = (
     classics.GPT2,
     classics.GPT_NEOX,
     classics.OPT,
+    recurrent.QWEN3_5,
+    recurrent.QWEN3_5_WITH_IMAGES,
+    recurrent.QWEN3_NEXT,
     encoders.BERT,
     encoders.ROBERTA,
     encoders.XLM_ROBERTA,
