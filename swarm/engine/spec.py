@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,15 @@ def _family(fields: Fields) -> Family:
         for family in FAMILIES.values():
             if family.model_type == model_type:
                 return family
-    raise fields.fault("architectures", f"{architectures or model_type!r} is not known; known: {', '.join(FAMILIES)}")
+    known = f"known: {', '.join(FAMILIES)}{_other_backend()}"
+    raise fields.fault("architectures", f"{architectures or model_type!r} is not known; {known}")
+
+
+def _other_backend() -> str:
+    """What may run an architecture that is not known here, if it is installed."""
+    if find_spec("transformers") is None:
+        return ""
+    return "; `--backend transformers` runs any decoder-only model of that library, more slowly"
 
 
 def _flat(config: Mapping[str, Any], source: str, spellings: Mapping[str, str]) -> dict[str, Any]:

@@ -81,6 +81,8 @@ def read_outline(directory: Path) -> Outline:
     anatomy = read_anatomy(Path(directory), torch.float32)
     source = str(Path(directory) / CONFIG_FILE)
     _check_kinds(anatomy)
+    layers = [_numbers(layer) for layer in anatomy.layers]
+    head = _numbers(anatomy.model) - sum(layers)  # now, while tied weights are one
     calls = _probe(anatomy)
     model, config = anatomy.model, anatomy.model.config
     return Outline(
@@ -89,10 +91,10 @@ def read_outline(directory: Path) -> Outline:
         hidden=anatomy.hidden,
         vocab=_vocab(model, source),
         max_positions=_positions(config.get_text_config(decoder=True)),
-        layer_weights=tuple(_numbers(layer) for layer in anatomy.layers),
+        layer_weights=tuple(layers),
         layer_tables=tuple(sum(table.nbytes for table in layer.buffers()) for layer in anatomy.layers),
         row_numbers=tuple(_kept(anatomy, layer, call) for layer, call in enumerate(calls)),
-        head_weights=_numbers(model) - sum(_numbers(layer) for layer in anatomy.layers),
+        head_weights=head,
         in_tuples=anatomy.in_tuples,
         source=source,
     )

@@ -1,0 +1,70 @@
+"""Layers of the transformers library behind our interfaces against the library's own forward pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from support.library import CONFIGS, make_library_model
+from support.models import make_model
+from support.oracles import difference, generate, oracle_of
+
+from swarm.engine import CHUNK_ROWS
+from swarm.engine.backends import open_model
+from swarm.span import LayerSpan
+
+PROMPT = [(11 * index) % 250 for index in range(CHUNK_ROWS + 22)]
+THOROUGH = ("stablelm", "starcoder2")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_logits_and_greedy_tokens_and_every_cut(tmp_path: Path, name: str) -> None:
+    steps = 200 if name in THOROUGH else 12
+    directory = make_library_model(tmp_path, name)
+    model, oracle = open_model(directory, "transformers"), oracle_of(directory)
+    whole, head = model.load_stage(precision="fp32"), model.load_head("fp32")
+    tokens, logits = generate([whole], head, PROMPT, steps)
+    with torch.inference_mode():
+        # Teacher-forced on our tokens: had one of theirs been another, the argmax of their logits would say so
+        theirs = oracle(torch.tensor([PROMPT + tokens[:-1]])).logits[0]
+    assert difference(logits, theirs) < 1e-5
+    assert theirs[len(PROMPT) - 1 :].argmax(-1).tolist() == tokens
+    for cut in range(1, model.spec.layer_count):
+        spans = LayerSpan(0, cut), LayerSpan(cut, model.spec.layer_count)
+        parts = [model.load_stage(span, precision="fp32") for span in spans]
+        again, split_logits = generate(parts, head, PROMPT, 8)
+        assert again == tokens[:8]
+        assert torch.equal(split_logits, logits[: len(split_logits)])
+
+
+def test_a_known_family_as_our_own_engine_computes_it(tmp_path: Path) -> None:
+    directory = make_model(tmp_path, tie_word_embeddings=False, attention_bias=True)
+    ours, theirs = open_model(directory), open_model(directory, "transformers")
+    results = [
+        generate([model.load_stage(precision="fp32")], model.load_head("fp32"), PROMPT, 30) for model in (ours, theirs)
+    ]
+    assert results[0][0] == results[1][0]
+    assert difference(results[0][1], results[1][1]) < 1e-5
+    assert ours.manifest().digest == theirs.manifest().digest
+    assert (ours.spec.layer_count, ours.spec.hidden, ours.spec.vocab, ours.spec.max_positions) == (
+        (theirs.spec.layer_count, theirs.spec.hidden, theirs.spec.vocab, theirs.spec.max_positions)
+    )
+    features = [model.load_head("fp32").features(torch.ones(2, 64)) for model in (ours, theirs)]
+    assert difference(features[0], features[1]) < 1e-5
+
+
+def test_weights_in_several_files_and_in_half_precision(tmp_path: Path) -> None:
+    one = open_model(make_model(tmp_path / "one", dtype="bf16"), "transformers")
+    more = open_model(make_model(tmp_path / "more", dtype="bf16", shards=3), "transformers")
+    results = [generate([model.load_stage()], model.load_head(), PROMPT, 5) for model in (one, more)]
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_frequencies_that_follow_the_longest_call_end_the_context(tmp_path: Path) -> None:
+    """They would make one session's rows depend on how far another got."""
+    rope = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
+    model = open_model(
+        make_model(tmp_path, max_position_embeddings=96, rope_theta=None, rope_parameters=rope), "transformers"
+    )
+    assert model.spec.max_positions == 96
