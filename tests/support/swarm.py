@@ -10,7 +10,7 @@ from pathlib import Path
 
 from swarm.client import Client
 from swarm.config import ChannelConfig, ClientConfig, WorkerConfig
-from swarm.engine import Stage, read_manifest
+from swarm.engine.backends import open_model
 from swarm.engine.compute import ComputeThread
 from swarm.identity import Identity
 from swarm.records import RECORD_LIFETIME, Address, ModelRef, PeerRecord, PeerState, SignedRecord
@@ -52,9 +52,7 @@ class LocalWorker:
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
-        stage = Stage.load(
-            self.swarm.directory, self.span, precision=self.precision, device="cpu", cache_bytes=self.swarm.cache_bytes
-        )
+        stage = self.swarm.opened.load_stage(self.span, self.precision, cache_bytes=self.swarm.cache_bytes)
         self.service = await self._stack.enter_async_context(
             WorkerService(stage, self.swarm.model, self.swarm.compute, self.identity, self.swarm.worker_config, Trace())
         )
@@ -137,6 +135,7 @@ class LocalSwarm:
         worker_config: WorkerConfig | None = None,
         client_config: ClientConfig | None = None,
         channel_config: ChannelConfig | None = None,
+        backend: str = "swarm",
     ) -> None:
         self.directory = directory
         self.precision = precision
@@ -146,7 +145,9 @@ class LocalSwarm:
         self.channel_config = channel_config or ChannelConfig()
         self.hub = MemoryNetwork()
         self.records = Records()
-        self.model = read_manifest(directory).ref(name)
+        self.backend = backend
+        self.opened = open_model(directory, backend)
+        self.model = self.opened.manifest().ref(name)
         self.compute = ComputeThread()
         self._spans = [LayerSpan(*span) for span in spans]
         self._stack = AsyncExitStack()
@@ -195,6 +196,7 @@ class LocalSwarm:
             probe=None,
             config=self.client_config,
             channel_config=self.channel_config,
+            backend=self.backend,
             trace=trace,
             **options,  # type: ignore[arg-type]
         )
