@@ -157,7 +157,12 @@ def scale(peers: tuple[int, ...], report: Path | None) -> None:
 
     found = []
     for count in peers or (1000,):
-        found.append(simulation.measure(count))
+        began = time.monotonic()
+
+        def tell(line: str, count: int = count, began: float = began) -> None:
+            click.echo(f"{count} peers, {time.monotonic() - began:.0f} s: {line}", err=True)
+
+        found.append(simulation.measure(count, tell=tell))
         click.echo(f"{found[-1]}\n")
     if report is not None:
         report.write_text(simulation.page(found))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import lru_cache
 from random import Random
@@ -21,7 +21,7 @@ import swarm.records
 from chaos.simulation.datagrams import UdpSwitch
 from swarm.discovery import Directory
 from swarm.discovery.keys import KEY_BYTES, node_id
-from swarm.errors import PeerLost
+from swarm.errors import Overloaded, PeerLost
 from swarm.identity import Identity, PeerId
 from swarm.records import ANNOUNCE_INTERVAL, RECORD_LIFETIME, Address, ModelRef, PeerRecord, PeerState
 from swarm.span import LayerSpan
@@ -35,6 +35,9 @@ LOSS = 0.01
 JOINERS = 100  # peers that join over the network, at least
 JOINED_AT_ONCE = 50
 MAX_DECODED = 1 << 17  # records whose form was checked
+STEPS = 5  # of which an announcement of all tells
+
+Tell = Callable[[str], None]  # how far it is
 
 
 @contextmanager
@@ -117,16 +120,25 @@ class Crowd:
             await asyncio.gather(*(one() for _ in range(more)))
         return seconds
 
-    async def announce(self, nodes: Sequence[Directory]) -> None:
-        """Each of them once, spread over one interval."""
+    async def announce(self, nodes: Sequence[Directory], tell: Tell) -> int:
+        """Each of them once, spread over one interval. How many the directory had no room for."""
+        crowded = done = 0
 
         async def one(node: Directory) -> None:
+            nonlocal crowded, done
             await asyncio.sleep(self.random.uniform(0.0, ANNOUNCE_INTERVAL))
             record = next_record(self.records.get(node.identity.peer_id), node.identity, node.host, self.random, now())
             self.records[record.peer_id] = record
-            await node.announce(record.sign(node.identity))
+            try:
+                await node.announce(record.sign(node.identity))
+            except Overloaded:
+                crowded += 1
+            done += 1
+            if done * STEPS // len(nodes) > (done - 1) * STEPS // len(nodes):
+                tell(f"announced: {done} of {len(nodes)}")
 
         await asyncio.gather(*map(one, nodes))
+        return crowded
 
     def vanish(self, share: float) -> list[Directory]:
         """Without notice. The others."""

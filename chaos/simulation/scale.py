@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from chaos.simulation.clock import run_virtual
-from chaos.simulation.crowd import DELAY, LAYERS, LOSS, MODEL, MOST_LAYERS, Crowd, economy, next_record, now
+from chaos.simulation.crowd import DELAY, LAYERS, LOSS, MODEL, MOST_LAYERS, Crowd, Tell, economy, next_record, now
 from chaos.simulation.seeding import seeded
 from swarm.identity import Identity, PeerId
 from swarm.records import ANNOUNCE_INTERVAL, RECORD_LIFETIME, PeerRecord
@@ -22,6 +22,7 @@ from swarm.routing.finder import coverage, find_chain
 from swarm.span import LayerSpan
 
 VANISHED = 0.3  # of the peers, at once
+SETTLING, MEASURED = 2, 2  # announcements of all: who has no place in the index then is told to it by every second
 LOOKUPS = 20
 CHAINS = 10  # routing problems
 LEAST_ROUTED = 200  # workers of such a problem: fewer may not hold every layer
@@ -39,7 +40,9 @@ class Scale:
     lookup_share: float  # of all records that a lookup finds, mean
     announce_datagrams: float  # sent by a peer in one announcement interval, its answers to others included, mean
     announce_bytes: float  # per second, mean
-    busiest_bytes: float  # per second, of the peer that sends most
+    bootstrap_bytes: float  # per second, of the one by which all have joined
+    busiest_bytes: float  # per second, of the peer that sends most beside it
+    crowded_share: float  # of the peers, those that the directory had no room for
     vanished_share: float  # of the living records that a lookup finds right after 30 % vanished, mean
     vanished_seconds: float  # that it takes, median
     dead_share: float  # of what such a lookup finds, the part that is dead
@@ -47,6 +50,7 @@ class Scale:
     later_dead_share: float
     layers_covered: float  # of those that living peers hold, the part that living records found then hold
     chain_excess: tuple[float, float]  # the greedy chain's predicted time over the shortest one's, median and worst
+    found_excess: tuple[float, float]  # the same of a chain of what one lookup found; the shortest is still one of all
 
     def rows(self) -> list[tuple[str, str]]:
         """For a table."""
@@ -57,17 +61,24 @@ class Scale:
             ("lookup, datagrams sent", f"{self.lookup_datagrams:.0f}"),
             ("records found", f"{self.lookup_share:.1%}"),
             ("announcing, per peer", f"{self.announce_datagrams:.0f} datagrams, {self.announce_bytes / 1e3:.1f} kB/s"),
-            ("announcing, busiest peer", f"{self.busiest_bytes / 1e3:.1f} kB/s"),
+            ("announcing, the bootstrap", f"{self.bootstrap_bytes / 1e3:.1f} kB/s"),
+            ("announcing, busiest other", f"{self.busiest_bytes / 1e3:.1f} kB/s"),
+            ("announcing, peers without room", f"{self.crowded_share:.1%}"),
             (f"{VANISHED:.0%} vanish: living found", f"{self.vanished_share:.1%} in {self.vanished_seconds:.2f} s"),
             (f"{VANISHED:.0%} vanish: dead among found", f"{self.dead_share:.1%}"),
             ("a lifetime later: living found", f"{self.later_share:.1%}"),
             ("a lifetime later: dead among found", f"{self.later_dead_share:.1%}"),
             ("a lifetime later: layers covered", f"{self.layers_covered:.1%}"),
-            ("greedy chain over shortest", f"+{self.chain_excess[0]:.1%} median, +{self.chain_excess[1]:.1%} worst"),
+            ("greedy chain over shortest", _excess(self.chain_excess)),
+            ("of what was found, over shortest of all", _excess(self.found_excess)),
         ]
 
     def __str__(self) -> str:
-        return "\n".join(f"{name:36} {value}" for name, value in self.rows())
+        return "\n".join(f"{name:40} {value}" for name, value in self.rows())
+
+
+def _excess(median_and_worst: tuple[float, float]) -> str:
+    return "+{:.1%} median, +{:.1%} worst".format(*median_and_worst)
 
 
 def page(found: Sequence[Scale]) -> str:
@@ -94,11 +105,11 @@ class Lookups:
     datagrams: list[int]
     shares: list[float]  # of the records wanted
     dead: list[float]  # of the records found
-    found: set[PeerId]
+    found: list[set[PeerId]]  # of those wanted, by each
 
 
 async def _look_up(crowd: Crowd, wanted: set[PeerId], count: int) -> Lookups:
-    measured = Lookups([], [], [], [], set())
+    measured = Lookups([], [], [], [], [])
 
     async def one() -> None:
         client = await crowd.start(passive=True)
@@ -109,7 +120,7 @@ async def _look_up(crowd: Crowd, wanted: set[PeerId], count: int) -> Lookups:
         measured.datagrams.append(crowd.switch.carried[client.host] - sent)
         measured.shares.append(len(found & wanted) / len(wanted))
         measured.dead.append(len(found - wanted) / max(1, len(found)))
-        measured.found.update(found & wanted)
+        measured.found.append(found & wanted)
 
     await asyncio.gather(*(one() for _ in range(count)))
     return measured
@@ -121,17 +132,25 @@ def crowd_of_records(count: int, random: Random) -> list[PeerRecord]:
     return [next_record(None, identity, "10.0.0.1", random, 0.0) for identity in identities]
 
 
-def chain_excess(records: Sequence[PeerRecord], random: Random, chains: int = CHAINS) -> list[float]:
-    """How much longer than the shortest path the greedy chain is predicted to take, for as many clients."""
+def chain_excess(
+    records: Sequence[PeerRecord], random: Random, finds: Sequence[Collection[PeerId]]
+) -> tuple[list[float], list[float]]:
+    """How much longer than the shortest path the greedy chain is predicted to take, for as many clients as found something.
+
+    First of one that knows all the records, then of one that knows what it found.
+    """
     whole = LayerSpan(0, LAYERS)
-    excess = []
-    for _ in range(chains):
+    known = {record.peer_id: record for record in records}
+    of_all: list[float] = []
+    of_found: list[float] = []
+    for found in finds:
         measured = {record.peer_id: Measurement(random.uniform(0.005, 0.3)) for record in records}
-        chain = find_chain(records, MODEL, whole, measured, now=0.0)
-        known = {record.peer_id: record for record in records}
-        greedy = sum(predicted_seconds(known[hop.peer_id], hop.span, measured[hop.peer_id]) for hop in chain.hops)
-        excess.append(greedy / shortest(records, measured) - 1.0)
-    return excess
+        least = shortest(records, measured)
+        for excess, usable in ((of_all, records), (of_found, [known[peer] for peer in sorted(found)])):
+            chain = find_chain(usable, MODEL, whole, measured, now=0.0)
+            greedy = sum(predicted_seconds(known[hop.peer_id], hop.span, measured[hop.peer_id]) for hop in chain.hops)
+            excess.append(greedy / least - 1.0)
+    return of_all, of_found
 
 
 def shortest(records: Sequence[PeerRecord], measured: dict[PeerId, Measurement]) -> float:
@@ -146,25 +165,33 @@ def shortest(records: Sequence[PeerRecord], measured: dict[PeerId, Measurement])
     return best[LAYERS]
 
 
-async def _measure(peers: int, seed: int) -> Scale:
+async def _measure(peers: int, seed: int, tell: Tell) -> Scale:
     async with Crowd(peers, seed) as crowd:
         joins = await crowd.grow()
-        await crowd.announce(crowd.nodes)
+        tell("joined")
+        for _ in range(SETTLING):
+            await crowd.announce(crowd.nodes, tell)
         datagrams, size = crowd.switch.carried.copy(), crowd.switch.carried_bytes.copy()
-        await crowd.announce(crowd.nodes)
-        sent = [crowd.switch.carried[node.host] - datagrams[node.host] for node in crowd.nodes]
-        rates = [(crowd.switch.carried_bytes[one.host] - size[one.host]) / ANNOUNCE_INTERVAL for one in crowd.nodes]
+        for _ in range(MEASURED):
+            crowded = await crowd.announce(crowd.nodes, tell)
+        seconds = MEASURED * ANNOUNCE_INTERVAL
+        sent = [(crowd.switch.carried[node.host] - datagrams[node.host]) / MEASURED for node in crowd.nodes]
+        rates = [(crowd.switch.carried_bytes[node.host] - size[node.host]) / seconds for node in crowd.nodes]
         before = await _look_up(crowd, set(crowd.records), LOOKUPS)
+        told = [crowd.records[peer_id] for peer_id in sorted(crowd.records)]
+        tell("looked up")
         living = crowd.vanish(VANISHED)
         alive = {node.identity.peer_id for node in living}
         after = await _look_up(crowd, alive, LOOKUPS)
         for _ in range(int(RECORD_LIFETIME / ANNOUNCE_INTERVAL)):
-            await crowd.announce(living)
+            await crowd.announce(living, tell)
         later = await _look_up(crowd, alive, LOOKUPS)
-        records = [crowd.records[peer_id] for peer_id in sorted(crowd.records)]
-        held = coverage([record for record in records if record.peer_id in alive], LAYERS)
-        seen = coverage([record for record in records if record.peer_id in later.found], LAYERS)
-    excess = chain_excess(crowd_of_records(max(peers, LEAST_ROUTED), Random(seed)), Random(seed))
+        held = coverage([record for record in told if record.peer_id in alive], LAYERS)
+        seen = coverage([record for record in told if record.peer_id in set().union(*later.found)], LAYERS)
+    if peers < LEAST_ROUTED:
+        told = crowd_of_records(LEAST_ROUTED, Random(seed))
+        before.found[:] = [{record.peer_id for record in told}] * LOOKUPS
+    of_all, of_found = chain_excess(told, Random(seed), before.found[:CHAINS])
     return Scale(
         peers=peers,
         join_seconds=statistics.median(joins),
@@ -174,18 +201,21 @@ async def _measure(peers: int, seed: int) -> Scale:
         lookup_share=statistics.fmean(before.shares),
         announce_datagrams=statistics.fmean(sent),
         announce_bytes=statistics.fmean(rates),
-        busiest_bytes=max(rates),
+        bootstrap_bytes=rates[0],
+        busiest_bytes=max(rates[1:]),
+        crowded_share=crowded / peers,
         vanished_share=statistics.fmean(after.shares),
         vanished_seconds=statistics.median(after.seconds),
         dead_share=statistics.fmean(after.dead),
         later_share=statistics.fmean(later.shares),
         later_dead_share=statistics.fmean(later.dead),
         layers_covered=sum(map(bool, seen)) / max(1, sum(map(bool, held))),
-        chain_excess=(statistics.median(excess), max(excess)),
+        chain_excess=(statistics.median(of_all), max(of_all)),
+        found_excess=(statistics.median(of_found), max(of_found)),
     )
 
 
-def measure(peers: int = 1000, seed: int = 1) -> Scale:
+def measure(peers: int = 1000, seed: int = 1, tell: Tell = lambda _: None) -> Scale:
     """Everything, for so many peers: about two minutes for a thousand."""
     with seeded(seed), economy():
-        return run_virtual(_measure(peers, seed))
+        return run_virtual(_measure(peers, seed, tell))

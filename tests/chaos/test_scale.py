@@ -8,8 +8,12 @@ from swarm.span import LayerSpan
 
 
 def test_a_small_crowd_is_measured_alike_each_time():
-    found = scale.measure(16)
+    told = []
+    found = scale.measure(16, tell=told.append)
     assert found == scale.measure(16)
+    assert "announced: 16 of 16" in told
+    assert found.found_excess == found.chain_excess
+    assert found.crowded_share == 0.0
     assert found.lookup_share == found.later_share == found.layers_covered == 1.0
     assert found.vanished_share > 0.9
     assert found.later_dead_share == 0.0
@@ -20,8 +24,12 @@ def test_a_small_crowd_is_measured_alike_each_time():
 
 def test_no_chain_is_shorter_than_the_shortest():
     records = scale.crowd_of_records(scale.LEAST_ROUTED, Random(7))
-    excess = scale.chain_excess(records, Random(7), chains=3)
-    assert all(0.0 <= each < 2.0 for each in excess)
+    everybody = {record.peer_id for record in records}
+    few = {record.peer_id for record in records[::2]}
+    of_all, of_found = scale.chain_excess(records, Random(7), [everybody, everybody, few])
+    assert all(0.0 <= each < 2.0 for each in [*of_all, *of_found])
+    assert of_all[:2] == of_found[:2]
+    assert of_all[2] != of_found[2]
 
 
 def test_the_shortest_chain_of_one_worker_is_its_own():
