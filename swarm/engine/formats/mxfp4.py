@@ -64,6 +64,6 @@ def _dequantised(packed: Tensor, scales: Tensor) -> Tensor:
     experts, outputs, blocks, _ = packed.shape
     result = torch.empty(experts, outputs, blocks, BLOCK, dtype=torch.bfloat16)
     for own, bytes_, exponents in zip(result, packed, scales, strict=True):  # what an index takes is large
-        torch.index_select(pairs, 0, bytes_.flatten().int(), out=own.view(-1, 2))
+        torch.index_select(pairs, 0, bytes_.int().flatten(), out=own.view(-1, 2))
         own.mul_(powers[exponents.int()].unsqueeze(-1))
     return result.flatten(2)
