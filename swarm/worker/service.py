@@ -210,7 +210,8 @@ class WorkerService:
             )
         parent = self._sessions.use(owner, message.parent, self._now())
         tally = parent.tally
-        if tally is None or tally.span != message.span or min(tally.stop, parent.cache.position) < message.parent_rows:
+        held = tally is not None and tally.span == message.span and message.parent_rows <= tally.stop
+        if not held or not parent.cache.holds(message.parent_rows):
             raise SessionFault(f"{parent!r} has no {message.parent_rows} rows of layers {message.span} to begin with")
         if parent.kept_at is not None:
             parent.kept_at = self._now()

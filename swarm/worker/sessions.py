@@ -28,6 +28,8 @@ class Cache(Protocol):
     @property
     def position(self) -> int: ...
 
+    def holds(self, position: int) -> bool: ...
+
     def rollback(self, position: int) -> None: ...
 
     def settle(self) -> int: ...
@@ -250,13 +252,18 @@ def check_rows(message: Forward, chunk_rows: int, both_ways: bool) -> None:
 
 
 def check_position(slot: SessionSlot, message: Forward) -> None:
-    """A position may repeat or go back, never leave a gap. Raises Gap or Overloaded.
+    """A position may repeat or go back as far as the cache does, never leave a gap. Raises Gap, SessionFault or Overloaded.
 
     A worker that attended over rows it never saw would answer with plausible nonsense.
     """
     if message.position > slot.cache.position:
         raise Gap(
             f"position {message.position} leaves a gap: session {slot.session_id.hex()[:8]} holds {slot.cache.position} rows here"
+        )
+    if not slot.cache.holds(message.position):
+        raise SessionFault(
+            f"session {slot.session_id.hex()[:8]} cannot go back from {slot.cache.position} to {message.position}: some "
+            "layers here keep a state of few positions; it can be replayed"
         )
     rows = message.tensor.shape[0]
     if message.position + rows > slot.max_rows:

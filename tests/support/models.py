@@ -45,6 +45,25 @@ def make_model(
     return directory
 
 
+def make_model_of(directory: Path, config: dict[str, Any], seed: int = 0) -> Path:
+    """A model of any family with random weights and a byte-level tokenizer; returns the directory."""
+    from swarm.engine import ModelSpec
+
+    spec, generator = ModelSpec.from_config(config), torch.Generator().manual_seed(seed)
+    shapes = {name: shape for layer in spec.span for name, shape in spec.layer_tensors(layer).items()}
+    tensors = {}
+    for name, shape in {**shapes, **spec.head_tensors()}.items():
+        draws = torch.randn(shape, generator=generator)
+        tensors[name] = draws * shape[-1] ** -0.5 if len(shape) > 1 and "embed" not in name else draws
+        if len(shape) == 1:  # norms near one; logarithms of rates that let a state last for rows
+            tensors[name] = draws - 2 if name.endswith("A_log") else 1 + 0.1 * draws
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(config))
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    make_tokenizer(directory)
+    return directory
+
+
 def make_config(**changes: Any) -> dict[str, Any]:
     """What config.json says of a tiny Llama: 4 layers, hidden 64, 4 heads over 2, and a vocabulary of bytes."""
     config = {

@@ -22,6 +22,10 @@ class FakeCache:
         self.position = position
         self.size = size
         self.closed = 0
+        self.gone: set[int] = set()  # positions that it cannot be rolled back to
+
+    def holds(self, position: int) -> bool:
+        return position <= self.position and position not in self.gone
 
     def rollback(self, position: int) -> None:
         self.position = position
@@ -163,6 +167,9 @@ def test_positions_go_back_but_leave_no_gap() -> None:
         check_position(slot, forward(0, 6, 1))
     with pytest.raises(Overloaded, match="rows up to 9 exceed the 8"):
         check_position(slot, forward(0, 5, 4))
+    slot.cache.gone.add(3)  # type: ignore[attr-defined]
+    with pytest.raises(SessionFault, match="cannot go back from 5 to 3"):
+        check_position(slot, forward(0, 3, 1))
     assert "idle" in repr(slot)
 
 

@@ -111,9 +111,13 @@ class SpanCache:
     def layer(self, layer: int) -> DynamicLayer:
         return self._layers[layer]
 
+    def holds(self, position: int) -> bool:
+        """Whether it can be rolled back there."""
+        return 0 <= position <= self.position
+
     def rollback(self, position: int) -> None:
         """Forget the rows from that position on."""
-        if not 0 <= position <= self.position:
+        if not self.holds(position):
             raise LocalFault(f"{self!r} cannot be rolled back to {position}")
         self.position = position
         self._crop()

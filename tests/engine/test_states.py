@@ -1,0 +1,199 @@
+"""What is kept of layers whose state no row can be taken out of: where a session can go back to, and what it costs."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from support.families import CONFIGS
+from torch import Tensor
+
+from swarm.engine import CHUNK_ROWS, ModelSpec, SessionCache, Stage, footprint
+from swarm.engine.cache import PAGE_ROWS
+from swarm.engine.states import STATES, States, StateShape
+from swarm.errors import LocalFault, Overloaded, SessionFault
+from swarm.span import LayerSpan
+
+SPEC = ModelSpec.from_config(CONFIGS["qwen3-next-odd"])  # attention, then two layers that keep a state
+WHOLE, RECURRENT = LayerSpan(0, 3), LayerSpan(1, 3)
+STATE = 2 * (2 * (2 * 36 + 3 * 44) + 3 * 36 * 44) * 4  # bytes of one in fp32: both layers' windows and memories
+
+
+@pytest.fixture(scope="module")
+def stage() -> Stage:
+    return Stage.random(SPEC, WHOLE, "fp32", seed=3)
+
+
+def rows_of(count: int, seed: int = 0) -> Tensor:
+    return torch.randn(count, SPEC.hidden, generator=torch.Generator().manual_seed(seed))
+
+
+def held(cache: SessionCache) -> list[int]:
+    return [position for position in range(cache.position + 1) if cache.holds(position)]
+
+
+def taken(stage: Stage, *chunks: int) -> SessionCache:
+    cache = stage.open(1000)
+    for number, count in enumerate(chunks):
+        stage.chunk(cache, rows_of(count, number))
+    return cache
+
+
+def test_a_session_goes_back_to_few_positions(stage: Stage) -> None:
+    cache = stage.open(1000)
+    assert held(cache) == [0]
+    seen = []
+    for count in (128, 128, 40):
+        stage.chunk(cache, rows_of(count))
+        seen.append(held(cache))
+    for count in (1, 1, 7):
+        stage.decode([(cache, rows_of(count))])
+        seen.append(held(cache))
+    assert seen == [
+        [0, 128],
+        [0, 128, 256],
+        [0, 128, 256, 296],  # before the last call, and where the whole chunks end; 128 goes when its place is needed
+        [0, 256, 296, 297],
+        [0, 256, 297, 298],
+        [0, 256, 298, 305],
+    ]
+
+
+def test_whole_chunks_are_those_of_the_beginning(stage: Stage) -> None:
+    cache = taken(stage, 100, 128, 128)  # not on the grid of whole chunks: nothing to begin with
+    for _ in range(2):
+        stage.decode([(cache, rows_of(1))])
+    assert held(cache) == [0, 356, 357, 358]  # 356 and 357 before calls, none for its own sake
+    stage.decode([(cache, rows_of(1))])
+    assert held(cache) == [0, 357, 358, 359]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_comes_after_going_back_is_what_came_without_it(stage: Stage, seed: int) -> None:
+    """A story of calls, some of which are undone or fail; each row's bits are those of the story without these."""
+    rng = random.Random(seed)
+    cache, straight = stage.open(1000), stage.open(1000)
+    for number in range(12):
+        chunk = rng.random() < 0.4
+        rows = rows_of(rng.choice((1, 3, 128) if chunk else (1, 1, 5)), seed=number)
+        before = cache.position
+        for _ in range(rng.randint(0, 2)):  # calls that have not happened
+            if rng.random() < 0.5:
+                stage.decode([(cache, rows_of(rng.randint(1, 4), seed=99))])
+                cache.rollback(before)
+            else:
+                with pytest.raises(ZeroDivisionError):
+                    failing(stage, cache, rows)
+        outputs = []
+        for each in (cache, straight):
+            outputs.append(stage.chunk(each, rows) if chunk else stage.decode([(each, rows)])[0])
+        assert torch.equal(*outputs)
+    cache.rollback(0)
+    assert torch.equal(stage.chunk(cache, rows_of(9)), stage.chunk(stage.open(9), rows_of(9)))
+
+
+def failing(stage: Stage, cache: SessionCache, rows: Tensor) -> None:
+    """A call that fails when all layers have written their states."""
+    decode = stage.decoder.decode
+
+    def fail(*given: Any) -> Tensor:
+        decode(*given)
+        raise ZeroDivisionError
+
+    stage.decoder.decode = fail  # type: ignore[method-assign]
+    try:
+        stage.decode([(cache, rows)])
+    finally:
+        stage.decoder.decode = decode  # type: ignore[method-assign]
+
+
+def test_anything_else_is_refused_not_computed(stage: Stage) -> None:
+    cache = taken(stage, 128, 128, 40)
+    for _ in range(2):
+        stage.decode([(cache, rows_of(1))])
+    for position in (1, 128, 296, 299):
+        assert not cache.holds(position)
+        with pytest.raises(LocalFault, match=f"cannot be rolled back to {position}"):
+            cache.rollback(position)
+    assert cache.position == 298
+    cache.rollback(256)
+    assert held(cache) == [0, 256]
+
+
+def test_a_session_may_begin_where_another_s_whole_chunks_end(stage: Stage) -> None:
+    parent, straight = taken(stage, 128, 128, 40), taken(stage, 128, 128)
+    stage.decode([(parent, rows_of(5))])
+    child = stage.open(1000)
+    for layers in stage.copies(256, WHOLE):
+        stage.copy(child, parent, 256, layers)
+    assert held(child) == [0, 256]
+    for number in range(3):
+        rows = rows_of(1, seed=50 + number)
+        assert torch.equal(stage.decode([(child, rows)])[0], stage.decode([(straight, rows)])[0])
+    grandchild = stage.open(1000)
+    stage.copy(grandchild, child, 256, WHOLE)  # it has no use for its own beginning, but others may have
+    assert held(grandchild) == [0, 256]
+    with pytest.raises(SessionFault, match="none is held at 128"):
+        stage.copy(stage.open(1000), parent, 128, WHOLE)
+
+
+def test_what_has_ended_keeps_what_others_may_begin_with(stage: Stage) -> None:
+    pool, before = stage.pool, stage.pool.reserved
+    cache = taken(stage, 128, 30)
+    stage.decode([(cache, rows_of(1))])
+    row = 2 * SPEC.kinds[0].kv_heads * SPEC.kinds[0].head_dim * 4
+    assert pool.reserved - before == 1024 * row + STATES * STATE == pool.needed(1000, WHOLE)
+    assert cache.settle() == pool.reserved - before == 256 * row + STATE
+    child = stage.open(1000)
+    stage.copy(child, cache, 128, WHOLE)
+    assert held(child) == [0, 128]
+    child.close()
+    cache.close()
+    short = taken(stage, 30)
+    assert short.settle() == PAGE_ROWS * row
+    short.close()
+    assert pool.reserved == before
+
+
+def test_a_budget_counts_states() -> None:
+    row = 2 * SPEC.kinds[0].kv_heads * SPEC.kinds[0].head_dim * 4
+    budget = 2 * STATES * STATE + 10 * PAGE_ROWS * row
+    stage = Stage.random(SPEC, WHOLE, "fp32", cache_bytes=budget)
+    assert stage.pool.tokens_free == (budget - STATES * STATE) // row // PAGE_ROWS * PAGE_ROWS  # of one session
+    first = stage.open(5 * PAGE_ROWS)
+    assert stage.pool.tokens_free == 5 * PAGE_ROWS
+    second = stage.open(5 * PAGE_ROWS)
+    assert (stage.pool.tokens_free, stage.pool.reserved) == (0, budget)
+    with pytest.raises(Overloaded, match="0 tokens, 2 sessions"):
+        stage.open(1)
+    first.close()
+    second.close()
+    one, none = (footprint(SPEC, WHOLE, "fp32", cache_rows=rows) for rows in (1, 0))
+    assert one - none == stage.pool.needed(1, WHOLE) == PAGE_ROWS * row + STATES * STATE
+
+
+def test_a_span_that_keeps_no_rows(stage: Stage) -> None:
+    part = Stage.random(SPEC, RECURRENT, "fp32", cache_bytes=3 * STATES * STATE - 1)
+    assert part.pool.tokens_free == 2 * SPEC.max_positions
+    caches = [part.open(SPEC.max_positions), part.open(1)]
+    assert part.pool.tokens_free == 0
+    with pytest.raises(Overloaded):
+        part.open(1)
+    assert part.copies(CHUNK_ROWS, RECURRENT) == [RECURRENT]
+    part.chunk(caches[0], rows_of(128))
+    assert held(caches[0]) == [0, 128]
+
+
+def test_misuse_is_a_local_fault() -> None:
+    states = States([StateShape((2, 5), (1, 2, 3))], torch.float32, torch.device("cpu"))
+    with pytest.raises(LocalFault, match="no call has begun"):
+        states.layer(0, 0)
+    with pytest.raises(LocalFault, match="go on from 7"):
+        states.begin(7)
+    states.begin(0)
+    states.commit(7, False)
+    with pytest.raises(LocalFault, match="no call has begun"):
+        states.commit(7, False)
+    assert repr(states) == "<States at [0, 7]>"
