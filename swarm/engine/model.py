@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from swarm.engine.alibi import AlibiTable
 from swarm.engine.attention import Attention
 from swarm.engine.cache import SessionCache
 from swarm.engine.delta import Delta
@@ -60,11 +61,13 @@ class Decoder:
         self.precision = precision
         device = layers[0].mixer.output.device
         self.ropes = [RopeTable(rope, width, device) for rope, width in zip(spec.ropes, spec.rope_widths, strict=True)]
+        self.alibi = AlibiTable(spec.heads, precision.dtype, device) if spec.family.alibi else None
         self.residual_scale = None if spec.residual_scale == 1.0 else spec.residual_scale
 
     def chunk(self, cache: SessionCache, x: Tensor) -> Tensor:
         """Rows at the cache's position onwards, computed together."""
-        return self._forward(x, cache.span, ChunkPass(self.spec, self.ropes, cache, x.shape[0], self.precision.dtype))
+        way = ChunkPass(self.spec, self.ropes, cache, x.shape[0], self.precision.dtype, self.alibi)
+        return self._forward(x, cache.span, way)
 
     def whole(self, span: LayerSpan, x: Tensor) -> Tensor:
         """All rows of a text, each of which sees all others."""
@@ -72,7 +75,7 @@ class Decoder:
 
     def decode(self, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor) -> Tensor:
         """Row i, of caches[i] at positions[i], each for itself; all over the same layers."""
-        return self._forward(x, caches[0].span, DecodePass(self.spec, self.ropes, caches, positions))
+        return self._forward(x, caches[0].span, DecodePass(self.spec, self.ropes, caches, positions, self.alibi))
 
     def _forward(self, x: Tensor, span: LayerSpan, way: Pass) -> Tensor:
         for index in span:

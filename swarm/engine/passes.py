@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from swarm.engine.activations import activated, activation_of, gated
+from swarm.engine.alibi import AlibiTable
 from swarm.engine.attention import Attention
 from swarm.engine.cache import SessionCache
 from swarm.engine.delta import Delta
@@ -49,17 +50,27 @@ class ChunkPass:
     """Rows of one session at consecutive positions, computed together; each attends to all before it and itself."""
 
     def __init__(
-        self, spec: ModelSpec, ropes: Sequence[RopeTable], cache: SessionCache, rows: int, dtype: torch.dtype
+        self,
+        spec: ModelSpec,
+        ropes: Sequence[RopeTable],
+        cache: SessionCache,
+        rows: int,
+        dtype: torch.dtype,
+        alibi: AlibiTable | None = None,
     ) -> None:
         self.cache = cache
         self.start, self.stop = cache.position, cache.position + rows
         self.angles = [rope.slice(self.start, self.stop) for rope in ropes]
         self.activation = activation_of(spec.activation, spec.activation_slope)
         self.dtype = dtype
+        self._alibi = alibi
         self._seen: dict[tuple[int | None, int], tuple[int, Tensor]] = {}  # one for each kind of attention
 
     def seen(self, attention: Attention, device: torch.device) -> tuple[int, Tensor]:
-        """From which position on rows see what is before them, and a mask [heads / kv_heads * rows, positions]."""
+        """From which position on rows see what is before them, and what is added to products of queries and keys.
+
+        That is [heads / kv_heads * rows, positions], or [1, kv_heads, heads / kv_heads * rows, positions].
+        """
         key = (attention.window, attention.heads // attention.kv_heads)
         if key not in self._seen:
             self._seen[key] = self._look(*key, device)
@@ -73,7 +84,10 @@ class ChunkPass:
         if window is not None:
             mask += hidden.tril(self.start - first - window)
         # A key's queries, of several heads, stand below each other
-        return first, mask.repeat(group, 1)
+        if self._alibi is None:
+            return first, mask.repeat(group, 1)
+        biases = self._alibi.rows(self.start, self.stop, first).add_(mask)
+        return first, biases.view(1, -1, group * shape[0], shape[1])
 
     def linear(self, linear: Linear, x: Tensor) -> Tensor:
         return linear.chunk(x)
@@ -108,10 +122,18 @@ class DecodePass:
     """Rows of any sessions. Each attends alone, as one query row against its own session's cache."""
 
     def __init__(
-        self, spec: ModelSpec, ropes: Sequence[RopeTable], caches: Sequence[SessionCache], positions: Sequence[int]
+        self,
+        spec: ModelSpec,
+        ropes: Sequence[RopeTable],
+        caches: Sequence[SessionCache],
+        positions: Sequence[int],
+        alibi: AlibiTable | None = None,
     ) -> None:
         self.rows = list(zip(caches, positions, strict=True))
         self.angles = [rope.gather(positions) for rope in ropes]
+        self.biases: list[Tensor | None] = [None] * len(positions)  # [heads, positions] each
+        if alibi is not None:
+            self.biases = [alibi.row(position) for position in positions]
         self.activation = activation_of(spec.activation, spec.activation_slope)
 
     def linear(self, linear: Linear, x: Tensor) -> Tensor:
@@ -143,7 +165,8 @@ class DecodePass:
             valid.append(seen if window is None else seen[:, :, :, -window:])
         shape = (-1, 1, attention.kv_heads, attention.heads // attention.kv_heads, attention.head_dim)
         answers = []  # [1, kv_heads, heads / kv_heads, head_dim] each
-        for row, seen in zip(queries.view(shape).unbind(), valid, strict=True):
+        for row, seen, biases in zip(queries.view(shape).unbind(), valid, self.biases, strict=True):
             keys, values = seen.unbind()
-            answers.append(attention.answer(row, keys, values, None, scale=attention.scale))
+            mask = None if biases is None else biases.view(*shape[1:4], -1)[..., -keys.shape[2] :]
+            answers.append(attention.answer(row, keys, values, mask, scale=attention.scale))
         return torch.cat(answers).flatten(1)

@@ -13,6 +13,7 @@ from support.oracles import make_oracle_model
 from torch import Tensor
 
 from swarm.engine import Head, ModelSpec, Stage
+from swarm.engine.alibi import AlibiTable, slopes
 from swarm.errors import ModelFault
 
 
@@ -34,7 +35,12 @@ BUFFERS = {
 
 @pytest.mark.parametrize(
     ("name", "written", "layers"),
-    [("gpt2", "transformer.", "h.{layer}."), ("gpt-neox", "gpt_neox.", "layers.{layer}."), ("opt", "model.", "")],
+    [
+        ("gpt2", "transformer.", "h.{layer}."),
+        ("gpt-neox", "gpt_neox.", "layers.{layer}."),
+        ("opt", "model.", ""),
+        ("bloom", "transformer.", ""),
+    ],
 )
 def test_a_prefix_may_be_left_out(tmp_path: Path, name: str, written: str, layers: str) -> None:
     directory = make_oracle_model(tmp_path / name, CONFIGS[name])
@@ -59,6 +65,27 @@ def test_weights_of_sixteen_bits(tmp_path: Path, name: str, dtype: torch.dtype) 
     assert torch.equal(logits_of(directory), halves)
 
 
+def test_slopes_as_the_paper_gives_them() -> None:
+    assert slopes(8) == [2.0**-exponent for exponent in range(1, 9)]
+    assert slopes(16) == pytest.approx([2.0 ** (-exponent / 2) for exponent in range(1, 17)])
+    assert slopes(1) == [2.0**-8]
+    # No power of two: those of the one below, and then the first, third and so on of the one above
+    assert slopes(12) == pytest.approx(slopes(8) + slopes(16)[::2][:4])
+    assert slopes(71) == pytest.approx(slopes(64) + slopes(128)[::2][:7])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_bias_is_the_distance_times_the_slope(dtype: torch.dtype) -> None:
+    table = AlibiTable(6, dtype, torch.device("cpu"))
+    start, stop, first = 2040, 2060, 1000  # over the end of a block
+    keys, queries = torch.arange(first, stop), torch.arange(start, stop)
+    expected = torch.tensor(slopes(6), dtype=torch.float64).view(-1, 1, 1) * (keys - queries.unsqueeze(1))
+    rows = table.rows(start, stop, first)
+    torch.testing.assert_close(rows.double(), expected, rtol=2**-8 if dtype == torch.bfloat16 else 2**-23, atol=0)
+    for query in (start, stop - 1):
+        assert torch.equal(table.row(query)[:, first:], rows[:, query - start, : query + 1 - first])
+
+
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gpt2", {"add_cross_attention": True}, r"add_cross_attention: True is not supported"),
     ("gpt2", {"add_cross_attention": "x"}, r"add_cross_attention: 'x' is not supported"),
@@ -67,6 +94,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gpt2", {"n_embd": "64"}, r"n_embd: '64'"),
     ("gpt-neox", {"rotary_pct": 0.35}, r"rotary_pct: 0.35 of a head of 16"),
     ("gpt-neox", {"use_parallel_residual": 1}, r"use_parallel_residual: 1 is neither"),
+    ("bloom", {"apply_residual_connection_post_layernorm": True}, r"apply_residual_connection_post_layernorm: True is"),
+    ("bloom", {"slow_but_exact": True}, r"slow_but_exact: True is not supported"),
     ("opt", {"word_embed_proj_dim": 0}, r"word_embed_proj_dim: 0"),
     ("opt", {"ffn_dim": -1}, r"ffn_dim: -1"),
     ("opt", {"do_layer_norm_before": "no"}, r"do_layer_norm_before: 'no' is neither"),

@@ -22,6 +22,11 @@ def _opt(**changes: Any) -> dict[str, Any]:
     return {"architectures": ["OPTForCausalLM"], "model_type": "opt", **TOKENS, **sizes, **changes}
 
 
+def _bloom(**changes: Any) -> dict[str, Any]:
+    sizes = {"n_embed": 64, "n_layer": 3, "num_attention_heads": 4}
+    return {"architectures": ["BloomForCausalLM"], "model_type": "bloom", **TOKENS, **sizes, **changes}
+
+
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt2": _gpt2(),
     "gpt2-odd": _gpt2(
@@ -51,5 +56,18 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "opt-norms-of-sums": _opt(do_layer_norm_before=False, word_embed_proj_dim=48),
     "opt-plain-norms": _opt(layer_norm_elementwise_affine=False, word_embed_proj_dim=100, tie_word_embeddings=False),
     "opt-no-final-norm": _opt(_remove_final_layer_norm=True),
+    "bloom": _bloom(seq_length=2048),
+    "bloom-odd": _bloom(n_embed=100, num_attention_heads=5, layer_norm_epsilon=1e-6, tie_word_embeddings=False),
+    "bloom-many-heads": _bloom(n_embed=96, num_attention_heads=12),
 }
-EXACT = ("gpt2", "gpt2-odd", "gpt2-by-depth", "gpt-neox", "gpt-neox-odd", "opt-odd", "opt-norms-of-sums")
+EXACT = (
+    "gpt2",
+    "gpt2-odd",
+    "gpt2-by-depth",
+    "gpt-neox",
+    "gpt-neox-odd",
+    "opt-odd",
+    "opt-norms-of-sums",
+    "bloom",
+    "bloom-odd",
+)

@@ -28,6 +28,7 @@ ROWS = (
     classics.GPT2,
     classics.GPT_NEOX,
     classics.OPT,
+    classics.BLOOM,
     recurrent.QWEN3_5,
     recurrent.QWEN3_5_WITH_IMAGES,
     recurrent.QWEN3_NEXT,

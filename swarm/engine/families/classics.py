@@ -132,3 +132,37 @@ OPT = Family(
     ),
     **{**PLAIN, "qkv_bias": "enable_bias", "output_bias": "enable_bias", "mlp_bias": "enable_bias"},
 )
+
+BLOOM = Family(
+    architecture="BloomForCausalLM",
+    model_type="bloom",
+    also=("BloomModel",),
+    required={"apply_residual_connection_post_layernorm": False, "slow_but_exact": False},
+    optional_prefix="transformer.",
+    embedding="transformer.word_embeddings",
+    embedding_norm="transformer.word_embeddings_layernorm",
+    final_norm="transformer.ln_f",
+    layer="transformer.h.{layer}",
+    query_key_value="self_attention.query_key_value",
+    grouped_by_key=True,
+    output="self_attention.dense",
+    up="mlp.dense_h_to_4h",
+    down="mlp.dense_4h_to_h",
+    norm_eps="layer_norm_epsilon",
+    rotary=False,
+    alibi=True,
+    inner_per_hidden=4,
+    spellings={
+        "n_embed": "hidden_size",
+        "n_layer": "num_hidden_layers",
+        "n_head": "num_attention_heads",
+        "seq_length": "max_position_embeddings",
+    },
+    defaults={
+        "layer_norm_epsilon": 1e-5,
+        "max_position_embeddings": 2048,
+        "hidden_act": "gelu_pytorch_tanh",
+        "tie_word_embeddings": True,
+    },
+    **PLAIN,
+)

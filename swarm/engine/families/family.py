@@ -95,6 +95,7 @@ class Family:
     centred_norms: bool = False  # LayerNorm; else by the root mean square
     norm_bias: bool = False
     norm_weight: bool = True  # None is stored where norms do not scale
+    alibi: bool = False  # products of queries and keys fall off with distance
     rotary: bool = True  # queries and keys are turned by their position
     interleaved: bool = False  # rotated pairs stand beside each other, not half a head apart
     qkv_bias: bool | str = "attention_bias"  # whether there is one, or the field that says so
