@@ -53,6 +53,11 @@ class LayerSpan:
         return f"{self.start}-{self.stop - 1}" if len(self) > 1 else f"{self.start}"
 
 
+def held_in_part(span: LayerSpan, bonds: Iterable[LayerSpan]) -> LayerSpan | None:
+    """The first of these bonds, of each of which a span must hold all or nothing, that it cuts."""
+    return next((bond for bond in bonds if span.intersection(bond) and not span.covers(bond)), None)
+
+
 def missing_layers(spans: Iterable[LayerSpan], wanted: LayerSpan) -> tuple[LayerSpan, ...]:
     """The parts of `wanted` that no span covers, in order."""
     missing: list[LayerSpan] = []

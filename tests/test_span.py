@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.errors import UsageFault
-from swarm.span import MAX_LAYERS, LayerSpan, missing_layers, name_layers
+from swarm.span import MAX_LAYERS, LayerSpan, held_in_part, missing_layers, name_layers
 
 spans = st.tuples(st.integers(0, 30), st.integers(1, 12)).map(lambda pair: LayerSpan(pair[0], sum(pair)))
 
@@ -60,3 +60,20 @@ def test_names_of_layers() -> None:
     assert name_layers([LayerSpan(3, 4)]) == "layer 3"
     assert name_layers([LayerSpan(3, 6)]) == "layers 3-5"
     assert name_layers([LayerSpan(3, 6), LayerSpan(9, 10)]) == "layers 3-5, 9"
+
+
+def test_a_bond_that_is_held_in_part_is_found() -> None:
+    bonds = (LayerSpan(2, 5), LayerSpan(7, 9))
+    for whole in (
+        LayerSpan(0, 2),
+        LayerSpan(2, 5),
+        LayerSpan(0, 7),
+        LayerSpan(5, 9),
+        LayerSpan(0, 10),
+        LayerSpan(5, 7),
+    ):
+        assert held_in_part(whole, bonds) is None
+    assert held_in_part(LayerSpan(0, 3), bonds) == bonds[0]
+    assert held_in_part(LayerSpan(4, 8), bonds) == bonds[0]
+    assert held_in_part(LayerSpan(0, 8), bonds) == bonds[1]
+    assert held_in_part(LayerSpan(0, 1), ()) is None

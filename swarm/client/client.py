@@ -158,6 +158,7 @@ class Client:
             precision=self.precision,
             by_hand=self._by_hand,
             bans=bans,
+            bonds=opened.spec.bonds,
         )
         self._stack.push_async_callback(started.resolver.aclose)
         started.auditor = await self._stack.enter_async_context(

@@ -49,6 +49,7 @@ class Resolver:
         precision: str | None = None,
         by_hand: Sequence[PeerId] = (),
         bans: Bans | None = None,
+        bonds: Sequence[LayerSpan] = (),
     ) -> None:
         self._directory = directory
         self._peers = peers
@@ -56,6 +57,7 @@ class Resolver:
         self.precision = precision  # of the chains; None: whichever covers the layers
         self._by_hand = tuple(by_hand)
         self._bans = bans
+        self._bonds = tuple(bonds)  # layers of the model that one worker holds all or none of
         self._now = now
         self._trace = trace
         self._records: dict[PeerId, PeerRecord] = {}
@@ -103,7 +105,9 @@ class Resolver:
         """A chain over the whole model. Raises NoChain, or WrongModel when only another model of that name is served."""
         whole = LayerSpan(0, self.model.layer_count)
         if self._by_hand:
-            return fixed_chain(await self.records(), self.model, self._by_hand, banned=self.banned)
+            return fixed_chain(
+                await self.records(), self.model, self._by_hand, banned=self.banned, bonds=self._bonds
+            )
         try:
             return await self.chain(whole)
         except NoChain as hole:
@@ -139,6 +143,7 @@ class Resolver:
                     prefer_numerics=numerics,
                     avoid=self._peers.avoided(strictly) | barred,
                     banned=self.banned,
+                    bonds=self._bonds,
                 )
             except NoChain as error:
                 hole = error

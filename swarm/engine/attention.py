@@ -31,7 +31,8 @@ class Attending(Protocol):
         """[rows, width] -> [rows, width], entry by entry"""
 
     def attend(self, attention: Attention, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
-        """Store [rows, 2, kv_heads, head_dim]; answer [rows, heads, head_dim] with [rows, heads * head_dim]."""
+        """Store [rows, 2, kv_heads, head_dim], unless they are that layer's already; answer [rows, heads, head_dim] with
+        [rows, heads * head_dim]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,35 +44,40 @@ class Attention:
     head_dim: int
     window: int | None  # rows that a row sees, itself among them; None: all before it
     rope: int | None  # which of the model's ropes; None: nothing is turned
-    qkv: Linear  # hidden -> (heads + 2 * kv_heads) * head_dim; with gates, heads * head_dim more
+    qkv: Linear  # hidden -> (heads + 2 * kv_heads) * head_dim; with gates, heads * head_dim more; keys may be another's
     query_norm: Norm | None  # of head_dim, or of heads * head_dim where all heads are normed together
     key_norm: Norm | None
+    value_norm: Norm | None
     output: Linear  # heads * head_dim -> hidden
     answer: Callable[..., Tensor]  # (queries, keys, values, mask or None, scale=), [1, heads, rows, head_dim] each
     sinks: Tensor | None  # as sink_attention takes them
     scale: float | None  # of products of queries and keys; None: head_dim ** -0.5
     gated: bool = False  # what queries are answered is multiplied by gates, through a sigmoid
+    keys_of: int | None = None  # the layer that made the keys and values; None: this one makes its own
 
     @property
     def bytes(self) -> int:
-        norms = sum(norm.bytes for norm in (self.query_norm, self.key_norm) if norm is not None)
+        norms = sum(each.bytes for each in (self.query_norm, self.key_norm, self.value_norm) if each is not None)
         return self.qkv.bytes + self.output.bytes + norms + (0 if self.sinks is None else self.sinks.nbytes)
 
     def compute(self, way: Attending, layer: int, x: Tensor) -> Tensor:
         """[rows, hidden] -> [rows, hidden]"""
-        rotated = self.heads + self.kv_heads  # queries and keys; values are not
+        own = self.kv_heads if self.keys_of is None else 0
+        rotated = self.heads + own  # queries and keys; values are not
         everything = way.linear(self.qkv, x)
-        qkv = everything[:, : (rotated + self.kv_heads) * self.head_dim]
-        qkv = qkv.view(-1, rotated + self.kv_heads, self.head_dim)
-        if self.query_norm is not None and self.key_norm is not None:
+        qkv = everything[:, : (rotated + own) * self.head_dim]
+        qkv = qkv.view(-1, rotated + own, self.head_dim)
+        if self.query_norm is not None:
             qkv[:, : self.heads] = self.query_norm.compute_heads(qkv[:, : self.heads])
+        if self.key_norm is not None:
             qkv[:, self.heads : rotated] = self.key_norm.compute_heads(qkv[:, self.heads : rotated])
+        if self.value_norm is not None:
+            qkv[:, rotated:] = self.value_norm.compute_heads(qkv[:, rotated:])
         if self.rope is not None:
             qkv[:, :rotated] = rotate(qkv[:, :rotated], *way.angles[self.rope])
         queries = qkv[:, : self.heads]  # [rows, heads, head_dim]
-        # [rows, 2, kv_heads, head_dim]
-        keys_values = qkv[:, self.heads :].view(-1, 2, self.kv_heads, self.head_dim)
-        answers = way.attend(self, layer, queries, keys_values)
+        keys_values = qkv[:, self.heads :].view(x.shape[0], 2, own, self.head_dim)
+        answers = way.attend(self, layer if self.keys_of is None else self.keys_of, queries, keys_values)
         if self.gated:
             answers = answers * way.each(torch.sigmoid, everything[:, -answers.shape[1] :])
         return way.linear(self.output, answers)

@@ -32,12 +32,12 @@ class Fields:
         stated = (theirs for theirs, ours in self.spellings.items() if ours == field and theirs in self.config)
         return ModelFault(f"{self.source}: {next(stated, field)}: {complaint}")
 
-    def whole(self, field: str, default: int | None = None, most: int = MAX_SIZE) -> int:
+    def whole(self, field: str, default: int | None = None, most: int = MAX_SIZE, least: int = 1) -> int:
         value = self.config.get(field, default)
         if value is None:
             raise self.fault(field, "is missing")
-        if type(value) is not int or not 1 <= value <= most:
-            raise self.fault(field, f"{value!r} is no whole number from 1 to {most}")
+        if type(value) is not int or not least <= value <= most:
+            raise self.fault(field, f"{value!r} is no whole number from {least} to {most}")
         return value
 
     def number(self, field: str | float, mapping: Mapping[str, Any] | None = None) -> float:

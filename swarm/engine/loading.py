@@ -106,9 +106,10 @@ def build_layer(spec: ModelSpec, layer: int, source: Source, precision: Precisio
         attention_end_norm=parts.norm(family.attention_end_norm),
         attention_sum_norm=parts.norm(family.attention_sum_norm),
         mlp_norm=parts.norm(family.mlp_norm),
-        mlp=_experts(spec, layer, parts) if spec.kinds[layer].experts else _mlp(spec, parts),
+        mlp=_experts(spec, layer, parts) if spec.kinds[layer].experts else _mlp(spec, layer, parts),
         mlp_end_norm=parts.norm(family.mlp_end_norm),
         mlp_sum_norm=parts.norm(family.mlp_sum_norm),
+        scale=parts.number(family.layer_scale) if family.layer_scale else None,
         parallel=spec.parallel,
     )
 
@@ -117,7 +118,10 @@ def _attention(spec: ModelSpec, layer: int, parts: LayerParts) -> Attention:
     family, kind = spec.family, spec.kinds[layer]
     queries, keys = spec.heads * kind.head_dim, kind.kv_heads * kind.head_dim
     first = 2 * queries if family.attention_gate else queries
-    qkv = [family.query_key_value] if family.query_key_value else [family.query, family.key, family.value]
+    value, heights = family.key if kind.keys_as_values else family.value, [first, keys, keys]
+    qkv = [family.query_key_value] if family.query_key_value else [family.query, family.key, value]
+    if kind.keys_of is not None:
+        qkv, heights = qkv[:1], heights[:1]
     order = None
     if kind.rope is not None:
         order = arrangement(spec.ropes[kind.rope], kind.head_dim, family.interleaved)
@@ -133,14 +137,16 @@ def _attention(spec: ModelSpec, layer: int, parts: LayerParts) -> Attention:
         head_dim=kind.head_dim,
         window=kind.window,
         rope=kind.rope,
-        qkv=parts.linear(qkv, [first, keys, keys], [first, keys, keys], spec.hidden, qkv_order(spec, kind, order)),
+        qkv=parts.linear(qkv, heights, heights, spec.hidden, qkv_order(spec, kind, order)),
         query_norm=parts.norm(family.query_norm, order),
-        key_norm=parts.norm(family.key_norm, order),
+        key_norm=parts.norm(family.key_norm, order) if kind.keys_of is None else None,
+        value_norm=parts.unit_norm(kind.head_dim) if family.value_norm and kind.keys_of is None else None,
         output=parts.linear([family.output], [spec.hidden], [spec.hidden], queries),
         answer=answer,
         sinks=sinks,
         scale=_attention_scale(spec, layer),
         gated=family.attention_gate,
+        keys_of=kind.keys_of,
     )
 
 
@@ -172,12 +178,12 @@ def _attention_scale(spec: ModelSpec, layer: int) -> float | None:
     return float(scale / (layer + 1))
 
 
-def _mlp(spec: ModelSpec, parts: LayerParts) -> Mlp:
-    family = spec.family
+def _mlp(spec: ModelSpec, layer: int, parts: LayerParts) -> Mlp:
+    family, inner = spec.family, spec.inner * spec.kinds[layer].inner_times
     if family.gate is None and family.gate_up is None:
-        return parts.plain_mlp(family.up, family.down, spec.inner, spec.hidden)
+        return parts.plain_mlp(family.up, family.down, inner, spec.hidden)
     gate_up = [family.gate_up] if family.gate_up else [family.gate or "", family.up]
-    return parts.mlp(gate_up, family.down, spec.inner, spec.hidden)
+    return parts.mlp(gate_up, family.down, inner, spec.hidden)
 
 
 def _experts(spec: ModelSpec, layer: int, parts: LayerParts) -> Experts:
@@ -230,6 +236,14 @@ class LayerParts:
             return None
         sinks = self.source.tensor(name, self.shapes[name])
         return sinks.to(device=self.device, dtype=torch.float32, copy=True).view(kv_heads, -1)
+
+    def unit_norm(self, width: int) -> Norm:
+        """By the root mean square alone."""
+        return Norm(torch.ones(width, dtype=self.dtype, device=self.device), None, self.spec.norm_eps)
+
+    def number(self, name: str) -> Tensor:
+        """A tensor of one entry."""
+        return self.tensor(name).to(device=self.device, dtype=self.dtype, copy=True)
 
     def mlp(self, gate_up: list[str], down: str, inner: int, hidden: int) -> Mlp:
         width = padded(inner)

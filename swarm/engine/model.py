@@ -36,6 +36,7 @@ class Layer:
     mlp: Mlp | Experts
     mlp_end_norm: Norm | None
     mlp_sum_norm: Norm | None
+    scale: Tensor | None = None  # [1]; of the row after all that
     parallel: bool = False  # the MLP, too, reads the row as it was before attention
 
     @property
@@ -89,6 +90,8 @@ class Decoder:
             h = _normed(before if layer.parallel else x, layer.mlp_norm)
             h = _normed(layer.mlp.compute(way, h), layer.mlp_end_norm)
             x = _normed(self._sum(x, h), layer.mlp_sum_norm)
+            if layer.scale is not None:
+                x = x * layer.scale
         return x
 
     def _sum(self, x: Tensor, h: Tensor) -> Tensor:

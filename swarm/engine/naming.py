@@ -33,7 +33,9 @@ def layer_tensors(spec: ModelSpec, layer: int) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
     for module, width in _norms(spec, kind):
         shapes |= _norm(spec, f"{prefix}.{module}", width)
-    mlp = _experts(spec, kind.experts) if kind.experts else _mlp(spec)
+    if family.layer_scale:
+        shapes[f"{prefix}.{family.layer_scale}"] = (1,)
+    mlp = _experts(spec, kind.experts) if kind.experts else _mlp(spec, kind)
     mixer = _attention(spec, kind) if kind.delta is None else _delta_inputs(spec, kind.delta)
     for module, rows, columns, biased in mixer + mlp:
         shapes[f"{prefix}.{module}.weight"] = (columns, rows) if family.transposed else (rows, columns)
@@ -78,7 +80,7 @@ def _norms(spec: ModelSpec, kind: LayerKind) -> list[tuple[str, int]]:
     norms = (
         (family.attention_norm, spec.hidden),
         (None if kind.delta else family.query_norm, queries if family.norm_whole_width else kind.head_dim),
-        (None if kind.delta else family.key_norm, keys if family.norm_whole_width else kind.head_dim),
+        (family.key_norm if kind.row_shape[0] else None, keys if family.norm_whole_width else kind.head_dim),
         (family.attention_end_norm, spec.hidden),
         (family.attention_sum_norm, spec.hidden),
         (family.mlp_norm, spec.hidden),
@@ -94,8 +96,9 @@ def _attention(spec: ModelSpec, kind: LayerKind) -> list[Module]:
         modules = [(family.query_key_value, queries + 2 * keys, spec.hidden, spec.qkv_bias)]
     else:
         gated = 2 * queries if family.attention_gate else queries
-        parts = ((family.query, gated), (family.key, keys), (family.value, keys))
-        modules = [(module, rows, spec.hidden, spec.qkv_bias) for module, rows in parts]
+        parts = [(family.query, gated), (family.key, keys), (family.value, keys)]
+        stored = 1 if kind.keys_of is not None else 2 if kind.keys_as_values else 3
+        modules = [(module, rows, spec.hidden, spec.qkv_bias) for module, rows in parts[:stored]]
     return [*modules, (family.output, spec.hidden, queries, spec.output_bias)]
 
 
@@ -123,14 +126,14 @@ def _delta_own(delta: DeltaShape) -> dict[str, Shape]:
     }
 
 
-def _mlp(spec: ModelSpec) -> list[Module]:
-    family = spec.family
+def _mlp(spec: ModelSpec, kind: LayerKind) -> list[Module]:
+    family, inner = spec.family, spec.inner * kind.inner_times
     if family.gate_up:
-        modules = [(family.gate_up, 2 * spec.inner, spec.hidden, spec.mlp_bias)]
+        modules = [(family.gate_up, 2 * inner, spec.hidden, spec.mlp_bias)]
     else:
         names = [family.gate, family.up] if family.gate else [family.up]
-        modules = [(module, spec.inner, spec.hidden, spec.mlp_bias) for module in names]
-    return [*modules, (family.down, spec.hidden, spec.inner, spec.mlp_bias)]
+        modules = [(module, inner, spec.hidden, spec.mlp_bias) for module in names]
+    return [*modules, (family.down, spec.hidden, inner, spec.mlp_bias)]
 
 
 def _experts(spec: ModelSpec, experts: int) -> list[Module]:

@@ -14,8 +14,9 @@ def qkv_order(spec: ModelSpec, kind: LayerKind, order: Tensor | None) -> Tensor 
 
     Of queries and keys each head's rows in `order`; gates, which stand behind their head's query, behind everything.
     """
-    heads, head_dim = spec.heads + kind.kv_heads, kind.head_dim
-    rows = torch.arange((heads + kind.kv_heads + (spec.heads if spec.family.attention_gate else 0)) * head_dim)
+    own, head_dim = kind.row_shape[0], kind.head_dim
+    heads = spec.heads + own
+    rows = torch.arange((heads + own + (spec.heads if spec.family.attention_gate else 0)) * head_dim)
     if spec.family.attention_gate:
         pairs = rows[: 2 * spec.heads * head_dim].view(spec.heads, 2, head_dim)
         rows = torch.cat((pairs[:, 0].flatten(), rows[pairs.numel() :], pairs[:, 1].flatten()))

@@ -40,7 +40,8 @@ class Pass(Protocol):
         """[rows, width] -> [rows, width], entry by entry"""
 
     def attend(self, attention: Attention, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
-        """Store [rows, 2, kv_heads, head_dim]; answer [rows, heads, head_dim] with [rows, heads * head_dim]."""
+        """Store [rows, 2, kv_heads, head_dim], unless they are that layer's already; answer [rows, heads, head_dim] with
+        [rows, heads * head_dim]."""
 
     def recur(self, delta: Delta, layer: int, projected: Tensor) -> Tensor:
         """Take [rows, width of the projection] through the layer's states; answer with [rows, value_heads * value_dim]."""
@@ -108,7 +109,8 @@ class ChunkPass:
     def attend(self, attention: Attention, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
         first, mask = self.seen(attention, queries.device)
         valid = self.cache.layer(layer)[:, :, :, first : self.stop]  # [2, 1, kv_heads, positions, head_dim]
-        valid[:, 0, :, self.start - first :] = keys_values.permute(1, 2, 0, 3)
+        if attention.keys_of is None:
+            valid[:, 0, :, self.start - first :] = keys_values.permute(1, 2, 0, 3)
         keys, values = valid.unbind()
         kv_heads, group = attention.kv_heads, attention.heads // attention.kv_heads
         rows, head_dim = queries.shape[0], queries.shape[2]
@@ -161,7 +163,8 @@ class DecodePass:
         # All rows are stored before any attends: several may be of one session
         for (cache, position), own in zip(self.rows, keys_values.unbind(), strict=True):
             seen = cache.layer(layer)[:, :, :, : position + 1]
-            seen[:, 0, :, position] = own
+            if attention.keys_of is None:
+                seen[:, 0, :, position] = own
             valid.append(seen if window is None else seen[:, :, :, -window:])
         shape = (-1, 1, attention.kv_heads, attention.heads // attention.kv_heads, attention.head_dim)
         answers = []  # [1, kv_heads, heads / kv_heads, head_dim] each

@@ -14,9 +14,11 @@ from swarm.span import LayerSpan
 
 def layer_bytes(spec: ModelSpec, layer: int, precision: str) -> int:
     """The weights of one layer, as they are stored."""
-    plain = sum(math.prod(shape) for shape in spec.layer_tensors(layer).values())
-    experts = spec.kinds[layer].experts
-    inner = spec.expert_inner if experts else spec.inner
+    plain, kind = sum(math.prod(shape) for shape in spec.layer_tensors(layer).values()), spec.kinds[layer]
+    if kind.keys_as_values:  # kept as both
+        plain += kind.kv_heads * kind.head_dim * (spec.hidden + spec.qkv_bias)
+    experts = kind.experts
+    inner = spec.expert_inner if experts else spec.inner * kind.inner_times
     shared = (padded(spec.shared_inner) - spec.shared_inner) * 3 * spec.hidden if experts else 0
     ups = 2 if spec.family.gate or spec.family.gate_up else 1
     biases = ups if (spec.expert_bias if experts else spec.mlp_bias) else 0

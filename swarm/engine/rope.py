@@ -62,6 +62,9 @@ def inverse_frequencies(rope: Rope, rotated: int) -> Tensor:
         return frequencies
     if rope.kind == "linear":
         return frequencies / rope.factor
+    if rope.kind == "proportional":
+        pairs = torch.arange(rotated // 2)
+        return torch.where(pairs < int(rope.turning * rotated // 2), frequencies / rope.factor, 0.0)
     if rope.kind == "longrope":
         return 1.0 / (torch.tensor(rope.divisors) * rope.theta**exponents)
     if rope.kind == "yarn":

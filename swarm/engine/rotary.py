@@ -10,7 +10,7 @@ from typing import Any
 from swarm.engine.fields import Fields
 
 # "dynamic" turns as "default" does up to the context that the config states, and no session goes beyond that
-KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope", "proportional")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,12 @@ class Rope:
     slow_turns: float = 1.0  # yarn: pairs that turn less often are stretched by the whole factor
     whole_pairs: bool = True  # yarn: the bounds between these are rounded to whole pairs
     divisors: tuple[float, ...] = ()  # longrope: of each pair's frequency
+    turning: float = 1.0  # proportional: the share of pairs that turn; the others stand still where they are
     most_positions: int | None = None  # positions for which the frequencies hold
 
 
-def read_ropes(fields: Fields, local_theta: str | None, head_dim: int) -> tuple[Rope, ...]:
-    """The rope of layers that see everything and, where it is their own, that of layers with a window.
+def read_ropes(fields: Fields, local_theta: str | None, head_dims: tuple[int, int]) -> tuple[Rope, ...]:
+    """The rope of layers that see everything and, where it is their own, that of layers with a window; by their heads.
 
     Both spellings: rope_theta beside rope_scaling, and the newer rope_parameters that holds all of it, perhaps for
     each layer type.
@@ -43,15 +44,16 @@ def read_ropes(fields: Fields, local_theta: str | None, head_dim: int) -> tuple[
     if not isinstance(scaling, dict):
         raise fields.fault(spelling, f"{scaling!r} is no object")
     if "full_attention" in scaling or "sliding_attention" in scaling:
-        return _ropes_by_type(fields, spelling, scaling, local_theta, head_dim)
-    rope = _rope(fields, spelling, scaling, head_dim)
+        return _ropes_by_type(fields, spelling, scaling, local_theta, head_dims)
+    rope = _rope(fields, spelling, scaling, head_dims[0])
     if local_theta is None:
-        return (rope,)
+        # Heads of two widths turn by one table each
+        return (rope,) if len(set(head_dims)) == 1 else (rope, _rope(fields, spelling, scaling, head_dims[1]))
     return rope, Rope("default", fields.number(local_theta), rotated=rope.rotated)
 
 
 def _ropes_by_type(
-    fields: Fields, spelling: str, scaling: Mapping[str, Any], local_theta: str | None, head_dim: int
+    fields: Fields, spelling: str, scaling: Mapping[str, Any], local_theta: str | None, head_dims: tuple[int, int]
 ) -> tuple[Rope, ...]:
     stated = {each: scaling.get(each) or {} for each in ("full_attention", "sliding_attention")}
     for each, parameters in stated.items():
@@ -59,7 +61,7 @@ def _ropes_by_type(
             raise fields.fault(spelling, f"{each}: {parameters!r} is no object")
     local = {"rope_theta": fields.config.get(local_theta)} if local_theta else {}
     full, sliding = stated["full_attention"], {**local, **stated["sliding_attention"]}
-    return _rope(fields, spelling, full, head_dim), _rope(fields, spelling, sliding, head_dim)
+    return _rope(fields, spelling, full, head_dims[0]), _rope(fields, spelling, sliding, head_dims[1])
 
 
 def _rope(fields: Fields, spelling: str, stated: Mapping[str, Any], head_dim: int) -> Rope:
@@ -67,6 +69,8 @@ def _rope(fields: Fields, spelling: str, stated: Mapping[str, Any], head_dim: in
     both = {"partial_rotary_factor": 1.0, **fields.config, **scaling}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     theta, rotated = fields.number("rope_theta", both), fields.number("partial_rotary_factor", both)
+    if kind == "proportional" and rotated <= 1:
+        return Rope(kind, theta, fields.number("factor", {"factor": 1.0, **scaling}), turning=rotated)
     if rotated > 1 or int(head_dim * rotated) % 2 or not int(head_dim * rotated):
         raise fields.fault("partial_rotary_factor", f"{rotated} of a head of {head_dim} is no number of pairs")
     kind = "longrope" if kind == "su" else kind  # as it was first called

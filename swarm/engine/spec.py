@@ -13,12 +13,20 @@ from swarm.engine.families import FAMILIES, Family
 from swarm.engine.fields import Fields
 from swarm.engine.gguf_config import gguf_config
 from swarm.engine.gguf_model import folder_of, gguf_paths
-from swarm.engine.kinds import LayerKind, experts_used, layer_types, read_kinds
+from swarm.engine.kinds import (
+    LayerKind,
+    bonds_of,
+    experts_used,
+    head_shapes,
+    layer_types,
+    read_kinds,
+    rope_head_dims,
+)
 from swarm.engine.naming import Shape, Slot, head_tensors, layer_tensors, stacked_tensors
 from swarm.engine.rotary import Rope, read_ropes
 from swarm.engine.variants import variant_of
 from swarm.errors import ModelFault
-from swarm.span import MAX_LAYERS, LayerSpan
+from swarm.span import MAX_LAYERS, LayerSpan, held_in_part
 
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
@@ -114,11 +122,32 @@ class ModelSpec:
         """The names and shapes of what lies before the first layer and after the last."""
         return head_tensors(self)
 
+    @property
+    def bonds(self) -> tuple[LayerSpan, ...]:
+        """Layers that one worker holds all or none of."""
+        return bonds_of(self.kinds)
+
     def check_span(self, span: LayerSpan, source: str) -> LayerSpan:
-        """The span itself. Raises ModelFault when it reaches outside the model."""
+        """The span itself. Raises ModelFault when it reaches outside the model, or cuts where that is impossible."""
         if span.stop > self.layer_count:
             raise ModelFault(f"{source}: layers {span} were asked for, but the model has layers {self.span}")
+        bond = held_in_part(span, self.bonds)
+        if bond is not None:
+            raise ModelFault(f"{source}: {self._cut(span, bond)}")
         return span
+
+    def _cut(self, span: LayerSpan, bond: LayerSpan) -> str:
+        """Why a span that holds a part of a bond cannot be served, and what can."""
+        boundary = span.start if bond.start < span.start else span.stop
+        user, used = next(
+            (layer, kind.keys_of)
+            for layer, kind in enumerate(self.kinds)
+            if kind.keys_of is not None and kind.keys_of < boundary <= layer
+        )
+        return (
+            f"layers {span} cannot be served: between layers {boundary - 1} and {boundary} this model cannot be cut, since "
+            f"layer {user} uses the keys and values of layer {used}. Ask for all of layers {bond} or for none of them"
+        )
 
 
 def read_json(path: Path, limit: int = MAX_CONFIG_BYTES) -> Any:
@@ -173,16 +202,11 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
     fields = Fields(_flat(config, source, family.spellings), source, family.spellings).over(family.defaults)
     family = variant_of(family, fields)
     hidden, heads = fields.whole("hidden_size"), fields.whole("num_attention_heads")
-    kv_heads = fields.whole("num_key_value_heads", heads)
-    head_dim = fields.whole("head_dim", hidden // heads)
-    if heads % kv_heads:
-        raise fields.fault("num_key_value_heads", f"{kv_heads} does not divide the {heads} attention heads")
-    if family.rotary and head_dim % 2:
-        raise fields.fault("head_dim", f"{head_dim} is odd, but rotary embedding turns pairs")
     vocab = fields.whole("vocab_size")
     layers = fields.whole("num_hidden_layers", most=MAX_LAYERS)
     types = layer_types(fields, family, layers)
-    ropes = read_ropes(fields, family.local_theta, head_dim) if family.rotary else ()
+    shapes = head_shapes(fields, family, types)
+    ropes = read_ropes(fields, family.local_theta, rope_head_dims(fields, types, shapes)) if family.rotary else ()
     pad_id = fields.ids("pad_token_id", vocab)[0] if family.positions_after_pad else None
     return ModelSpec(
         family=family,
@@ -204,7 +228,7 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
         activation_slope=fields.number(family.activation_slope) if family.activation_slope else None,
         gate_limit=fields.number(family.gate_limit) if family.gate_limit else None,
         ropes=ropes,
-        kinds=read_kinds(fields, family, (kv_heads, head_dim), types, len(ropes)),
+        kinds=read_kinds(fields, family, types, shapes, len(ropes)),
         parallel=fields.flag(family.parallel),
         attention_scale=_attention_scale(fields, family),
         scale_by_depth=fields.flag(family.scale_by_depth),

@@ -22,7 +22,7 @@ from swarm.engine.plan import row_bytes, session_bytes, state_shape
 from swarm.engine.spec import ModelSpec, config_place, read_spec
 from swarm.engine.weights import Checkpoint
 from swarm.errors import LocalFault, UsageFault
-from swarm.span import LayerSpan
+from swarm.span import LayerSpan, held_in_part
 from swarm.wire import tensors as wire
 
 CHUNK_ROWS = 128  # the grid of absolute positions on which chunk boundaries lie
@@ -101,6 +101,7 @@ class Stage:
         seed: int = 0,
     ) -> Stage:
         """Random weights of a given shape: for measurements."""
+        span = spec.check_span(span, spec.architecture)
         return cls._build(spec, span, precision_named(precision), device, cache_bytes, RandomSource(seed), None)
 
     @classmethod
@@ -131,6 +132,9 @@ class Stage:
 
     def open(self, max_rows: int, span: LayerSpan | None = None) -> SessionCache:
         """A session's cache, over all layers or some. Raises Overloaded with numbers, UsageFault."""
+        bond = held_in_part(span or self.span, self.spec.bonds)
+        if bond is not None:
+            raise UsageFault(f"a session over layers {span}: of layers {bond} it takes all or none")
         return self.pool.open(max_rows, span)
 
     def copies(self, rows: int, span: LayerSpan) -> list[LayerSpan]:

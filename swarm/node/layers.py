@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from swarm.engine.rows import zero_rows
 from swarm.errors import UsageFault
 from swarm.identity import Identity
 from swarm.records import Address, ModelRef, PeerRecord, PeerState
-from swarm.routing.placement import choose_span
+from swarm.routing.placement import choose_span, fitting_spans
 from swarm.span import LayerSpan
 from swarm.trace import Trace
 from swarm.worker.announcer import Announcer, highest_sequence
@@ -97,8 +97,9 @@ class Layers:
         capacity = measure_capacity(device, serve.max_memory)
         if serve.max_memory is None:
             capacity = replace(capacity, memory_free=int(capacity.memory_free * (1 - RESERVED_SHARE)))
-        span = opened.spec.check_span(serve.layers or await self._choose(opened, model, capacity), str(serve.model))
-        _check_fit(opened, span, serve.precision, capacity)
+        fitting = _fitting(opened, serve.precision, capacity)
+        span = opened.spec.check_span(serve.layers or await self._choose(fitting, model, capacity), str(serve.model))
+        _check_fit(opened, span, serve.precision, capacity, fitting)
         self._progress(f"loading layers {span}")
         weights = opened.footprint(span, serve.precision)
         cache_bytes = self._config.cache_bytes or int((capacity.memory_free - weights) * CACHE_SHARE)
@@ -152,14 +153,14 @@ class Layers:
     def _checking(self, done: int, total: int) -> None:
         self._progress(f"checking {self._serve.model}: {done * 100 // max(1, total)} %")
 
-    async def _choose(self, opened: Model, model: ModelRef, capacity: Capacity) -> LayerSpan:
+    async def _choose(self, fitting: Sequence[LayerSpan], model: ModelRef, capacity: Capacity) -> LayerSpan:
         """The thinnest part of the coverage, as many layers as fit."""
         records = [signed.record for signed in await self._directory.lookup(model)]
-        whole = LayerSpan(0, model.layer_count)
-        fitting = opened.fitting_span(whole, self._serve.precision, capacity.memory_free)
-        if fitting is None:
-            raise UsageFault(f"not even one layer of {model} fits into {capacity.memory_free / 2**20:.0f} MiB")
-        return choose_span(records, model.layer_count, len(fitting), self._directory.time())
+        if not fitting:
+            raise UsageFault(
+                f"not even one layer of {model} that can stand alone fits into {capacity.memory_free / 2**20:.0f} MiB"
+            )
+        return choose_span(records, model.layer_count, fitting, self._directory.time())
 
 
 def namesake(one: ModelRef, other: ModelRef) -> bool:
@@ -167,13 +168,21 @@ def namesake(one: ModelRef, other: ModelRef) -> bool:
     return one.name == other.name and one.digest != other.digest
 
 
-def _check_fit(opened: Model, span: LayerSpan, precision: str, capacity: Capacity) -> None:
+def _fitting(opened: Model, precision: str, capacity: Capacity) -> list[LayerSpan]:
+    """What of the model may stand on this machine."""
+    sizes = [opened.footprint(LayerSpan(layer, layer + 1), precision) for layer in opened.spec.span]
+    return fitting_spans(sizes, capacity.memory_free, opened.spec.bonds)
+
+
+def _check_fit(
+    opened: Model, span: LayerSpan, precision: str, capacity: Capacity, fitting: Sequence[LayerSpan]
+) -> None:
     """Refuse before anything is loaded. Raises UsageFault with the numbers and the span that would fit."""
     needed = opened.footprint(span, precision)
     if needed <= capacity.memory_free:
         return
-    fitting = opened.fitting_span(span, precision, capacity.memory_free)
-    advice = f"layers {fitting} would fit" if fitting else "not even one of its layers would fit"
+    less = next((each for each in fitting if each.start == span.start), None)
+    advice = f"layers {less} would fit" if less else "no beginning of them would fit"
     raise UsageFault(
         f"layers {span} need {needed / 2**20:.0f} MiB in {precision}, and {capacity.memory_free / 2**20:.0f} MiB "
         f"may be used: {advice}"

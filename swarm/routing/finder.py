@@ -17,7 +17,7 @@ from swarm.identity import PeerId
 from swarm.records import ModelRef, PeerRecord, PeerState
 from swarm.routing.chain import Chain, Hop
 from swarm.routing.cost import UNMEASURED, Measurement, predicted_seconds
-from swarm.span import LayerSpan, missing_layers, name_layers
+from swarm.span import LayerSpan, held_in_part, missing_layers, name_layers
 
 Measurements = Mapping[PeerId, Measurement]
 Key = TypeVar("Key", str, tuple[str, str])
@@ -36,15 +36,16 @@ def find_chain(
     banned: frozenset[PeerId] = frozenset(),
     prefer_numerics: str | None = None,
     allowed: Sequence[PeerId] | None = None,
+    bonds: Sequence[LayerSpan] = (),
 ) -> Chain:
     """A chain over `span` in one precision, and in one numerics class if any class covers it.
 
     `prefer_numerics` is taken if it covers, else the class whose chain is predicted fastest, else the fastest chain of mixed
     classes. Ties fall to the lower peer id. Peers in `avoid` or `banned`, and if `allowed` is given those not in it, are never
-    used.
+    used, nor those that announce a part of a bond: hops end where announced spans do, so that no hop cuts one either.
     Raises NoChain, naming the layers that are missing and what became of the workers that hold some of them.
     """
-    sieve = _Sieve(model, now, precision, avoid, banned, None if allowed is None else frozenset(allowed))
+    sieve = _Sieve(model, now, precision, avoid, banned, None if allowed is None else frozenset(allowed), tuple(bonds))
     newest = newest_records(records)
     usable = [record for record in newest if sieve.refusal(record) is None and record.span.intersection(span)]
 
@@ -77,12 +78,13 @@ def fixed_chain(
     peers: Sequence[PeerId],
     now: float | None = None,
     banned: frozenset[PeerId] = frozenset(),
+    bonds: Sequence[LayerSpan] = (),
 ) -> Chain:
     """The chain over the whole model that goes through `peers` in this order: each goes on where the one before it ended.
 
     Expiry is looked at if `now` is given. Raises UsageFault naming the peer that does not fit, and why.
     """
-    sieve = _Sieve(model, float("-inf") if now is None else now, None, frozenset(), banned, None)
+    sieve = _Sieve(model, float("-inf") if now is None else now, None, frozenset(), banned, None, tuple(bonds))
     known = {record.peer_id: record for record in newest_records(records)}
     hops: list[Hop] = []
     reached = 0
@@ -143,11 +145,15 @@ class _Sieve:
     avoid: frozenset[PeerId]
     banned: frozenset[PeerId]
     allowed: frozenset[PeerId] | None
+    bonds: tuple[LayerSpan, ...]  # layers that stand together
 
     def refusal(self, record: PeerRecord) -> str | None:
         """Why this worker may not be used, in words that end "1 is …"; None if it may."""
         if record.model.digest != self.model.digest or record.model.layer_count != self.model.layer_count:
             return "of another model"
+        bond = held_in_part(record.span, self.bonds)
+        if bond is not None:
+            return f"of no use without all of layers {bond}"
         if record.expired(self.now):
             return "no longer announced"
         if record.state is not PeerState.SERVING:

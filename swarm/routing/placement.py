@@ -1,30 +1,51 @@
-"""Which layers a new worker should hold. Knows the records of its model and its own capacity, nothing else."""
+"""Which layers a new worker should hold. Knows the records of its model and what its layers take, nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from swarm.errors import UsageFault
 from swarm.records import PeerRecord
 from swarm.routing.finder import coverage
-from swarm.span import LayerSpan
+from swarm.span import LayerSpan, held_in_part
 
 
-def choose_span(records: Iterable[PeerRecord], layer_count: int, capacity_layers: int, now: float) -> LayerSpan:
-    """The `capacity_layers` layers in a row where the swarm is thinnest; all of the model if they fit.
+def fitting_spans(sizes: Sequence[int], room: int, bonds: Iterable[LayerSpan] = ()) -> list[LayerSpan]:
+    """For each layer from which on anything fits into the room, the longest span that does and cuts no bond.
 
-    Of two places the one with more layers that nobody holds is thinner; if those are equal in number, the one with more
-    layers that one worker holds, and so on; equal places fall to the lower layers. A worker that comes back leaves its own
-    old record out. Raises UsageFault when not one layer fits.
+    `sizes` are those of all layers.
     """
-    if capacity_layers < 1:
+    bonds, spans = tuple(bonds), []
+    for start in range(len(sizes)):
+        taken, longest = 0, None
+        for layer in range(start, len(sizes)):
+            taken += sizes[layer]
+            if taken > room:
+                break
+            span = LayerSpan(start, layer + 1)
+            longest = longest if held_in_part(span, bonds) else span
+        if longest is not None:
+            spans.append(longest)
+    return spans
+
+
+def choose_span(records: Iterable[PeerRecord], layer_count: int, spans: Sequence[LayerSpan], now: float) -> LayerSpan:
+    """Of the spans that a worker can hold, the one where the swarm is thinnest.
+
+    Of two spans the one with more layers that nobody holds is thinner; if those are equal in number, the one with more
+    layers that one worker holds, and so on; equal spans fall to the lower layers. A worker that comes back leaves its own
+    old record out. Raises UsageFault when there is none to choose from.
+    """
+    if not spans:
         raise UsageFault(
-            "the memory this worker may use does not hold one layer: raise --max-memory or use another machine"
+            "the memory this worker may use holds no layers that can stand alone: raise --max-memory or use another machine"
         )
-    if capacity_layers >= layer_count:
-        return LayerSpan(0, layer_count)
     replicas = coverage(records, layer_count, now)
-    start = min(
-        range(layer_count - capacity_layers + 1), key=lambda first: sorted(replicas[first : first + capacity_layers])
-    )
-    return LayerSpan(start, start + capacity_layers)
+    most = max(replicas)
+
+    def thinness(span: LayerSpan) -> tuple[int, ...]:
+        held = Counter(replicas[span.start : span.stop])
+        return tuple(held[count] for count in range(most + 1))
+
+    return max(spans, key=thinness)  # of equal ones the first

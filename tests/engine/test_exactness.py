@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.families import CONFIGS, EXACT
 from support.models import make_config
+from support.oracles import cuts_of
 from torch import Tensor
 
 from swarm.engine import PRECISIONS, Head, ModelSpec, SessionCache, Stage
@@ -187,6 +188,13 @@ def test_many_rows_at_broad_widths_as_each_alone(precision: str, name: str) -> N
     assert torch.equal(contents(together), contents(alone))
 
 
+@pytest.fixture(params=range(1, LAYERS))
+def cut(request: pytest.FixtureRequest, stage: Stage) -> int:
+    if request.param not in cuts_of(stage.spec):
+        pytest.skip("this model cannot be cut there")
+    return int(request.param)
+
+
 def split_at(stage: Stage, cut: int) -> list[Stage]:
     """The same random weights would differ by their order of drawing, so the layers themselves are shared out."""
     parts = []
@@ -197,7 +205,6 @@ def split_at(stage: Stage, cut: int) -> list[Stage]:
     return parts
 
 
-@pytest.mark.parametrize("cut", range(1, LAYERS))
 def test_split_stages_as_one(stage: Stage, stories: list[Story], cut: int) -> None:
     story, parts = stories[1], split_at(stage, cut)
     caches = [part.open(200) for part in parts]
@@ -213,7 +220,6 @@ def test_split_stages_as_one(stage: Stage, stories: list[Story], cut: int) -> No
     assert torch.equal(torch.cat([contents(cache) for cache in caches]), story.cache)
 
 
-@pytest.mark.parametrize("cut", range(1, LAYERS))
 def test_sessions_over_part_of_the_layers_share_batches(stage: Stage, stories: list[Story], cut: int) -> None:
     story = stories[1]
     whole, first, last = story.open(stage), stage.open(200, LayerSpan(0, cut)), stage.open(200, LayerSpan(cut, LAYERS))

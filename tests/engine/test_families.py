@@ -62,6 +62,7 @@ def test_a_footprint_is_what_loading_takes(precision: str, name: str) -> None:
 
 NESTED = {  # config, and architecture, type and prefix of the model that it is the text model of
     "gemma3-odd": ("Gemma3ForConditionalGeneration", "gemma3", "", "language_model."),
+    "gemma4-odd": ("Gemma4ForConditionalGeneration", "gemma4", "model.", "model.language_model."),
     "qwen3-5": ("Qwen3_5ForConditionalGeneration", "qwen3_5", "model.", "model.language_model."),
 }
 

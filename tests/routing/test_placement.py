@@ -8,11 +8,12 @@ from support.records import MODEL, NOW, make_record
 from swarm.errors import UsageFault
 from swarm.records import PeerRecord, PeerState
 from swarm.routing.finder import coverage
-from swarm.routing.placement import choose_span
+from swarm.routing.placement import choose_span, fitting_spans
+from swarm.span import LayerSpan
 
 
-def choose(records: list[PeerRecord], capacity: int) -> str:
-    return str(choose_span(records, MODEL.layer_count, capacity, NOW))
+def choose(records: list[PeerRecord], capacity: int, bonds: tuple[LayerSpan, ...] = ()) -> str:
+    return str(choose_span(records, MODEL.layer_count, fitting_spans([1] * MODEL.layer_count, capacity, bonds), NOW))
 
 
 def test_all_layers_if_they_fit() -> None:
@@ -52,3 +53,22 @@ def test_arrivals_one_after_another_leave_no_hole_and_spread_evenly() -> None:
     replicas = coverage(records, 10)
     assert sum(replicas) == 30
     assert min(replicas) >= 2
+
+
+def test_what_fits_from_each_layer_on() -> None:
+    assert [str(each) for each in fitting_spans([1, 3, 1, 1], 4)] == ["0-1", "1-2", "2-3", "3"]
+    assert [str(each) for each in fitting_spans([1, 5, 1, 1], 4)] == ["0", "2-3", "3"]
+    assert fitting_spans([5, 5], 4) == []
+
+
+def test_layers_that_only_stand_together_are_chosen_together_or_not_at_all() -> None:
+    together = (LayerSpan(4, 8),)
+    assert [str(each) for each in fitting_spans([1] * 10, 5, together)] == (
+        ["0-3", "1-3", "2-3", "3-7", "4-8", "8-9", "9"]
+    )
+    assert choose([], 5, together) == "3-7"
+    assert choose([], 3, together) == "0-2"
+    assert choose([make_record(1, "0-3")], 3, together) == "8-9"
+    assert choose([make_record(1, "0-3"), make_record(2, "8-9")], 4, together) == "4-7"
+    with pytest.raises(UsageFault, match="stand alone"):
+        choose([], 3, (LayerSpan(0, 10),))

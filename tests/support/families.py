@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support import families_classics, families_oss, families_recurrent
+from support import families_classics, families_gemma4, families_oss, families_recurrent
 from support.oracles import TINY
 
 
@@ -95,6 +95,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gemma2-uncapped": _gemma2(attn_logit_softcapping=None, final_logit_softcapping=None, tie_word_embeddings=False),
     "gemma3": _gemma3(num_hidden_layers=7, rope_scaling={"rope_type": "linear", "factor": 8.0}),
     "gemma3-odd": _gemma3(**ODD, sliding_window_pattern=2, rope_local_base_freq=500.0, rope_theta=1e5),
+    **families_gemma4.CONFIGS,
     "mixtral": _mixtral(sliding_window=60),
     "mixtral-odd": _mixtral(**ODD, num_experts_per_tok=1, num_local_experts=3),
     "qwen3-moe": _qwen3_moe(norm_topk_prob=True, mlp_only_layers=[1]),
@@ -117,6 +118,7 @@ EXACT = (
     "gemma2",
     "gemma2-odd",
     "gemma3-odd",
+    *families_gemma4.EXACT,
     "mixtral",
     "qwen3-moe",
     "qwen3-moe-odd",

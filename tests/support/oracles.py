@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swarm.engine import CHUNK_ROWS, Head, Stage
-from swarm.span import LayerSpan
+from swarm.engine import CHUNK_ROWS, Head, ModelSpec, Stage
+from swarm.span import LayerSpan, held_in_part
 
 TINY: dict[str, Any] = {
     "vocab_size": 288,
@@ -46,6 +46,9 @@ def make_oracle_model(directory: Path, config: dict[str, Any], seed: int = 0) ->
                 weight.add_(0.1 * noise)
             else:
                 weight.copy_(noise if "embed" in name else noise * weight.shape[-1] ** -0.5)
+        for name in model.state_dict().keys() - dict(model.named_parameters()).keys():
+            if name.endswith("layer_scalar"):  # saved and loaded as weights are
+                model.get_buffer(name).mul_(1.25)
     model.save_pretrained(directory)
     (directory / "newer.json").write_bytes((directory / "config.json").read_bytes())
     (directory / "config.json").write_text(json.dumps(config))
@@ -84,6 +87,11 @@ def generate(stages: list[Stage], head: Head, prompt: list[int], steps: int) -> 
     return tokens, torch.cat(logits)
 
 
+def cuts_of(spec: ModelSpec) -> list[int]:
+    """Layers before which the model can be cut."""
+    return [cut for cut in range(1, spec.layer_count) if held_in_part(LayerSpan(0, cut), spec.bonds) is None]
+
+
 def check(directory: Path, prompt: list[int], steps: int, tolerance: float) -> None:
     oracle = oracle_of(directory)
     whole = Stage.load(directory, precision="fp32")
@@ -94,7 +102,7 @@ def check(directory: Path, prompt: list[int], steps: int, tolerance: float) -> N
         theirs = oracle(torch.tensor([prompt + tokens[:-1]])).logits[0]
     assert difference(logits, theirs) < tolerance
     assert theirs[len(prompt) - 1 :].argmax(-1).tolist() == tokens
-    for cut in range(1, whole.spec.layer_count):
+    for cut in cuts_of(whole.spec):
         spans = LayerSpan(0, cut), LayerSpan(cut, whole.spec.layer_count)
         parts = [Stage.load(directory, span, precision="fp32") for span in spans]
         fewer = min(steps, 12)

@@ -38,8 +38,12 @@ class Sizes(Protocol):
     def both_ways(self) -> bool:
         """Rows see those after them too: a text is computed at once, and none is generated."""
 
+    @property
+    def bonds(self) -> tuple[LayerSpan, ...]:
+        """Layers that one worker holds all or none of."""
+
     def check_span(self, span: LayerSpan, source: str) -> LayerSpan:
-        """The span itself. Raises ModelFault when it reaches outside the model."""
+        """The span itself. Raises ModelFault when it reaches outside the model, or cuts where that is impossible."""
 
 
 class Pool(Protocol):

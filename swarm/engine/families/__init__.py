@@ -22,6 +22,8 @@ ROWS = (
     gemma.GEMMA2,
     gemma.GEMMA3,
     gemma.GEMMA3_WITH_IMAGES,
+    gemma.GEMMA4,
+    gemma.GEMMA4_WITH_IMAGES,
     experts.MIXTRAL,
     experts.QWEN3_MOE,
     experts.GPT_OSS,

@@ -60,6 +60,7 @@ class Family:
     transposed: bool = False  # linear weights of layers stand as [in, out]
     query_norm: str | None = None  # before rotation
     key_norm: str | None = None
+    value_norm: bool = False  # each head of values is normed too, without weights
     norm_whole_width: bool = False  # all heads of a row are normed together, not each for itself
     output: str = "self_attn.o_proj"
     attention_gate: bool = False  # each head's query is followed by what its answer is multiplied by, through a sigmoid
@@ -78,6 +79,7 @@ class Family:
     down: str = "mlp.down_proj"
     mlp_end_norm: str | None = None
     mlp_sum_norm: str | None = None
+    layer_scale: str | None = None  # a tensor of one number that rows are multiplied by at the layer's end
     parallel: bool | str = False  # or the field that says so: attention and MLP read the same rows
     router: str | None = None  # instead of one MLP there are several, of which it chooses for each row
     expert: str = "mlp.experts.{expert}"  # one of them; below it are the three that follow
@@ -107,6 +109,12 @@ class Family:
     activation_slope: str | None = None  # the field: gates pass through gate * sigmoid(slope * gate)
     gate_limit: str | None = None  # the field: gates stay below it, ups between it and its negative, and one is added
     windows: Windows = "none"  # layers with a sliding window, where "layer_types" does not say
+    last_full: bool = False  # the last layer sees everything, whatever the config says
+    full_head_dim: str | None = None  # the field with the head_dim of layers that see everything, if it is their own
+    keys_as_values: str | None = None  # the field that says whether in those layers keys serve as values too
+    full_kv_heads: str | None = None  # the field with their num_key_value_heads, if they do
+    sharing_layers: str | None = None  # the field with how many last layers use the keys and values of layers before
+    sharing_doubles: str | None = None  # the field that says whether these have MLPs of twice the width
     local_theta: str | None = None  # the field with the rotary base of layers with a window, if it is their own
     attention_scale: str | float | None = None  # what products of queries and keys are multiplied by, or its field
     scale_by_depth: bool | str = False  # or the field that says so: in layer n they are divided by n + 1 besides

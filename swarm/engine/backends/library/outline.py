@@ -54,6 +54,11 @@ class Outline:
         return LayerSpan(0, self.layer_count)
 
     @property
+    def bonds(self) -> tuple[LayerSpan, ...]:
+        """Layers that use what others keep are refused when layers are tried."""
+        return ()
+
+    @property
     def both_ways(self) -> bool:
         """Rows that see those after them are refused when layers are tried."""
         return False

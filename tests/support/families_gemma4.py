@@ -1,0 +1,50 @@
+"""Tiny config.json of gemma4, in the spellings in which people hold them. No torch here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.oracles import TINY
+
+ODD = {"hidden_size": 100, "num_attention_heads": 5, "num_key_value_heads": 1, "intermediate_size": 344}
+FULL, SLIDING = "full_attention", "sliding_attention"
+ROPES = {
+    FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 5e4, "factor": 2.0},
+    SLIDING: {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e3},
+}
+
+
+def _gemma4(**changes: Any) -> dict[str, Any]:
+    sizes = {"head_dim": 16, "global_head_dim": 32, "sliding_window": 33, "hidden_size_per_layer_input": 0}
+    types = {"layer_types": [SLIDING, FULL, FULL]}
+    return {
+        **TINY,
+        "architectures": ["Gemma4ForCausalLM"],
+        "model_type": "gemma4_text",
+        **sizes,
+        **types,
+        **changes,
+    }
+
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "gemma4": _gemma4(final_logit_softcapping=5.0),
+    "gemma4-odd": _gemma4(**ODD, head_dim=20, global_head_dim=28, attention_bias=True, tie_word_embeddings=False),
+    "gemma4-keys": _gemma4(attention_k_eq_v=True, num_global_key_value_heads=1, layer_types=None),
+    "gemma4-shared": _gemma4(
+        num_hidden_layers=5,
+        num_kv_shared_layers=2,
+        use_double_wide_mlp=True,
+        layer_types=[SLIDING, FULL, SLIDING, SLIDING, FULL],
+        output_hidden_states=True,  # or the oracle skips rows, which it can only where there are inputs of each layer
+    ),
+    "gemma4-shared-odd": _gemma4(
+        **ODD,
+        attention_k_eq_v=True,
+        global_head_dim=20,
+        num_kv_shared_layers=1,
+        rope_parameters=ROPES,
+        output_hidden_states=True,
+    ),
+}
+EXACT = ("gemma4", "gemma4-odd", "gemma4-keys", "gemma4-shared-odd")
