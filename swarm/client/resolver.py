@@ -105,9 +105,7 @@ class Resolver:
         """A chain over the whole model. Raises NoChain, or WrongModel when only another model of that name is served."""
         whole = LayerSpan(0, self.model.layer_count)
         if self._by_hand:
-            return fixed_chain(
-                await self.records(), self.model, self._by_hand, banned=self.banned, bonds=self._bonds
-            )
+            return fixed_chain(await self.records(), self.model, self._by_hand, banned=self.banned, bonds=self._bonds)
         try:
             return await self.chain(whole)
         except NoChain as hole:
