@@ -130,18 +130,18 @@ def _block(rows: Rows, part: slice, memory: Tensor) -> tuple[Tensor, Tensor]:
         each[part].transpose(0, 1).contiguous()
         for each in (rows.queries, rows.keys, rows.values, rows.strengths, rows.fading)
     )  # [value_heads, rows, ...]
-    faded = fading.cumsum(-1)  # the logarithm of what is left, since the block began
+    # The logarithm of what is left, since the block began: sums of many rows, of which small differences matter
+    faded = fading.double().cumsum(-1)
     later = torch.ones(faded.shape[1], faded.shape[1], dtype=torch.bool, device=faded.device).triu(1)
     # [value_heads, rows, rows]
-    between = (faded.unsqueeze(2) - faded.unsqueeze(1)).masked_fill(later, -torch.inf).exp()
+    between = (faded.unsqueeze(2) - faded.unsqueeze(1)).masked_fill(later, -torch.inf).exp().float()
     strong = keys * strengths.unsqueeze(-1)
     # A row's difference depends on those before it in the block: a triangular system gives them all
     system = (strong @ keys.transpose(1, 2)) * between
-    known = torch.cat((values * strengths.unsqueeze(-1), strong * faded.exp().unsqueeze(-1)), -1)
+    since, until = faded.exp().float().unsqueeze(-1), (faded[:, -1:] - faded).exp().float().unsqueeze(-1)
+    known = torch.cat((values * strengths.unsqueeze(-1), strong * since), -1)
     solved = torch.linalg.solve_triangular(system, known, upper=False, unitriangular=True)
     own, recalled = torch.split(solved, [values.shape[-1], keys.shape[-1]], -1)
     written = own - recalled @ memory  # [value_heads, rows, value_dim]
-    answers = (queries * faded.exp().unsqueeze(-1)) @ memory + (queries @ keys.transpose(1, 2) * between) @ written
-    left = faded[:, -1:]
-    kept = keys * (left - faded).exp().unsqueeze(-1)
-    return answers.transpose(0, 1), memory * left.exp().unsqueeze(-1) + kept.transpose(1, 2) @ written
+    answers = (queries * since) @ memory + (queries @ keys.transpose(1, 2) * between) @ written
+    return answers.transpose(0, 1), memory * since[:, -1:] + (keys * until).transpose(1, 2) @ written
