@@ -16,7 +16,7 @@ import click
 
 from swarm.cli.api import api_config, how_to_ask
 from swarm.cli.keys import bans_file, held_identity, known_peers_file
-from swarm.cli.models import DEMO, model_directory, only_model, served_model
+from swarm.cli.models import model_directory, only_model, served_model
 from swarm.cli.output import Output, make_trace
 from swarm.cli.report import report
 from swarm.cli.survey import named_peers, need_bootstrap, survey
@@ -220,7 +220,7 @@ def _hint(request: Request, ask: AskConfig, output: Output) -> None:
     needed = opened.footprint(spec.span, request.precision or "bf16", spec.max_positions, with_head=True)
     free = measure_capacity("cpu", None).memory_free
     if needed < free:
-        name = request.model or DEMO
+        name = request.model or ask.model
         output.note(
             f"hint: this model needs {needed / 2**20:.0f} MiB and {free / 2**20:.0f} MiB are free here: "
             f"`swarm client --local --model {name}` would do without a swarm"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swarm.engine.gguf_model import SUFFIX, gguf_name
+from swarm.engine.gguf_model import SUFFIX, gguf_name, gguf_paths
 from swarm.engine.spec import ModelSpec, config_place, read_config, read_json
 from swarm.engine.tensorfile import INDEX_FILE, TensorFile
 from swarm.engine.weights import Checkpoint
@@ -63,12 +63,12 @@ class Manifest:
 
 
 def model_name(model: Path) -> str:
-    """What a model is called: as its directory is, or the folder around it where the directory is just `model`; or as its
-    GGUF file is."""
-    resolved = Path(model).resolve()
+    """What a model is called: as its directory is, or the folder around it where the directory is just `model`; in GGUF as
+    its file is."""
+    resolved, ggufs = Path(model).resolve(), gguf_paths(Path(model))
     name = resolved.parent.name if resolved.name == "model" and resolved.parent.name else resolved.name
-    if resolved.suffix == SUFFIX and not resolved.is_dir():
-        name = gguf_name(resolved)
+    if ggufs:
+        name = gguf_name(ggufs[0])
     return name.encode("utf-8", "replace")[:MAX_NAME_BYTES].decode("utf-8", "ignore") or "model"
 
 
