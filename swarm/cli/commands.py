@@ -177,7 +177,7 @@ def bootstrap(**given: Any) -> None:
 
 
 @swarm.command()
-@click.option("--model", required=True, metavar="DIR-OR-NAME", help="The model; `demo` is the one that comes along.")
+@click.option("--model", required=True, help="A directory, a GGUF file or a name; `demo` is the one that comes along.")
 @click.option("--layers", type=types.LAYERS, help="Both included, from 0.  [default: the thinnest part that fits]")
 @click.option("--precision", type=compute.precision_type, default="bf16", show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -211,7 +211,9 @@ def worker(
 @swarm.command()
 @click.argument("prompt", required=False)
 @click.option("--chain", type=types.CHAIN, default="auto", show_default=True, help="Or the workers to use, in order.")
-@click.option("--model", metavar="DIR-OR-NAME", help="`demo` comes along.  [default: what the swarm serves]")
+@click.option(
+    "--model", help="A directory, a GGUF file or a name; `demo` comes along.  [default: what the swarm serves]"
+)
 @models_dir_option
 @bootstrap_option
 @private.swarm_key_option
@@ -311,7 +313,7 @@ def bench(shape: str, precision: str, threads: int | None, quick: bool) -> None:
 @click.option(
     "--cors-origin", "origins", multiple=True, metavar="URL", help="A web page's origin that may ask; * is any."
 )
-@click.option("--model", "models", multiple=True, metavar="DIR-OR-NAME", help="A model to answer for (repeatable).")
+@click.option("--model", "models", multiple=True, help="A model to answer for (repeatable).")
 @models_dir_option
 @bootstrap_option
 @private.swarm_key_option
