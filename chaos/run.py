@@ -148,7 +148,7 @@ class Run:
 
     def _lengthened(self, case: Case) -> Case:
         asked = self.setup.seconds
-        return replace(case, seconds=asked) if case.seconds is not None and asked is not None else case
+        return replace(case, seconds=asked, requests=1) if case.seconds is not None and asked is not None else case
 
     async def _case(self, case: Case, questions: Questions, dice: Random) -> CaseResult:
         assert self.farm is not None
@@ -176,9 +176,7 @@ class Run:
             began = time.monotonic()
 
             def more(begun: int) -> bool:
-                if case.seconds is not None:
-                    return time.monotonic() - began < case.seconds
-                return begun < case.requests or conductor.turning
+                return goes_on(case, begun, time.monotonic() - began, conductor.turning)
 
             await self.load.run(case, node.client, more)
             result.seconds = time.monotonic() - began
@@ -287,6 +285,11 @@ async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+def goes_on(case: Case, begun: int, seconds: float, turning: bool) -> bool:
+    """Whether a case wants more than the requests `begun` in so many seconds; `turning`: its strikes have not all come yet."""
+    return begun < case.requests or (turning if case.seconds is None else seconds < case.seconds)
 
 
 async def _until(done: Callable[[], bool], seconds: float) -> None:

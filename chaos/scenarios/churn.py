@@ -5,6 +5,8 @@ from __future__ import annotations
 from chaos.faults import Kill
 from chaos.scenarios.model import Case, Limits, Moment, Scenario, Strike, Target
 
+ENOUGH = 1000  # requests, for a share of 99.9 % to mean something
+
 SCENARIOS = (
     Scenario(
         17,
@@ -12,7 +14,11 @@ SCENARIOS = (
         "one of six workers killed and started again every 5 s, never the last replica of its layers; then any",
         (
             Case(
-                "churn", (Strike(Kill(), Target("redundant"), Moment("every", seconds=5.0)),), sessions=4, seconds=300.0
+                "churn",
+                (Strike(Kill(), Target("redundant"), Moment("every", seconds=5.0)),),
+                sessions=4,
+                requests=ENOUGH,
+                seconds=300.0,
             ),
             Case(
                 "unguarded: any worker, back after 12 s",
@@ -32,6 +38,7 @@ SCENARIOS = (
                 "churn",
                 (Strike(Kill(), Target("redundant"), Moment("every", seconds=5.0)),),
                 sessions=100,
+                requests=ENOUGH,
                 seconds=60.0,
             ),
         ),

@@ -60,8 +60,8 @@ class Case:
     name: str
     strikes: tuple[Strike, ...]
     sessions: int = 1  # requests at a time
-    requests: int = 1  # in all, if the strikes do not ask for more
-    seconds: float | None = None  # send requests for so long instead; the command line may say otherwise
+    requests: int = 1  # in all, if neither the strikes nor the clock ask for more
+    seconds: float | None = None  # send requests for at least so long; the command line may say for how long instead
     deadline: float = 60.0  # the client's, in seconds without progress
     failing: int | None = None  # every request ends with an error that names the layers of this part
     vanishing: tuple[

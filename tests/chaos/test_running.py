@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from chaos import running
-from chaos.run import Outcome, Run, Setup
+from chaos.run import Outcome, Run, Setup, goes_on
 from chaos.running import expected_seconds, run_all
 from chaos.scenarios import find
 
@@ -55,6 +55,19 @@ def test_what_was_run_is_written_when_it_is_interrupted(monkeypatch: pytest.Monk
         run_three(monkeypatch, tmp_path, KeyboardInterrupt())
     assert [each["scenario"] for each in json.loads((tmp_path / "figures.json").read_text())["scenarios"]] == ["kill"]
     assert "Only 1 of 3 scenarios were run." in (tmp_path / "page.md").read_text()
+
+
+def test_a_load_goes_on_until_there_are_requests_enough_whatever_the_clock_says() -> None:
+    for name in ("churn", "crowd"):
+        case = find(name).cases[0]
+        assert case.seconds is not None
+        assert goes_on(case, 5000, case.seconds - 1, False)
+        assert goes_on(case, 999, case.seconds + 1, False)
+        assert not goes_on(case, 1000, case.seconds + 1, True)
+    case = find("kill").cases[0]
+    assert goes_on(case, 0, 9.0, False)
+    assert goes_on(case, 1, 9.0, True)
+    assert not goes_on(case, 1, 9.0, False)
 
 
 def test_the_time_left_follows_the_clock_of_the_cases() -> None:
