@@ -231,7 +231,7 @@ class Farm:
                 )
                 member.span, member.layers = span, f"{start}-{stop - 1}"
             await start_all(self.workers)
-        except BaseException:
+        except BaseException:  # also when interrupted: __aexit__ is not called, and no process may be left
             await self.__aexit__()
             raise
         return self

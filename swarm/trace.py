@@ -59,7 +59,7 @@ class Trace:
         self.started(name, **details)
         try:
             yield
-        except BaseException as error:
+        except BaseException as error:  # a cancelled span has ended too
             self.failed(name, error=repr(error), **details)
             raise
         self.complete(name, **details)

@@ -58,7 +58,7 @@ class TlsLayer(SSLProtocol):
             raw.resume_reading()
         try:
             await self._shaken
-        except BaseException:
+        except BaseException:  # also when the caller gives up waiting: nobody else knows of the connection
             raw.close()
             raise
         return self._app_transport
