@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from swarm.engine.spec import ModelSpec
+
 BLOCK_ROWS = 2048  # positions added to the table at a time
 
 
@@ -27,9 +29,19 @@ class AlibiTable:
     are the most precise.
     """
 
-    def __init__(self, heads: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.slopes = torch.tensor(slopes(heads), dtype=torch.float64, device=device).unsqueeze(1)  # [heads, 1]
+    def __init__(
+        self,
+        heads: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        taken_in: torch.dtype = torch.float64,
+        scale: float = 1.0,
+    ) -> None:
         self.dtype = dtype
+        self.scale = scale  # of all biases
+        self._slopes = (
+            torch.tensor(slopes(heads), dtype=torch.float64, device=device).to(taken_in).unsqueeze(1)
+        )  # [heads, 1]
         self._levels = torch.empty(heads, 0, dtype=torch.float64, device=device)  # [heads, positions]
 
     def row(self, position: int) -> Tensor:
@@ -49,5 +61,12 @@ class AlibiTable:
     def _grow(self, rows: int) -> None:
         while self._levels.shape[1] < rows:
             start = self._levels.shape[1]
-            positions = torch.arange(start, start + BLOCK_ROWS, dtype=torch.float64, device=self._levels.device)
-            self._levels = torch.cat((self._levels, self.slopes * positions), 1)
+            positions = torch.arange(start, start + BLOCK_ROWS, device=self._levels.device)
+            levels = self._slopes * positions.to(self._slopes.dtype)
+            self._levels = torch.cat((self._levels, levels.double() * self.scale), 1)
+
+
+def build_alibi(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> AlibiTable:
+    if not spec.family.alibi_before_scale:
+        return AlibiTable(spec.heads, dtype, device)
+    return AlibiTable(spec.heads, dtype, device, torch.bfloat16, spec.kinds[0].head_dim ** -0.5)

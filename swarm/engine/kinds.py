@@ -136,7 +136,7 @@ def layer_types(fields: Fields, family: Family, layers: int) -> list[str]:
 def head_shapes(fields: Fields, family: Family, types: Sequence[str]) -> list[HeadShape]:
     """Of each layer: of all, of those of a type, or as "per_layer_config" states it."""
     heads, hidden = fields.whole("num_attention_heads"), fields.whole("hidden_size")
-    kv_heads = fields.whole("num_key_value_heads", heads)
+    kv_heads = family.kv_heads or fields.whole("num_key_value_heads", heads)
     shape = full = (kv_heads, fields.whole("head_dim", hidden // heads))
     stated = fields.config.get("per_layer_config")
     if stated is None and family.full_head_dim:

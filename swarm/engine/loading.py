@@ -19,7 +19,6 @@ from torch.nn import functional
 from swarm.engine.activations import ALIGNMENT
 from swarm.engine.attention import Attention, capped_attention, sink_attention
 from swarm.engine.delta import Delta
-from swarm.engine.kinds import LayerKind
 from swarm.engine.linear import Linear
 from swarm.engine.manifest import Manifest, Progress
 from swarm.engine.mlp import Experts, Mlp
@@ -100,12 +99,13 @@ class RandomSource:
 def build_layer(spec: ModelSpec, layer: int, source: Source, precision: Precision, device: torch.device) -> Layer:
     """One layer, ready to compute. Raises ModelFault naming file and tensor."""
     family, parts = spec.family, LayerParts(spec, layer, source, precision, device)
+    first = parts.norm(family.attention_norm)
     return Layer(
-        attention_norm=parts.norm(family.attention_norm),
+        attention_norm=first,
         mixer=_delta(spec, layer, parts) if spec.kinds[layer].delta else _attention(spec, layer, parts),
         attention_end_norm=parts.norm(family.attention_end_norm),
         attention_sum_norm=parts.norm(family.attention_sum_norm),
-        mlp_norm=parts.norm(family.mlp_norm),
+        mlp_norm=first if family.mlp_norm == family.attention_norm else parts.norm(family.mlp_norm),
         mlp=_experts(spec, layer, parts) if spec.kinds[layer].experts else _mlp(spec, layer, parts),
         mlp_end_norm=parts.norm(family.mlp_end_norm),
         mlp_sum_norm=parts.norm(family.mlp_sum_norm),
@@ -208,7 +208,6 @@ class LayerParts:
     def __init__(self, spec: ModelSpec, layer: int, source: Source, precision: Precision, device: torch.device) -> None:
         self.prefix = spec.family.layer.format(layer=layer)
         self.shapes = spec.layer_tensors(layer)
-        self.kind = spec.kinds[layer]
         self.spec = spec
         self.source = source
         self.dtype = precision.dtype
@@ -216,10 +215,8 @@ class LayerParts:
         self.device = device
 
     def tensor(self, name: str) -> Tensor:
-        module, name = name.rpartition(".")[0], f"{self.prefix}.{name}"
+        name = f"{self.prefix}.{name}"
         tensor = self.source.tensor(name, self.shapes[name])
-        if self.spec.family.grouped_by_key and module == self.spec.family.query_key_value:
-            return _ungrouped(tensor, self.kind)
         return tensor.T if self.spec.family.transposed and tensor.dim() == 2 else tensor
 
     def norm(self, module: str | None, order: Tensor | None = None) -> Norm | None:
@@ -299,13 +296,6 @@ def build_norm(
     if spec.family.norm_bias:
         bias = source.tensor(f"{module}.bias", shapes[f"{module}.bias"]).to(device=device, dtype=dtype, copy=True)
     return Norm(weight.to(device=device, dtype=dtype, copy=True), bias, spec.norm_eps, spec.family.centred_norms)
-
-
-def _ungrouped(rows: Tensor, kind: LayerKind) -> Tensor:
-    """All queries, then all keys, then all values, out of groups of a key's queries, the key and the value."""
-    groups = rows.reshape(kind.kv_heads, -1, *rows.shape[1:])  # [kv_heads, rows of a group, ...]
-    sizes = [groups.shape[1] - 2 * kind.head_dim, kind.head_dim, kind.head_dim]
-    return torch.cat([part.flatten(0, 1) for part in torch.split(groups, sizes, 1)])
 
 
 def _arranged(rows: Tensor, order: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from swarm.engine.alibi import AlibiTable
+from swarm.engine.alibi import build_alibi
 from swarm.engine.attention import Attention
 from swarm.engine.cache import SessionCache
 from swarm.engine.delta import Delta
@@ -45,7 +45,7 @@ class Layer:
             self.attention_norm,
             self.attention_end_norm,
             self.attention_sum_norm,
-            self.mlp_norm,
+            None if self.mlp_norm is self.attention_norm else self.mlp_norm,
             self.mlp_end_norm,
             self.mlp_sum_norm,
         )
@@ -62,7 +62,7 @@ class Decoder:
         self.precision = precision
         device = layers[0].mixer.output.device
         self.ropes = [RopeTable(rope, width, device) for rope, width in zip(spec.ropes, spec.rope_widths, strict=True)]
-        self.alibi = AlibiTable(spec.heads, precision.dtype, device) if spec.family.alibi else None
+        self.alibi = build_alibi(spec, precision.dtype, device) if spec.family.alibi else None
         self.residual_scale = None if spec.residual_scale == 1.0 else spec.residual_scale
 
     def chunk(self, cache: SessionCache, x: Tensor) -> Tensor:

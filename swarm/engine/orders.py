@@ -12,7 +12,8 @@ from swarm.engine.spec import ModelSpec
 def qkv_order(spec: ModelSpec, kind: LayerKind, order: Tensor | None) -> Tensor | None:
     """Where `Attention` wants the rows of its first weight, by where they stand below each other; None: there.
 
-    Of queries and keys each head's rows in `order`; gates, which stand behind their head's query, behind everything.
+    Of queries and keys each head's rows in `order`; gates, which stand behind their head's query, behind everything. What
+    stands key by key comes apart.
     """
     own, head_dim = kind.row_shape[0], kind.head_dim
     heads = spec.heads + own
@@ -20,6 +21,9 @@ def qkv_order(spec: ModelSpec, kind: LayerKind, order: Tensor | None) -> Tensor 
     if spec.family.attention_gate:
         pairs = rows[: 2 * spec.heads * head_dim].view(spec.heads, 2, head_dim)
         rows = torch.cat((pairs[:, 0].flatten(), rows[pairs.numel() :], pairs[:, 1].flatten()))
+    elif spec.family.grouped_by_key:
+        groups = rows.view(kind.kv_heads, -1, head_dim)  # of a key's queries, the key and the value
+        rows = torch.cat([part.flatten() for part in (groups[:, :-2], groups[:, -2], groups[:, -1])])
     elif order is None:
         return None
     if order is not None:

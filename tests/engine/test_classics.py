@@ -40,6 +40,7 @@ BUFFERS = {
         ("gpt-neox", "gpt_neox.", "layers.{layer}."),
         ("opt", "model.", ""),
         ("bloom", "transformer.", ""),
+        ("falcon", "transformer.", ""),
     ],
 )
 def test_a_prefix_may_be_left_out(tmp_path: Path, name: str, written: str, layers: str) -> None:
@@ -96,6 +97,10 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gpt-neox", {"use_parallel_residual": 1}, r"use_parallel_residual: 1 is neither"),
     ("bloom", {"apply_residual_connection_post_layernorm": True}, r"apply_residual_connection_post_layernorm: True is"),
     ("bloom", {"slow_but_exact": True}, r"slow_but_exact: True is not supported"),
+    ("falcon", {"num_ln_in_parallel_attn": 2}, r"num_ln_in_parallel_attn: 2 is not supported; only 1"),
+    ("falcon-groups", {"parallel_attn": False}, r"parallel_attn: False is not supported"),
+    ("falcon-groups", {"num_kv_heads": 3}, r"num_kv_heads: 3 does not divide"),
+    ("falcon", {"alibi": "x"}, r"alibi: 'x' is neither"),
     ("opt", {"word_embed_proj_dim": 0}, r"word_embed_proj_dim: 0"),
     ("opt", {"ffn_dim": -1}, r"ffn_dim: -1"),
     ("opt", {"do_layer_norm_before": "no"}, r"do_layer_norm_before: 'no' is neither"),

@@ -27,6 +27,11 @@ def _bloom(**changes: Any) -> dict[str, Any]:
     return {"architectures": ["BloomForCausalLM"], "model_type": "bloom", **TOKENS, **sizes, **changes}
 
 
+def _falcon(**changes: Any) -> dict[str, Any]:
+    sizes = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+    return {"architectures": ["FalconForCausalLM"], "model_type": "falcon", **TOKENS, **sizes, **changes}
+
+
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt2": _gpt2(),
     "gpt2-odd": _gpt2(
@@ -59,6 +64,18 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "bloom": _bloom(seq_length=2048),
     "bloom-odd": _bloom(n_embed=100, num_attention_heads=5, layer_norm_epsilon=1e-6, tie_word_embeddings=False),
     "bloom-many-heads": _bloom(n_embed=96, num_attention_heads=12),
+    "falcon": _falcon(),
+    "falcon-odd": _falcon(
+        hidden_size=100, num_attention_heads=5, multi_query=False, bias=True, ffn_hidden_size=344, rope_theta=5e5
+    ),
+    "falcon-groups": _falcon(new_decoder_architecture=True, num_kv_heads=2, num_attention_heads=8),
+    "falcon-groups-one-norm": _falcon(
+        new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1, tie_word_embeddings=False
+    ),
+    "falcon-alibi": _falcon(
+        alibi=True, multi_query=False, parallel_attn=False, bias=True, hidden_size=96, num_attention_heads=6
+    ),
+    "falcon-alibi-one-key": _falcon(alibi=True, activation="relu"),
 }
 EXACT = (
     "gpt2",
@@ -70,4 +87,7 @@ EXACT = (
     "opt-norms-of-sums",
     "bloom",
     "bloom-odd",
+    "falcon",
+    "falcon-groups",
+    "falcon-alibi",
 )

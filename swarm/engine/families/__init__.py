@@ -31,6 +31,7 @@ ROWS = (
     classics.GPT_NEOX,
     classics.OPT,
     classics.BLOOM,
+    classics.FALCON,
     recurrent.QWEN3_5,
     recurrent.QWEN3_5_WITH_IMAGES,
     recurrent.QWEN3_NEXT,

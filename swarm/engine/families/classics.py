@@ -166,3 +166,60 @@ BLOOM = Family(
     },
     **PLAIN,
 )
+
+FALCON = Family(
+    architecture="FalconForCausalLM",
+    model_type="falcon",
+    also=("FalconModel",),
+    optional_prefix="transformer.",
+    embedding="transformer.word_embeddings",
+    final_norm="transformer.ln_f",
+    layer="transformer.h.{layer}",
+    query_key_value="self_attention.query_key_value",
+    grouped_by_key=True,
+    output="self_attention.dense",
+    up="mlp.dense_h_to_4h",
+    down="mlp.dense_4h_to_h",
+    norm_eps="layer_norm_epsilon",
+    activation="activation",
+    inner_per_hidden=4,
+    spellings={
+        "n_embed": "hidden_size",
+        "num_kv_heads": "num_key_value_heads",
+        "ffn_hidden_size": "intermediate_size",
+    },
+    defaults={
+        "layer_norm_epsilon": 1e-5,
+        "max_position_embeddings": 2048,
+        "activation": "gelu",
+        "rope_theta": 10000.0,
+        "alibi": False,
+        "bias": False,
+        "multi_query": True,
+        "new_decoder_architecture": False,
+        "parallel_attn": True,
+        "tie_word_embeddings": True,
+    },
+    variants=(
+        Variant({"alibi": True}, {"alibi": True, "alibi_before_scale": True, "rotary": False}),
+        Variant({"multi_query": True, "new_decoder_architecture": False}, {"kv_heads": 1}),
+        Variant(
+            {"parallel_attn": True, "new_decoder_architecture": False},
+            {"parallel": True, "mlp_norm": "input_layernorm", "required": {"num_ln_in_parallel_attn": 1}},
+        ),
+        Variant(
+            {"new_decoder_architecture": True},
+            {
+                "parallel": True,
+                "attention_norm": "ln_attn",
+                "mlp_norm": "ln_mlp",
+                "required": {"parallel_attn": True},
+            },
+        ),
+        Variant(
+            {"new_decoder_architecture": True, "num_ln_in_parallel_attn": 1},
+            {"attention_norm": "input_layernorm", "mlp_norm": "input_layernorm"},
+        ),
+    ),
+    **{**PLAIN, "qkv_bias": "bias", "output_bias": "bias", "mlp_bias": "bias"},
+)

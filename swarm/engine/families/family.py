@@ -97,7 +97,9 @@ class Family:
     centred_norms: bool = False  # LayerNorm; else by the root mean square
     norm_bias: bool = False
     norm_weight: bool = True  # None is stored where norms do not scale
+    kv_heads: int | None = None  # whatever the config says
     alibi: bool = False  # products of queries and keys fall off with distance
+    alibi_before_scale: bool = False  # by biases that are taken in bf16 and scaled as products are
     rotary: bool = True  # queries and keys are turned by their position
     interleaved: bool = False  # rotated pairs stand beside each other, not half a head apart
     qkv_bias: bool | str = "attention_bias"  # whether there is one, or the field that says so
