@@ -144,7 +144,7 @@ class Checkpoint:
         return {part.name: len(self.view(part.name)) for part in parts}
 
     def tensor(self, name: str, shape: Shape) -> Tensor:
-        """A tensor of floats: as it lies in its file, uncopied and not to be written to, or dequantised to fp32.
+        """A tensor of floats: as it lies in its file, uncopied and not to be written to, or dequantised.
 
         Raises ModelFault naming file and tensor.
         """

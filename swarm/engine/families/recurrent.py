@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from swarm.engine.families.family import COMMON, Family
+from swarm.engine.families.family import COMMON, Family, Stack
 
 _SIZES = {
     "max_position_embeddings": 32768,
@@ -47,6 +47,7 @@ QWEN3_NEXT = replace(
     delta_inputs=("in_proj_qkvz", "in_proj_ba"),
     delta_by_key_head=True,
     router="mlp.gate",
+    expert_stack=Stack(),
     shared_expert="mlp.shared_expert",
     defaults={
         **QWEN3_5.defaults,

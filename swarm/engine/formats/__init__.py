@@ -1,7 +1,7 @@
 """How quantised checkpoints store their weights: one module per format, each with no knowledge of files or of models.
 
 A format turns the name of a wanted tensor into the stored tensors that it is made from, with the dtypes and shapes that
-they must have, and into the arithmetic that makes it from them, in fp32.
+they must have, and into the arithmetic that makes it from them, in fp32 where fewer bits would round.
 """
 
 from collections.abc import Callable, Mapping

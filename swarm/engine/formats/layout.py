@@ -36,8 +36,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The stored tensors that a wanted one is made from, and how: `dequantise` takes them in order and gives floats: fp32, unless
-    they are stored as others.
+    """The stored tensors that a wanted one is made from, and how: `dequantise` takes them in order and gives floats.
+
+    These are fp32, or others that hold the same numbers.
     """
 
     parts: tuple[Part, ...]

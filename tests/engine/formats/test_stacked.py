@@ -27,7 +27,7 @@ def twins(directory: Path, config: dict[str, Any]) -> tuple[Path, Path]:
     return apart, stacked
 
 
-@pytest.mark.parametrize("name", ["qwen3-moe", "mixtral-odd"])
+@pytest.mark.parametrize("name", ["qwen3-moe", "qwen3-next", "mixtral-odd"])
 def test_the_bits_of_experts_that_lie_apart(name: str, tmp_path: Path) -> None:
     apart, stacked = twins(tmp_path, CONFIGS[name])
     held = load_file(stacked / FILE)
