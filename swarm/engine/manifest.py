@@ -79,9 +79,11 @@ def read_manifest(directory: Path, progress: Progress | None = None, layer_count
     """
     directory = Path(directory)
     config = read_config(directory)
-    if layer_count is None:
-        layer_count = ModelSpec.from_config(config, str(config_place(directory))).layer_count
     checkpoint = Checkpoint.open(directory)
+    if layer_count is None:
+        spec = ModelSpec.from_config(config, str(config_place(directory)))
+        layer_count = spec.layer_count
+        checkpoint.check_all_read(spec)
     stamp = _stamp(config_place(directory), checkpoint)
     for place in _places(directory):
         tensors = _load(place, stamp, checkpoint)

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from swarm.engine.dialects import ADDED
 from swarm.engine.formats import BadPart, Format, Layout, Part, Stacked
 from swarm.engine.formats.ggml import Ggml
 from swarm.engine.gguf_model import gguf_paths, open_model
 from swarm.engine.naming import Shape, Slot
 from swarm.engine.quantised import read_format
-from swarm.engine.spec import read_json
+from swarm.engine.spec import ModelSpec, read_json
 from swarm.engine.tensorfile import INDEX_FILE, SINGLE_FILE, TensorFile
 from swarm.errors import ModelFault
 
@@ -128,6 +129,25 @@ class Checkpoint:
         if name not in file.entries:
             raise ModelFault(f"{path}: lacks tensor {name}, which the index says it holds")
         return file
+
+    def check_all_read(self, spec: ModelSpec) -> None:
+        """Raises ModelFault where GGUF files hold a tensor that such a model has no use for: what they mean is another model.
+
+        (In other files such tensors are common, and config.json says what they mean.)
+        """
+        if not isinstance(self.format, Ggml):
+            return
+        if spec.layer_count > len(self.file_of):
+            raise ModelFault(f"{self.directory}: {spec.layer_count} layers, but only {len(self.file_of)} tensors")
+        wanted = spec.head_tensors()
+        for layer in range(spec.layer_count):
+            wanted |= spec.layer_tensors(layer)
+        read = {part.name for name, shape in wanted.items() for part in self._layout(name, shape).parts}
+        unread = [name for name in self.file_of if name not in read and name not in ADDED]
+        if unread:
+            raise ModelFault(
+                f"{self.path(unread[0])}: tensor {unread[0]}: {spec.architecture} has no use for it: this is another model"
+            )
 
     def view(self, name: str) -> memoryview:
         """The bytes of a tensor in its file, uncopied."""
