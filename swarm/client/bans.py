@@ -124,7 +124,7 @@ class Bans:
                     yield
                     self._bans = _bounded(self._bans)
                     _replace(self._path, json.dumps(_as_data(self._bans), indent=1))
-                except BaseException:  # whatever it is, memory holds what the file does
+                except BaseException:  # whatever it is, nothing was changed
                     self._bans = before
                     raise
                 self._unsaved = {}
