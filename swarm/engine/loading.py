@@ -21,7 +21,8 @@ from swarm.engine.attention import Attention, capped_attention, sink_attention
 from swarm.engine.delta import Delta
 from swarm.engine.linear import Linear
 from swarm.engine.manifest import Manifest, Progress
-from swarm.engine.mlp import Experts, Mlp
+from swarm.engine.mlp import Mlp
+from swarm.engine.mlp_loading import build_mlp, mlp_has_norms
 from swarm.engine.model import Layer
 from swarm.engine.naming import Shape
 from swarm.engine.norm import Norm
@@ -99,17 +100,19 @@ class RandomSource:
 def build_layer(spec: ModelSpec, layer: int, source: Source, precision: Precision, device: torch.device) -> Layer:
     """One layer, ready to compute. Raises ModelFault naming file and tensor."""
     family, parts = spec.family, LayerParts(spec, layer, source, precision, device)
-    first = parts.norm(family.attention_norm)
+    first, second = parts.norm(family.attention_norm), None
+    if not mlp_has_norms(spec, layer):
+        second = first if family.mlp_norm == family.attention_norm else parts.norm(family.mlp_norm)
     return Layer(
         attention_norm=first,
         mixer=_delta(spec, layer, parts) if spec.kinds[layer].delta else _attention(spec, layer, parts),
         attention_end_norm=parts.norm(family.attention_end_norm),
         attention_sum_norm=parts.norm(family.attention_sum_norm),
-        mlp_norm=first if family.mlp_norm == family.attention_norm else parts.norm(family.mlp_norm),
-        mlp=_experts(spec, layer, parts) if spec.kinds[layer].experts else _mlp(spec, layer, parts),
+        mlp_norm=second,
+        mlp=build_mlp(spec, layer, parts),
         mlp_end_norm=parts.norm(family.mlp_end_norm),
         mlp_sum_norm=parts.norm(family.mlp_sum_norm),
-        scale=parts.number(family.layer_scale) if family.layer_scale else None,
+        scale=parts.numbers(family.layer_scale, parts.dtype) if family.layer_scale else None,
         parallel=spec.parallel,
     )
 
@@ -178,30 +181,6 @@ def _attention_scale(spec: ModelSpec, layer: int) -> float | None:
     return float(scale / (layer + 1))
 
 
-def _mlp(spec: ModelSpec, layer: int, parts: LayerParts) -> Mlp:
-    family, inner = spec.family, spec.inner * spec.kinds[layer].inner_times
-    if family.gate is None and family.gate_up is None:
-        return parts.plain_mlp(family.up, family.down, inner, spec.hidden)
-    gate_up = [family.gate_up] if family.gate_up else [family.gate or "", family.up]
-    return parts.mlp(gate_up, family.down, inner, spec.hidden)
-
-
-def _experts(spec: ModelSpec, layer: int, parts: LayerParts) -> Experts:
-    family, count = spec.family, spec.kinds[layer].experts
-    experts = []
-    for expert in range(count):
-        prefix = family.expert.format(expert=expert)
-        gate_up = [f"{prefix}.{family.expert_gate}", f"{prefix}.{family.expert_up}"]
-        experts.append(parts.mlp(gate_up, f"{prefix}.{family.expert_down}", spec.expert_inner, spec.hidden))
-    router = parts.linear([family.router or ""], [count], [count], spec.hidden)
-    shared = gate = None
-    if family.shared_expert:
-        gate_up = [f"{family.shared_expert}.{each}" for each in (family.expert_gate, family.expert_up)]
-        shared = parts.mlp(gate_up, f"{family.shared_expert}.{family.expert_down}", spec.shared_inner, spec.hidden)
-        gate = parts.linear([family.shared_gate], [1], [1], spec.hidden)
-    return Experts(router, experts, spec.experts_used, spec.shares_sum_to_one, shared, gate)
-
-
 class LayerParts:
     """Reads the modules of one layer."""
 
@@ -238,9 +217,14 @@ class LayerParts:
         """By the root mean square alone."""
         return Norm(torch.ones(width, dtype=self.dtype, device=self.device), None, self.spec.norm_eps)
 
-    def number(self, name: str) -> Tensor:
-        """A tensor of one entry."""
-        return self.tensor(name).to(device=self.device, dtype=self.dtype, copy=True)
+    def numbers(self, name: str, dtype: torch.dtype) -> Tensor:
+        """A tensor as it is stored."""
+        return self.tensor(name).to(device=self.device, dtype=dtype, copy=True)
+
+    def router_norm(self, name: str) -> Norm:
+        """By the root mean square; its weight is what is stored over the root of the width."""
+        weight = self.tensor(name).float() * self.spec.hidden**-0.5
+        return Norm(weight.to(device=self.device, dtype=self.dtype), None, self.spec.norm_eps)
 
     def mlp(self, gate_up: list[str], down: str, inner: int, hidden: int) -> Mlp:
         width = padded(inner)

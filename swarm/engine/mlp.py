@@ -14,6 +14,7 @@ from torch import Tensor
 
 from swarm.engine.activations import bounded
 from swarm.engine.linear import Linear
+from swarm.engine.norm import Norm
 
 
 class Kernels(Protocol):
@@ -63,17 +64,25 @@ class Experts:
     shares_sum_to_one: bool
     shared: Mlp | None = None  # one more, for all rows
     shared_gate: Linear | None = None  # hidden -> 1: through a sigmoid, that one's share
+    scales: Tensor | None = None  # [experts] in fp32, of the shares of those that are chosen
 
     @property
     def bytes(self) -> int:
         shared = sum(each.bytes for each in (self.shared, self.shared_gate) if each is not None)
-        return self.router.bytes + shared + sum(expert.bytes for expert in self.experts)
+        scales = 0 if self.scales is None else self.scales.nbytes
+        return self.router.bytes + scales + shared + sum(expert.bytes for expert in self.experts)
 
-    def compute(self, way: Kernels, x: Tensor) -> Tensor:
-        """[rows, hidden] -> [rows, hidden]. A row's experts are added in their order, whoever shares them."""
+    def compute(self, way: Kernels, x: Tensor, routed: Tensor | None = None) -> Tensor:
+        """[rows, hidden] -> [rows, hidden]. A row's experts are added in their order, whoever shares them.
+
+        The router reads `routed`, if that is not `x`.
+        """
         # Row by row: kernels of softmax and of sums may add in an order that the number of rows decides
-        routes = [self._route(row) for row in torch.split(way.linear(self.router, x).float(), 1)]
+        logits = way.linear(self.router, x if routed is None else routed).float()
+        routes = [self._route(row) for row in torch.split(logits, 1)]
         shares, chosen = torch.cat([each[0] for each in routes]), torch.cat([each[1] for each in routes])
+        if self.scales is not None:
+            shares = shares * self.scales[chosen]
         result = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
         for number in sorted(set(chosen.flatten().tolist())):
             rows, places = (chosen == number).nonzero(as_tuple=True)
@@ -91,3 +100,27 @@ class Experts:
             return logits.softmax(-1), chosen
         shares, chosen = row.softmax(-1).topk(self.used)
         return shares, chosen
+
+
+@dataclass(frozen=True, slots=True)
+class MlpAndExperts:
+    """One for all rows and experts beside it, each between norms of its own; the router has one, too."""
+
+    norm: Norm
+    mlp: Mlp
+    end_norm: Norm
+    router_norm: Norm
+    experts_norm: Norm
+    experts: Experts
+    experts_end_norm: Norm
+
+    @property
+    def bytes(self) -> int:
+        norms = (self.norm, self.end_norm, self.router_norm, self.experts_norm, self.experts_end_norm)
+        return self.mlp.bytes + self.experts.bytes + sum(norm.bytes for norm in norms)
+
+    def compute(self, way: Kernels, x: Tensor) -> Tensor:
+        """[rows, hidden] -> [rows, hidden]"""
+        common = self.end_norm.compute(self.mlp.compute(way, self.norm.compute(x)))
+        chosen = self.experts.compute(way, self.experts_norm.compute(x), self.router_norm.compute(x))
+        return common + self.experts_end_norm.compute(chosen)

@@ -14,7 +14,7 @@ from swarm.engine.alibi import build_alibi
 from swarm.engine.attention import Attention
 from swarm.engine.cache import SessionCache
 from swarm.engine.delta import Delta
-from swarm.engine.mlp import Experts, Mlp
+from swarm.engine.mlp import Experts, Mlp, MlpAndExperts
 from swarm.engine.norm import Norm
 from swarm.engine.numerics import Precision
 from swarm.engine.passes import ChunkPass, DecodePass, Pass
@@ -33,7 +33,7 @@ class Layer:
     attention_end_norm: Norm | None  # of what that adds to a row
     attention_sum_norm: Norm | None  # of the row after that
     mlp_norm: Norm | None
-    mlp: Mlp | Experts
+    mlp: Mlp | Experts | MlpAndExperts
     mlp_end_norm: Norm | None
     mlp_sum_norm: Norm | None
     scale: Tensor | None = None  # [1]; of the row after all that

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from swarm.engine.families import Family
     from swarm.engine.kinds import DeltaShape, LayerKind
     from swarm.engine.spec import ModelSpec
 
@@ -35,7 +36,13 @@ def layer_tensors(spec: ModelSpec, layer: int) -> dict[str, Shape]:
         shapes |= _norm(spec, f"{prefix}.{module}", width)
     if family.layer_scale:
         shapes[f"{prefix}.{family.layer_scale}"] = (1,)
-    mlp = _experts(spec, kind.experts) if kind.experts else _mlp(spec, kind)
+    mlp = _experts(spec, kind.experts) if kind.experts else []
+    if family.mlp_beside_experts or not kind.experts:
+        mlp += _mlp(spec, kind)
+    if family.expert_scales and kind.experts:
+        shapes[f"{prefix}.{family.expert_scales}"] = (kind.experts,)
+    if family.mlp_beside_experts and kind.experts:
+        shapes[f"{prefix}.{family.router_norm}"] = (spec.hidden,)
     mixer = _attention(spec, kind) if kind.delta is None else _delta_inputs(spec, kind.delta)
     for module, rows, columns, biased in mixer + mlp:
         shapes[f"{prefix}.{module}.weight"] = (columns, rows) if family.transposed else (rows, columns)
@@ -86,8 +93,13 @@ def _norms(spec: ModelSpec, kind: LayerKind) -> list[tuple[str, int]]:
         (family.mlp_norm, spec.hidden),
         (family.mlp_end_norm, spec.hidden),
         (family.mlp_sum_norm, spec.hidden),
+        *((each, spec.hidden) for each in (_norms_beside(family) if kind.experts else ())),
     )
     return [(module, width) for module, width in norms if module is not None]
+
+
+def _norms_beside(family: Family) -> tuple[str | None, ...]:
+    return family.beside_end_norm, family.experts_norm, family.experts_end_norm
 
 
 def _attention(spec: ModelSpec, kind: LayerKind) -> list[Module]:

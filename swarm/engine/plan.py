@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from swarm.engine.cache import pages_of
+from swarm.engine.kinds import LayerKind
 from swarm.engine.loading import padded
 from swarm.engine.numerics import precision_named
 from swarm.engine.spec import ModelSpec
@@ -17,13 +18,21 @@ def layer_bytes(spec: ModelSpec, layer: int, precision: str) -> int:
     plain, kind = sum(math.prod(shape) for shape in spec.layer_tensors(layer).values()), spec.kinds[layer]
     if kind.keys_as_values:  # kept as both
         plain += kind.kv_heads * kind.head_dim * (spec.hidden + spec.qkv_bias)
-    experts = kind.experts
-    inner = spec.expert_inner if experts else spec.inner * kind.inner_times
-    shared = (padded(spec.shared_inner) - spec.shared_inner) * 3 * spec.hidden if experts else 0
+    return (plain + _padding(spec, kind)) * precision_named(precision).dtype.itemsize
+
+
+def _padding(spec: ModelSpec, kind: LayerKind) -> int:
+    """Entries by which its MLPs are wider than stored."""
     ups = 2 if spec.family.gate or spec.family.gate_up else 1
-    biases = ups if (spec.expert_bias if experts else spec.mlp_bias) else 0
-    padding = (padded(inner) - inner) * ((ups + 1) * spec.hidden + biases) * (experts or 1) + shared
-    return (plain + padding) * precision_named(precision).dtype.itemsize
+    mlps = []  # inner width, whether there are biases, and how many
+    if kind.experts:
+        mlps += [(spec.expert_inner, spec.expert_bias, kind.experts), (spec.shared_inner, False, 1)]
+    if not kind.experts or spec.family.mlp_beside_experts:
+        mlps += [(spec.inner * kind.inner_times, spec.mlp_bias, 1)]
+    return sum(
+        (padded(inner) - inner) * ((ups + 1) * spec.hidden + (ups if biased else 0)) * count
+        for inner, biased, count in mlps
+    )
 
 
 def row_bytes(spec: ModelSpec, span: LayerSpan, precision: str) -> int:

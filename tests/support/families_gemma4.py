@@ -31,6 +31,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gemma4": _gemma4(final_logit_softcapping=5.0),
     "gemma4-odd": _gemma4(**ODD, head_dim=20, global_head_dim=28, attention_bias=True, tie_word_embeddings=False),
     "gemma4-keys": _gemma4(attention_k_eq_v=True, num_global_key_value_heads=1, layer_types=None),
+    "gemma4-experts": _gemma4(
+        enable_moe_block=True, num_experts=6, top_k_experts=3, moe_intermediate_size=48, attention_k_eq_v=True
+    ),
+    "gemma4-experts-odd": _gemma4(
+        **ODD, global_head_dim=24, enable_moe_block=True, num_experts=3, top_k_experts=1, moe_intermediate_size=100
+    ),
     "gemma4-shared": _gemma4(
         num_hidden_layers=5,
         num_kv_shared_layers=2,
@@ -47,4 +53,4 @@ CONFIGS: dict[str, dict[str, Any]] = {
         output_hidden_states=True,
     ),
 }
-EXACT = ("gemma4", "gemma4-odd", "gemma4-keys", "gemma4-shared-odd")
+EXACT = ("gemma4", "gemma4-odd", "gemma4-keys", "gemma4-shared-odd", "gemma4-experts", "gemma4-experts-odd")

@@ -86,6 +86,12 @@ class Family:
     expert_gate: str = "gate_proj"
     expert_up: str = "up_proj"
     expert_down: str = "down_proj"
+    expert_scales: str | None = None  # a tensor of one number for each, that its share is multiplied by
+    mlp_beside_experts: bool = False  # layers with experts have an MLP for all rows too: below are norms of these
+    beside_end_norm: str | None = None  # of what that MLP gives
+    router_norm: str = ""  # the weight's name; it is divided by the root of the rows' width
+    experts_norm: str | None = None
+    experts_end_norm: str | None = None
     expert_inner: str = "moe_intermediate_size"  # the field
     shared_expert: str | None = None  # one more, for all rows; below it are the same three
     shared_gate: str = "mlp.shared_expert_gate"  # whose sigmoid it is multiplied by

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from swarm.engine.families.family import COMMON, Family
+from swarm.engine.families.family import COMMON, Family, Stack, Variant
 
 GEMMA2 = Family(
     architecture="Gemma2ForCausalLM",
@@ -86,6 +86,24 @@ GEMMA4 = Family(
     full_kv_heads="num_global_key_value_heads",
     sharing_layers="num_kv_shared_layers",
     sharing_doubles="use_double_wide_mlp",
+    variants=(
+        Variant(
+            {"enable_moe_block": True},
+            {
+                "mlp_beside_experts": True,
+                "beside_end_norm": "post_feedforward_layernorm_1",
+                "router": "router.proj",
+                "router_norm": "router.scale",
+                "expert": "experts.{expert}",
+                "expert_stack": Stack("experts.gate_up_proj", "experts.down_proj", always=True),
+                "expert_scales": "router.per_expert_scale",
+                "experts_norm": "pre_feedforward_layernorm_2",
+                "experts_end_norm": "post_feedforward_layernorm_2",
+                "shares_sum_to_one": True,
+            },
+        ),
+    ),
+    spellings={"top_k_experts": "num_experts_per_tok"},
     attention_scale=1.0,
     softcaps=True,
     embedding_by_width=True,
@@ -109,6 +127,7 @@ GEMMA4 = Family(
         "sliding_window_pattern": 6,
         "attention_k_eq_v": False,
         "num_kv_shared_layers": 0,
+        "enable_moe_block": False,
         "use_double_wide_mlp": False,
         "tie_word_embeddings": True,
     },
