@@ -64,6 +64,7 @@ NESTED = {  # config, and architecture, type and prefix of the model that it is 
     "gemma3-odd": ("Gemma3ForConditionalGeneration", "gemma3", "", "language_model."),
     "gemma4-odd": ("Gemma4ForConditionalGeneration", "gemma4", "model.", "model.language_model."),
     "qwen3-5": ("Qwen3_5ForConditionalGeneration", "qwen3_5", "model.", "model.language_model."),
+    "qwen3-5-moe": ("Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe", "model.", "model.language_model."),
 }
 
 

@@ -40,6 +40,12 @@ def _qwen3_next(**changes: Any) -> dict[str, Any]:
     return {**config, **_STATES, **_EXPERTS, **changes}
 
 
+def _qwen3_5_moe(**changes: Any) -> dict[str, Any]:
+    config = {**TINY, "architectures": ["Qwen3_5MoeForCausalLM"], "model_type": "qwen3_5_moe_text"}
+    del config["intermediate_size"]  # which it does not have
+    return {**config, **_STATES, **_EXPERTS, **changes}
+
+
 CONFIGS: dict[str, dict[str, Any]] = {
     "qwen3-5": _qwen3_5(rope_theta=1e6),
     "qwen3-5-odd": _qwen3_5(
@@ -59,5 +65,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
         layer_types=["full_attention", "linear_attention", "linear_attention"],
         rope_parameters={"rope_type": "default", "rope_theta": 5e4, "partial_rotary_factor": 0.4},
     ),
+    "qwen3-5-moe": _qwen3_5_moe(rope_parameters={"rope_type": "default", "rope_theta": 1e5, "mrope_section": [2, 1, 1]}),
 }
-EXACT = tuple(CONFIGS)
+EXACT = ("qwen3-5-odd", "qwen3-next", "qwen3-next-odd")

@@ -35,6 +35,8 @@ ROWS = (
     recurrent.QWEN3_5,
     recurrent.QWEN3_5_WITH_IMAGES,
     recurrent.QWEN3_NEXT,
+    recurrent.QWEN3_5_MOE,
+    recurrent.QWEN3_5_MOE_WITH_IMAGES,
     encoders.BERT,
     encoders.ROBERTA,
     encoders.XLM_ROBERTA,

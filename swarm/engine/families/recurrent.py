@@ -59,3 +59,27 @@ QWEN3_NEXT = replace(
         "norm_topk_prob": True,
     },
 )
+
+QWEN3_5_MOE = replace(
+    QWEN3_NEXT,
+    architecture="Qwen3_5MoeForCausalLM",
+    model_type="qwen3_5_moe_text",
+    delta_inputs=QWEN3_5.delta_inputs,
+    delta_by_key_head=False,
+    shares_sum_to_one=True,
+    defaults={
+        **QWEN3_NEXT.defaults,
+        "intermediate_size": 512,  # no layer has an MLP of its own
+        "num_experts": 256,
+        "num_experts_per_tok": 8,
+    },
+)
+
+QWEN3_5_MOE_WITH_IMAGES = replace(  # of which the text model is read
+    QWEN3_5_MOE,
+    architecture="Qwen3_5MoeForConditionalGeneration",
+    model_type="qwen3_5_moe",
+    embedding=QWEN3_5_WITH_IMAGES.embedding,
+    final_norm=QWEN3_5_WITH_IMAGES.final_norm,
+    layer=QWEN3_5_WITH_IMAGES.layer,
+)
