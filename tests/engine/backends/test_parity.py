@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support.library import CONFIGS, make_library_model
 from support.models import make_model
 from support.oracles import difference, generate, oracle_of
+from support.quantised import Parts, make_twins
+from torch import Tensor
 
 from swarm.engine import CHUNK_ROWS
 from swarm.engine.backends import open_model
@@ -68,3 +71,35 @@ def test_frequencies_that_follow_the_longest_call_end_the_context(tmp_path: Path
         make_model(tmp_path, max_position_embeddings=96, rope_theta=None, rope_parameters=rope), "transformers"
     )
     assert model.spec.max_positions == 96
+
+
+def test_names_without_the_base_model_s_prefix(tmp_path: Path) -> None:
+    directory = make_library_model(tmp_path, "starcoder2")
+    results = []
+    for _ in range(2):
+        model = open_model(directory, "transformers")
+        results.append(generate([model.load_stage()], model.load_head(), PROMPT, 3)[1])
+        path = directory / "model.safetensors"
+        shorter = {name.removeprefix("model."): tensor for name, tensor in load_file(path).items()}
+        save_file(shorter, path, metadata={"format": "pt"})
+    assert torch.equal(*results)
+
+
+def test_quantised_weights(tmp_path: Path) -> None:
+    """Whose tensors have other names, and may come out with their columns first."""
+
+    def words(weight: Tensor) -> tuple[Parts, Tensor]:  # AWQ in one group: every number is its zero point and one more
+        outputs, inputs = weight.shape
+        parts = {
+            "qweight": torch.full((inputs, outputs // 8), -0x66666667, dtype=torch.int32),  # 9 in every four bits
+            "qzeros": torch.full((1, outputs // 8), -0x77777778, dtype=torch.int32),  # 8
+            "scales": weight.abs().amax(1, keepdim=True).T.half(),
+        }
+        return parts, parts["scales"].float().T.expand(outputs, inputs)
+
+    awq = {"quant_method": "awq", "bits": 4, "group_size": -1, "zero_point": True, "version": "gemm"}
+    results = []
+    for directory in make_twins(tmp_path / "twins", words, awq):
+        model = open_model(directory, "transformers")
+        results.append(generate([model.load_stage()], model.load_head(), PROMPT, 3)[1])
+    assert torch.equal(*results)

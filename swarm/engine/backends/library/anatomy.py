@@ -145,6 +145,8 @@ def read_anatomy(directory: Path, dtype: torch.dtype) -> Anatomy:
     directory = Path(directory)
     source = str(directory / CONFIG_FILE)
     read_config(directory)  # that it is there, of a sane size and an object
+    if not (directory / CONFIG_FILE).is_file():
+        raise ModelFault(f"{directory}: --backend transformers reads directories with a {CONFIG_FILE}")
     try:
         config = AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
         _check_config(config, source)

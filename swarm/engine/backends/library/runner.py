@@ -50,19 +50,25 @@ def load_layers(
         lacking |= anatomy.restore_inside(layer, device)
     state = anatomy.model.state_dict().keys()
     names = {name for layer in layers for name in state if name.startswith(f"{anatomy.where}.{layer}.")}
-    load_weights(anatomy, names, checkpoint, manifest, device, progress, copied=True)
+    load_weights(anatomy, names, checkpoint, manifest, device, progress)
     _check(anatomy, lacking - names)
 
 
 def load_outside(
     anatomy: Anatomy, checkpoint: Checkpoint, manifest: Manifest, device: torch.device, progress: Progress | None
 ) -> None:
-    """Weights for what comes before and after the layers, left in their files where they can be used from there."""
+    """Weights for what comes before and after the layers. Raises ModelFault naming file and tensor.
+
+    An embedding that only rows are looked up in stays in its file. What is multiplied with is copied: bits may depend on
+    where in memory a matrix begins.
+    """
     lacking = anatomy.restore_outside(device)
     model = anatomy.model
     tied = {} if not model.all_tied_weights_keys else dict(model.all_tied_weights_keys)
     names = {name for name in model.state_dict() if not name.startswith(f"{anatomy.where}.") and name not in tied}
-    load_weights(anatomy, names, checkpoint, manifest, device, progress, copied=False)
+    embedding = model.get_input_embeddings().weight
+    mapped = {name for name, weight in model.named_parameters() if weight is embedding} - set(tied.values())
+    load_weights(anatomy, names, checkpoint, manifest, device, progress, frozenset(mapped))
     for name, original in tied.items():
         owner, _, key = name.rpartition(".")
         model.get_submodule(owner)._parameters[key] = model.get_parameter(original)

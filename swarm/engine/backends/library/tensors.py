@@ -42,10 +42,9 @@ def load_weights(
     manifest: Manifest,
     device: torch.device,
     progress: Progress | None,
-    *,
-    copied: bool,
+    mapped: frozenset[str] = frozenset(),
 ) -> None:
-    """Put these weights into the model. Those not `copied` stay in the file where dtype and device allow.
+    """Put these weights into the model. Those `mapped` stay in the file where dtype and device allow.
 
     Raises ModelFault naming file and tensor. Nothing is made before all shapes were compared with the files.
     """
@@ -59,7 +58,7 @@ def load_weights(
     for name, recipe in recipes.items():
         for made, tensor in _made(name, recipe, source, shapes, model, anatomy.source).items():
             if made in wanted:
-                _put(model, made, tensor, _dtype(model, made, wanted[made]), device, copied, anatomy.source)
+                _put(model, made, tensor, _dtype(model, made, wanted[made]), device, made not in mapped, anatomy.source)
 
 
 def _state(model: Any) -> dict[str, Tensor]:
@@ -147,5 +146,6 @@ def _put(
         raise ModelFault(
             f"{source}: weight {name} came out as {list(tensor.shape)}, but the model has {list(place[key].shape)}"
         )
-    there = tensor.to(device=device, dtype=dtype, copy=copied)
+    # A matrix that lies otherwise in memory may take other kernels, so all lie as the module had made them
+    there = tensor.to(device=device, dtype=dtype, copy=copied, memory_format=torch.contiguous_format).contiguous()
     place[key] = there if key in module._buffers else nn.Parameter(there, requires_grad=False)
