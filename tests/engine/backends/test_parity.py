@@ -15,6 +15,7 @@ from torch import Tensor
 
 from swarm.engine import CHUNK_ROWS
 from swarm.engine.backends import open_model
+from swarm.engine.weights import Checkpoint
 from swarm.span import LayerSpan
 
 PROMPT = [(11 * index) % 250 for index in range(CHUNK_ROWS + 22)]
@@ -86,20 +87,21 @@ def test_names_without_the_base_model_s_prefix(tmp_path: Path) -> None:
 
 
 def test_quantised_weights(tmp_path: Path) -> None:
-    """Whose tensors have other names, and may come out with their columns first."""
-
-    def words(weight: Tensor) -> tuple[Parts, Tensor]:  # AWQ in one group: every number is its zero point and one more
-        outputs, inputs = weight.shape
-        parts = {
-            "qweight": torch.full((inputs, outputs // 8), -0x66666667, dtype=torch.int32),  # 9 in every four bits
-            "qzeros": torch.full((1, outputs // 8), -0x77777778, dtype=torch.int32),  # 8
-            "scales": weight.abs().amax(1, keepdim=True).T.half(),
-        }
-        return parts, parts["scales"].float().T.expand(outputs, inputs)
-
+    """Whose tensors have other names, and may come out with their columns first: their bits are those of plain ones."""
     awq = {"quant_method": "awq", "bits": 4, "group_size": -1, "zero_point": True, "version": "gemm"}
-    results = []
-    for directory in make_twins(tmp_path / "twins", words, awq):
-        model = open_model(directory, "transformers")
-        results.append(generate([model.load_stage()], model.load_head(), PROMPT, 3)[1])
-    assert torch.equal(*results)
+
+    def drawn(weight: Tensor) -> tuple[Parts, Tensor]:  # any words will do
+        outputs, inputs = weight.shape
+        words = torch.randint(-(2**31), 2**31, (inputs + 1, outputs // 8)).int()
+        scales = torch.full((1, outputs), 0.3 / inputs).half()
+        return {"qweight": words[1:], "qzeros": words[:1], "scales": scales}, weight
+
+    quantised, plain = make_twins(tmp_path / "twins", drawn, awq)
+    stored = Checkpoint.open(quantised)
+    shapes = {name: tensor.shape for name, tensor in load_file(plain / "model.safetensors").items()}
+    tensors = {name: stored.tensor(name, tuple(shape)).contiguous() for name, shape in shapes.items()}
+    save_file(tensors, plain / "model.safetensors", metadata={"format": "pt"})
+    models = [open_model(directory, "transformers") for directory in (quantised, plain)]
+    for precision in ("fp32", "bf16"):
+        results = [generate([m.load_stage(precision=precision)], m.load_head(precision), PROMPT, 3)[1] for m in models]
+        assert torch.equal(*results)
