@@ -65,6 +65,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         layer_types=["full_attention", "linear_attention", "linear_attention"],
         rope_parameters={"rope_type": "default", "rope_theta": 5e4, "partial_rotary_factor": 0.4},
     ),
-    "qwen3-5-moe": _qwen3_5_moe(rope_parameters={"rope_type": "default", "rope_theta": 1e5, "mrope_section": [2, 1, 1]}),
+    "qwen3-5-moe": _qwen3_5_moe(
+        rope_parameters={"rope_type": "default", "rope_theta": 1e5, "mrope_section": [2, 1, 1]}
+    ),
 }
 EXACT = ("qwen3-5-odd", "qwen3-next", "qwen3-next-odd")
