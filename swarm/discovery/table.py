@@ -5,7 +5,7 @@ A contact that does not answer is suspected: not handed out, asked again by the 
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from heapq import nsmallest
@@ -13,7 +13,7 @@ from itertools import islice
 from operator import attrgetter
 
 from kademlia.node import Node
-from kademlia.routing import RoutingTable
+from kademlia.routing import KBucket, RoutingTable
 
 from swarm.discovery.addresses import Endpoint, spread
 from swarm.discovery.keys import KEY_BYTES, distance
@@ -44,15 +44,31 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
             return
         self._strikes.pop(node.id, None)
         self._silent.pop((node.id, (node.ip, node.port)), None)
-        if known is None or not known.same_home_as(node):
-            self._ordered = None
         bucket = self.buckets[self.get_bucket_for(node)]
         while not bucket.add_node(node):
-            if not bucket.has_in_range(self.node) and bucket.depth() % 5 == 0:
+            if not bucket.has_in_range(self.node) and _depth(bucket) % 5 == 0:
                 self._check_head(bucket.head())
                 return
             self.split_bucket(self.buckets.index(bucket))
             bucket = self.buckets[self.get_bucket_for(node)]
+        if known is None and self._ordered is not None:
+            insort(self._ordered, node, key=_LONG_ID)
+        elif known is not None and not known.same_home_as(node):
+            self._ordered = None
+
+    def flush(self) -> None:
+        super().flush()
+        self._bounds = [bucket.range[1] for bucket in self.buckets]
+
+    def split_bucket(self, index: int) -> None:
+        """Those that waited for a place in the bucket may have one now."""
+        super().split_bucket(index)
+        self._bounds = [bucket.range[1] for bucket in self.buckets]
+        self._ordered = None
+
+    def get_bucket_for(self, node: Node) -> int:
+        """The package looks at one after another."""
+        return bisect_right(self._bounds, node.long_id)
 
     def remove_contact(self, node: Node) -> None:
         self._ordered = None
@@ -118,6 +134,13 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package is untyped
             if chosen == usable[:count]:  # else one network is crowded here, and others begin farther away
                 break
         return chosen
+
+
+def _depth(bucket: KBucket) -> int:
+    """How many leading bits the ids of its nodes share; there are some."""
+    ids = [node.long_id for node in bucket.nodes.values()]
+    shared: int = ID_BITS - (max(ids) ^ min(ids)).bit_length()
+    return shared
 
 
 def _nearest(known: list[Node], place: int, count: int, start: int, stop: int, bit: int) -> list[Node]:

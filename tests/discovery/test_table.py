@@ -1,6 +1,7 @@
 from random import Random
 
 from kademlia.node import Node
+from kademlia.routing import RoutingTable
 from support.announcements import identity
 
 from swarm.discovery.keys import distance, node_id
@@ -41,6 +42,21 @@ def test_closest_are_the_nearest_whatever_the_key_and_whoever_came_and_went():
             usable = [one for one in known if one not in table.suspects()] or known
             nearest = sorted(usable, key=lambda one: distance(one.id, key))
             assert table.closest(key, count, exclude) == nearest[:count]
+
+
+def test_buckets_are_those_of_the_package():
+    table, plain = make_table(), RoutingTable(None, K, node(0))
+    for number in range(1, 600):
+        table.add_contact(node(number))
+        try:
+            plain.add_contact(node(number))
+        except AttributeError:  # it would ping the oldest, and has nothing to do so by
+            continue
+    assert len(table.buckets) > 20
+    assert [bucket.range for bucket in table.buckets] == [bucket.range for bucket in plain.buckets]
+    assert [list(bucket.nodes) for bucket in table.buckets] == [list(bucket.nodes) for bucket in plain.buckets]
+    for number in range(600, 900):
+        assert table.get_bucket_for(node(number)) == plain.get_bucket_for(node(number))
 
 
 def test_we_are_not_our_own_contact():
