@@ -116,15 +116,17 @@ def write_keys(writer: GGUFWriter, architecture: str, config: Mapping[str, Any])
     _write_rope(writer, architecture, config, spec)
     if architecture in ("gemma2", "gemma3", "phi3"):
         writer.add_sliding_window(config.get("sliding_window") or (4096 if architecture == "gemma2" else 0))
+    if "sliding_window_pattern" in config:
+        writer.add_sliding_window_pattern([kind.window is not None for kind in spec.kinds])
     if spec.attention_softcap is not None:
         writer.add_attn_logit_softcapping(spec.attention_softcap)
     if spec.logit_softcap is not None:
         writer.add_final_logit_softcapping(spec.logit_softcap)
     if architecture == "granite":
-        writer.add_attention_scale(config["attention_multiplier"])
-        writer.add_embedding_scale(config["embedding_multiplier"])
-        writer.add_residual_scale(config["residual_multiplier"])
-        writer.add_logit_scale(config["logits_scaling"])
+        writer.add_attention_scale(config.get("attention_multiplier", 1.0))
+        writer.add_embedding_scale(config.get("embedding_multiplier", 1.0))
+        writer.add_residual_scale(config.get("residual_multiplier", 1.0))
+        writer.add_logit_scale(config.get("logits_scaling", 1.0))
     writer.add_bos_token_id(config["bos_token_id"])
     writer.add_eos_token_id(config["eos_token_id"])
 

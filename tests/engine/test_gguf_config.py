@@ -1,0 +1,138 @@
+"""Models whose config is their GGUF file's: every architecture against the model it was made from and against transformers."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gguf import GGMLQuantizationType as Type
+from support.families import CONFIGS
+from support.gguf import ARCHITECTURES, to_gguf
+from support.oracles import difference, make_oracle_model
+from torch import Tensor
+
+from swarm.engine import Head, ModelSpec, Stage, read_spec
+from swarm.engine.dialects import DIALECTS
+from swarm.engine.spec import read_config
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+LLAMA = {key: value for key, value in CONFIGS["rope-linear"].items() if key != "rope_scaling"}
+PATTERNED = {"sliding_window_pattern": 2, "query_pre_attn_scalar": 16}
+CASES: dict[str, dict[str, Any]] = {  # what GGUF has no key for stands as files take it for granted
+    "llama": {**LLAMA, "attention_bias": True, "mlp_bias": True},
+    "llama3": {**CONFIGS["rope-linear"], "rope_theta": 5e5, "rope_scaling": LLAMA3},
+    **{name: CONFIGS[name] for name in ("rope-linear", "rope-yarn", "rope-yarn-stated")},
+    "mistral": CONFIGS["mistral-no-window"],
+    **{name: CONFIGS[name] for name in ("qwen2", "qwen2-odd", "qwen3", "qwen3-odd", "granite", "granite-odd")},
+    **{name: CONFIGS[name] for name in ("olmo2", "olmo2-odd", "phi3", "phi3-odd", "phi3-long", "glm4", "glm4-odd")},
+    "gemma2": {**CONFIGS["gemma2"], "query_pre_attn_scalar": 16},
+    "gemma2-odd": {**CONFIGS["gemma2-odd"], "query_pre_attn_scalar": 20},
+    "gemma3": {**CONFIGS["gemma3"], "query_pre_attn_scalar": 16},
+    "gemma3-odd": {**CONFIGS["gemma3-odd"], **PATTERNED},
+    "mixtral": {**CONFIGS["mixtral"], "sliding_window": None},
+    "mixtral-odd": CONFIGS["mixtral-odd"],
+    "qwen3-moe": {**CONFIGS["qwen3-moe"], "mlp_only_layers": []},
+    "qwen3-moe-odd": {**CONFIGS["qwen3-moe-odd"], "decoder_sparse_step": 1, "norm_topk_prob": True},
+}
+READ_BY_THE_ORACLE = (
+    "hidden_size",
+    "num_hidden_layers",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "max_position_embeddings",
+    "vocab_size",
+    "rms_norm_eps",
+    "tie_word_embeddings",
+    "bos_token_id",
+)
+NEARLY = (
+    "llama3",
+    "gemma2",
+    "gemma2-odd",
+    "gemma3",
+    "gemma3-odd",
+)  # where what a file holds is computed from the weights
+
+
+@pytest.fixture(scope="module", params=CASES)
+def twins(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path]:
+    directory = tmp_path_factory.mktemp("gguf")
+    model = make_oracle_model(directory / "model", CASES[request.param], seed=list(CASES).index(request.param))
+    return request.param, model, to_gguf(model, directory / "gguf" / "tiny.gguf")
+
+
+def logits(model: Path, rows: int = 150) -> Tensor:
+    stage, head = Stage.load(model, precision="fp32"), Head.load(model, precision="fp32")
+    cache, answers = stage.open(rows + 1), []
+    ids = torch.randint(0, 256, (rows + 1,), generator=torch.Generator().manual_seed(1)).tolist()
+    for start in range(0, rows, 128):
+        chunk = ids[start : min(start + 128, rows)]
+        answers.append(head.logits(stage.chunk(cache, head.embed(chunk, start))))
+    answers.append(head.logits(stage.decode([(cache, head.embed(ids[-1:], rows))])[0]))
+    return torch.cat(answers)
+
+
+def test_a_model_is_what_it_was_made_from(twins: tuple[str, Path, Path]) -> None:
+    name, model, path = twins
+    ours, theirs = logits(path), logits(model)
+    if name in NEARLY:
+        assert difference(ours, theirs) < 1e-5
+    else:
+        assert torch.equal(ours, theirs)
+
+
+def gguf_oracle(path: Path, config: Any) -> Any:
+    """What transformers makes of the file's tensors."""
+    from transformers import AutoModelForCausalLM
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    model = AutoModelForCausalLM.from_config(config).eval()
+    left = model.load_state_dict(load_gguf_checkpoint(path, True, model)["tensors"], strict=False)
+    assert not left.unexpected_keys
+    assert set(left.missing_keys) <= {"lm_head.weight"}
+    model.tie_weights()
+    return model
+
+
+def test_its_spec_is_that_of_config_json(twins: tuple[str, Path, Path]) -> None:
+    name, model, path = twins
+    ours, theirs = read_spec(path), read_spec(model)
+    for field in fields(ModelSpec):
+        if (name, field.name) not in (("llama3", "ropes"), ("mistral", "family"), ("phi3-long", "ropes")):
+            assert getattr(ours, field.name) == getattr(theirs, field.name), field.name
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "qwen3-moe", "gemma2", "gemma3", "phi3"])
+def test_the_oracle_reads_the_same_of_a_file(tmp_path: Path, name: str) -> None:
+    from transformers import AutoConfig
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    model = make_oracle_model(tmp_path / "model", CASES[name])
+    kinds = {True: Type.F16, False: Type.F32}
+    path = to_gguf(model, tmp_path / "gguf" / "tiny.gguf", kinds=lambda _, tensor: kinds[tensor.dim() > 1])
+    theirs = gguf_oracle(path, AutoConfig.from_pretrained(model))
+    stage, head = Stage.load(path, precision="fp32"), Head.load(path, precision="fp32")
+    ids = torch.randint(0, 256, (100,), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = theirs(ids[None]).logits[0]
+    ours = head.logits(stage.chunk(stage.open(100), head.embed(ids.tolist(), 0)))
+    assert difference(ours, expected) < 1e-5
+    config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name).to_dict()
+    for field, value in read_config(path).items():
+        if field in READ_BY_THE_ORACLE:
+            assert config[field] == pytest.approx(value), field
+
+
+def test_every_dialect_is_tested() -> None:
+    assert {ARCHITECTURES[config["architectures"][0]] for config in CASES.values()} == set(DIALECTS)
