@@ -6,11 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from support.families_gemma4 import make_gemma4
 from support.models import make_model
 from support.swarm import Records
 
 from swarm.config import SpanConfig, WorkerConfig
-from swarm.errors import UsageFault
+from swarm.engine import footprint, read_spec
+from swarm.errors import ModelFault, UsageFault
 from swarm.identity import Identity
 from swarm.node.layers import Layers, device_text
 from swarm.records import Address, PeerState, SignedRecord
@@ -100,6 +102,26 @@ def test_a_span_that_does_not_fit_is_refused_with_the_one_that_would(tmp_path: P
         with pytest.raises(UsageFault, match="no beginning of them would fit"):
             async with layers(model, Board(), layers=LayerSpan(0, 8), precision="fp32", max_memory=1 << 20):
                 pass
+
+    asyncio.run(main())
+
+
+def test_layers_that_only_stand_together_are_taken_together(tmp_path: Path) -> None:
+    async def main() -> None:
+        board, model = Board(), make_gemma4(tmp_path / "m", "gemma4-shared")
+        with pytest.raises(
+            ModelFault, match=r"layers 0-1 cannot be served: between layers 1 and 2 .*layer 4 uses .*of layer 1\. Ask"
+        ):
+            async with layers(model, board, layers=LayerSpan(0, 2)):
+                pass
+        sizes = [footprint(read_spec(model), LayerSpan(layer, layer + 1), "fp32") for layer in range(5)]
+        with pytest.raises(UsageFault, match=r"layers 1-4 need .* no beginning of them would fit"):
+            async with layers(model, board, layers=LayerSpan(1, 5), precision="fp32", max_memory=sum(sizes[1:4])):
+                pass
+        for weights in (sum(sizes[1:]), sum(sizes[:4])):
+            async with layers(model, board, precision="fp32", max_memory=weights + (60 << 10)):
+                pass
+        assert [str(signed.record.span) for signed in board.said] == ["1-4", "0"]
 
     asyncio.run(main())
 

@@ -6,6 +6,8 @@ import re
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.records import MODEL, NOW, make_record, peer
 
 from swarm.errors import NoChain, UsageFault
@@ -14,7 +16,7 @@ from swarm.records import ModelRef, PeerRecord, PeerState
 from swarm.routing.chain import Chain
 from swarm.routing.cost import Measurement
 from swarm.routing.finder import coverage, find_chain, fixed_chain, match_peer
-from swarm.span import LayerSpan
+from swarm.span import LayerSpan, held_in_part
 
 WHOLE = LayerSpan(0, 10)
 
@@ -221,3 +223,24 @@ def test_coverage_counts_serving_workers() -> None:
     assert coverage(records, 10, NOW) == [1, 1, 1, 2, 2, 1, 1, 1, 0, 0]
     assert coverage(records, 10) == [2, 2, 2, 3, 3, 2, 2, 2, 1, 1]
     assert coverage(records, 4, NOW) == [1, 1, 1, 2]
+
+
+class TestBonds:
+    def test_who_announces_a_part_is_not_used(self) -> None:
+        together = (LayerSpan(4, 8),)
+        whole = [make_record(1, "0-3"), make_record(2, "4-9")]
+        assert shape(find([*whole, make_record(3, "0-5"), make_record(4, "6-9")], bonds=together)) == (
+            [(1, "0-3"), (2, "4-9")]
+        )
+        with pytest.raises(NoChain, match=r"layers 4-9 .* 2 of no use without all of layers 4-7"):
+            find([whole[0], make_record(3, "0-5"), make_record(4, "6-9")], bonds=together)
+        with pytest.raises(UsageFault, match="its worker is of no use without all of layers 4-7"):
+            fixed_chain([make_record(3, "0-5"), *whole], MODEL, [peer(3), peer(2)], bonds=together)
+
+    @given(st.lists(st.tuples(st.sampled_from((0, 1, 2, 3, 7, 8)), st.sampled_from((1, 2, 3, 7, 8, 10))), min_size=1))
+    def test_no_hop_cuts_one_if_no_announced_span_does(self, ends: list[tuple[int, int]]) -> None:
+        together = (LayerSpan(3, 7), LayerSpan(8, 10))
+        spans = [LayerSpan(start, stop) for start, stop in ends if start < stop]
+        records = [make_record(number, str(span)) for number, span in enumerate([*spans, WHOLE], 1)]
+        for hop in find(records, measured=near(*range(1, len(records) + 1)), bonds=together).hops:
+            assert held_in_part(hop.span, together) is None

@@ -1,10 +1,17 @@
-"""Tiny config.json of gemma4, in the spellings in which people hold them. No torch here."""
+"""Tiny config.json of gemma4, in the spellings in which people hold them, and checkpoints of such models."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save_file
+from support.models import make_tokenizer
 from support.oracles import TINY
+
+from swarm.engine import ModelSpec
 
 ODD = {"hidden_size": 100, "num_attention_heads": 5, "num_key_value_heads": 1, "intermediate_size": 344}
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -54,3 +61,19 @@ CONFIGS: dict[str, dict[str, Any]] = {
     ),
 }
 EXACT = ("gemma4", "gemma4-odd", "gemma4-keys", "gemma4-shared-odd", "gemma4-experts", "gemma4-experts-odd")
+
+
+def make_gemma4(directory: Path, name: str, **changes: Any) -> Path:
+    """Write config.json, random weights and a byte-level tokenizer; returns the directory."""
+    config = {**CONFIGS[name], **changes}
+    spec = ModelSpec.from_config(config)
+    shapes = spec.head_tensors() | {k: v for layer in spec.span for k, v in spec.layer_tensors(layer).items()}
+    generator, tensors = torch.Generator().manual_seed(0), {}
+    for key, shape in shapes.items():
+        noise = torch.randn(shape, generator=generator)
+        tensors[key] = 1 + 0.1 * noise if len(shape) == 1 else noise if "embed" in key else noise * shape[-1] ** -0.5
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(json.dumps(config))
+    save_file(tensors, directory / "model.safetensors")
+    make_tokenizer(directory)
+    return directory
