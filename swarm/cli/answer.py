@@ -42,6 +42,7 @@ class Request:
     """What the command line said. None is not said."""
 
     prompt: str | None = None
+    embed: str | None = None  # a text whose vector is wanted instead of an answer; "-" is each line of stdin
     chain: tuple[str, ...] = ()  # ids or their first digits; empty: automatic
     model: str | None = None
     models_dir: Path | None = None
@@ -95,6 +96,11 @@ def run_client(request: Request) -> None:
     request.options()  # a contradiction is told before anything is loaded
     if request.local and request.chain:
         raise UsageFault("--local computes every layer here and --chain names workers: use one of them")
+    if request.embed is not None:
+        from swarm.cli.embed import run_embed
+
+        run_embed(request, output)
+        return
     if request.prompt is None and sys.stdin.isatty() and not request.as_json:
         from swarm.cli.chat import run_chat
 
@@ -122,10 +128,10 @@ async def _answer(request: Request, output: Output) -> None:
         if request.as_json:
             click.echo(json.dumps(report(answer, client)))
         if not request.local:
-            await _finish_audits(client, output)
+            await finish_audits(client, output)
 
 
-async def _finish_audits(client: Client, output: Output) -> None:
+async def finish_audits(client: Client, output: Output) -> None:
     """An answer may be drawn for an audit, which begins when it has ended and would end with this process."""
     with suppress(TimeoutError):
         async with asyncio.timeout(UNTOLD_SECONDS):
@@ -221,7 +227,8 @@ def _hint(request: Request, ask: AskConfig, output: Output) -> None:
     free = measure_capacity("cpu", None).memory_free
     if needed < free:
         name = request.model or ask.model
+        backend = "" if request.backend == "swarm" else f" --backend {request.backend}"
         output.note(
             f"hint: this model needs {needed / 2**20:.0f} MiB and {free / 2**20:.0f} MiB are free here: "
-            f"`swarm client --local --model {name}` would do without a swarm"
+            f"`swarm client --local --model {name}{backend}` would do without a swarm"
         )

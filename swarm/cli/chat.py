@@ -224,6 +224,7 @@ def run_chat(request: Request) -> None:
         link = Link(request, loop, lambda request: open_client(request, output))
         try:
             client = link.open()
+            client.check_generates()
             settings = Settings.of(request.options(), request.seed)
             chat, reader = _assemble(link, output, settings, edited)
             output.note(f"{client.model}, {client.model.layer_count} layers; /help lists the commands")

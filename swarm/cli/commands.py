@@ -16,6 +16,7 @@ import click
 from swarm import __version__
 from swarm.cli import api, compute, peers, private
 from swarm.cli import options as types
+from swarm.cli.embed import embed_option
 from swarm.config import DEFAULT_PORT, ApiConfig, NodeConfig
 from swarm.errors import SwarmError
 from swarm.span import LayerSpan
@@ -210,6 +211,7 @@ def worker(
 
 @swarm.command()
 @click.argument("prompt", required=False)
+@embed_option
 @click.option("--chain", type=types.CHAIN, default="auto", show_default=True, help="Or the workers to use, in order.")
 @click.option(
     "--model", help="A directory, a GGUF file or a name; `demo` comes along.  [default: what the swarm serves]"
@@ -238,7 +240,7 @@ def worker(
 @api.api_key_option
 @verbose_option
 def client(**given: Any) -> None:
-    """Answer PROMPT, or what stdin holds; chat when stdin is a terminal."""
+    """Answer PROMPT, or what stdin holds; chat when stdin is a terminal. Or, with --embed, print vectors of texts."""
     from swarm.cli.answer import Request, run_client
 
     run_client(Request(**given))

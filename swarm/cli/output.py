@@ -87,6 +87,9 @@ def sentence_of(event: Event) -> str | None:
                 f"peer {details.get('peer')} and others ({details.get('by')}) computed different rows for layers "
                 f"{details.get('layers')}, and nobody can say who is right: they are avoided for a while"
             )
+        case "embed.cut", "complete":
+            tokens, most = details.get("tokens"), details.get("most")
+            return f"warning: a text of {tokens} tokens is cut to the {most} that the model's files allow"
         case "worker.announce", "failed":
             return f"the swarm could not be told of this worker ({details.get('error')}): trying again"
     return None

@@ -85,7 +85,7 @@ def read_pooling(directory: Path, both_ways: bool) -> Pooling:
             "are known here"
         )
     folder = modules[1].get("path")
-    if not isinstance(folder, str) or Path(folder).name != folder or not folder:
+    if not isinstance(folder, str) or Path(folder).name != folder or folder in ("", ".."):
         raise ModelFault(f"{path}: Pooling: {folder!r} names no folder beside it")
     return Pooling(_modes(directory / folder / POOLING_FILE), len(kinds) == 3, most, lower)
 

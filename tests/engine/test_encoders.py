@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.embedders import oracle_rows
 from support.families_encoders import CONFIGS, STATED, make_encoder
 from support.oracles import difference
 from torch import Tensor
@@ -38,22 +39,11 @@ def features(stages: list[Stage], head: Head, ids: list[int]) -> Tensor:
     return head.features(rows)
 
 
-def oracle(directory: Path, ids: list[int]) -> Tensor:
-    from transformers import AutoModel
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    with torch.inference_mode():
-        model = AutoModel.from_pretrained(directory, dtype=torch.float32).eval()
-        return model(torch.tensor([ids])).last_hidden_state[0]
-
-
 def test_rows_as_the_oracle_s_however_the_layers_are_cut(model: Path) -> None:
     head, whole = Head.load(model, precision="fp32"), Stage.load(model, precision="fp32")
     found = {length: features([whole], head, ids_of(length)) for length in LENGTHS}
     for length in LENGTHS[-2:]:
-        assert difference(found[length], oracle(model, ids_of(length))) < 1e-5
+        assert difference(found[length], oracle_rows(model, ids_of(length))) < 1e-5
     for cut in range(1, whole.spec.layer_count):
         spans = LayerSpan(0, cut), LayerSpan(cut, whole.spec.layer_count)
         parts = [Stage.load(model, span, precision="fp32") for span in spans]
@@ -63,7 +53,7 @@ def test_rows_as_the_oracle_s_however_the_layers_are_cut(model: Path) -> None:
 
 def test_bf16_stays_near_the_oracle(model: Path) -> None:
     ids = ids_of(60)
-    assert difference(features([Stage.load(model)], Head.load(model), ids), oracle(model, ids)) < 0.05
+    assert difference(features([Stage.load(model)], Head.load(model), ids), oracle_rows(model, ids)) < 0.05
 
 
 def test_what_a_config_may_omit(model: Path) -> None:

@@ -19,12 +19,14 @@ END_SECONDS = 30.0
 class SwarmProcess:
     """`swarm ARGUMENTS` as a process. `ready()` waits until it serves."""
 
-    def __init__(self, *arguments: str, watched: bool = True, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, watched: bool = True, env: dict[str, str] | None = None, stdin: int = subprocess.PIPE
+    ) -> None:
         self.arguments = arguments
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close`
         self.process = subprocess.Popen(
             [sys.executable, "-m", "swarm", *arguments, *(["--exit-with-stdin"] if watched else [])],
-            stdin=subprocess.PIPE,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=os.environ | {"SWARM_BOOTSTRAP": "", "SWARM_KEY": "", "OMP_NUM_THREADS": "1"} | (env or {}),
