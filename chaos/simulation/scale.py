@@ -22,7 +22,7 @@ from swarm.routing.finder import coverage, find_chain
 from swarm.span import LayerSpan
 
 VANISHED = 0.3  # of the peers, at once
-SETTLING, MEASURED = 2, 2  # announcements of all: who has no place in the index then is told to it by every second
+SETTLING, MEASURED = 1, 2  # announcements of all: who has no place in the index is told to it by one of the two
 LOOKUPS = 20
 CHAINS = 10  # routing problems
 LEAST_ROUTED = 200  # workers of such a problem: fewer may not hold every layer
