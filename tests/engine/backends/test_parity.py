@@ -72,6 +72,10 @@ def test_frequencies_that_follow_the_longest_call_end_the_context(tmp_path: Path
         make_model(tmp_path, max_position_embeddings=96, rope_theta=None, rope_parameters=rope), "transformers"
     )
     assert model.spec.max_positions == 96
+    factors = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8, "original_max_position_embeddings": 64}
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, **factors}
+    directory = make_model(tmp_path / "long", max_position_embeddings=256, rope_theta=None, rope_parameters=rope)
+    assert open_model(directory, "transformers").spec.max_positions == 64
 
 
 def test_names_without_the_base_model_s_prefix(tmp_path: Path) -> None:

@@ -52,8 +52,12 @@ REFUSED = {
         {**TINY, "model_type": "stablelm", "num_hidden_layers": 10**9},
         "num_hidden_layers: 1000000000",
     ),
-    "half a layer": ({**TINY, "model_type": "stablelm", "num_hidden_layers": 0}, "num_hidden_layers|makes no"),
-    "nonsense": ({**TINY, "model_type": "stablelm", "hidden_size": -3}, "makes no decoder-only model"),
+    "no layer": ({**TINY, "model_type": "stablelm", "num_hidden_layers": 0}, "num_hidden_layers: 0 is no whole number"),
+    "too broad": (
+        {**TINY, "model_type": "stablelm", "hidden_size": 10**9},
+        "hidden_size: 1000000000 is no whole number",
+    ),
+    "nonsense": ({**TINY, "model_type": "stablelm", "hidden_size": -3}, "hidden_size: -3 is no whole number"),
 }
 
 

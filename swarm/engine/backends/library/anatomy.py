@@ -19,10 +19,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers import __version__ as version
 
 from swarm.engine.backends.library.buffers import restore_buffers
+from swarm.engine.fields import MAX_SIZE
 from swarm.engine.spec import CONFIG_FILE, read_config
 from swarm.errors import ModelFault
 from swarm.span import MAX_LAYERS, LayerSpan
 
+WIDTHS = ("hidden_size", "vocab_size", "intermediate_size", "num_attention_heads", "head_dim")
 TUPLE_PARTS = 4  # of what a layer hands on where that is a tuple: the rows, then what nobody asked for
 CPU = torch.device("cpu")
 
@@ -163,9 +165,13 @@ def read_anatomy(directory: Path, dtype: torch.dtype) -> Anatomy:
 
 
 def _check_config(config: Any, source: str) -> None:
-    layers = config.get_text_config(decoder=True).num_hidden_layers
-    if type(layers) is not int or not 1 <= layers <= MAX_LAYERS:
-        raise ModelFault(f"{source}: num_hidden_layers: {layers!r} is no whole number from 1 to {MAX_LAYERS}")
+    """What a few rows are made of must be of a sane size before any are made."""
+    text = config.get_text_config(decoder=True)
+    sizes = {name: size for name in WIDTHS if type(size := getattr(text, name, None)) is int}
+    for name, size in {"num_hidden_layers": text.num_hidden_layers, **sizes}.items():
+        most = MAX_LAYERS if name == "num_hidden_layers" else MAX_SIZE
+        if type(size) is not int or not 1 <= size <= most:
+            raise ModelFault(f"{source}: {name}: {size!r} is no whole number from 1 to {most}")
     if config.is_encoder_decoder:
         raise ModelFault(f"{source}: a {config.model_type} has an encoder beside its decoder")
 

@@ -184,9 +184,10 @@ class LibraryStage:
 
     def _forward(self, cache: SpanCache, rows: Tensor) -> Tensor:
         """One call of the library, over the layers of that session."""
+        first = rows[None].clone()  # a row of many may lie in memory as none that came alone does
         for layer in self._anatomy.span:
             if layer in cache.span:
-                self._anatomy.put(layer, partial(self._layer, layer, cache.span, rows[None]))
+                self._anatomy.put(layer, partial(self._layer, layer, cache.span, first))
             else:
                 self._anatomy.pass_through([layer])
         nothing = torch.zeros((), dtype=self.dtype, device=self.device).expand(1, rows.shape[0], self._width)
