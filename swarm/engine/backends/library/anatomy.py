@@ -24,7 +24,7 @@ from swarm.engine.spec import CONFIG_FILE, read_config
 from swarm.errors import ModelFault
 from swarm.span import MAX_LAYERS, LayerSpan
 
-WIDTHS = ("hidden_size", "vocab_size", "intermediate_size", "num_attention_heads", "head_dim")
+WIDTHS = ("hidden_size", "vocab_size")
 TUPLE_PARTS = 4  # of what a layer hands on where that is a tuple: the rows, then what nobody asked for
 CPU = torch.device("cpu")
 

@@ -190,7 +190,7 @@ class LibraryStage:
                 self._anatomy.put(layer, partial(self._layer, layer, cache.span, first))
             else:
                 self._anatomy.pass_through([layer])
-        nothing = torch.zeros((), dtype=self.dtype, device=self.device).expand(1, rows.shape[0], self._width)
+        nothing = torch.zeros(1, rows.shape[0], self._width, dtype=self.dtype, device=self.device)
         self._made = None
         self._anatomy.run(self._anatomy.decoder, nothing, cache.position, cache.past())
         made = self._made
