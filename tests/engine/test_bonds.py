@@ -86,6 +86,9 @@ def test_layers_that_share_keys_keep_none() -> None:
         ({"per_layer_config": {"1": {"head_dim": 0}}}, "per_layer_config of layer 1: head_dim: 0"),
         ({"per_layer_config": []}, "per_layer_config: \\[\\] is no object"),
         ({"global_head_dim": 31}, "head_dim: 31 is odd"),
+        ({"use_bidirectional_attention": "all"}, "use_bidirectional_attention: 'all' is not supported"),
+        ({"hidden_size_per_layer_input": 8}, "hidden_size_per_layer_input: 8 is not supported"),
+        ({"hidden_size_per_layer_input": None}, "hidden_size_per_layer_input: 256 is not supported"),
     ],
 )  # fmt: skip
 def test_what_a_config_cannot_mean_is_named(changes: dict[str, Any], complaint: str) -> None:
