@@ -46,13 +46,14 @@ class LayerKind:
 
     kv_heads: int
     head_dim: int
-    window: int | None = None  # rows that a row sees, itself among them; None: all before it
+    window: int | None = None  # rows that a row sees, itself among them (both ways: half on each side); None: all
     rope: int | None = 0  # which of the model's ropes turns queries and keys; None: none does
     experts: int = 0  # MLPs, of which a router chooses for each row; 0: one MLP and no router
     delta: DeltaShape | None = None  # what stands in the place of attention
     keys_as_values: bool = False  # as they are before norm and rotation
     keys_of: int | None = None  # the layer whose keys and values this one uses; None: it has its own
     inner_times: int = 1  # of the model's inner, the width of the MLP
+    unnormed: bool = False  # attention reads rows as they are, whatever other layers' does
 
     @property
     def row_shape(self) -> HeadShape:
@@ -67,7 +68,7 @@ def read_kinds(
     delta = _delta(fields) if family.delta else None
     alike = family.keys_as_values is not None and fields.flag(family.keys_as_values)
     twice = family.sharing_doubles is not None and fields.flag(family.sharing_doubles)
-    kinds = []
+    kinds: list[LayerKind] = []
     for each, shape, experts, keys_of in zip(
         types, shapes, _experts(fields, family, len(types)), _keys_of(fields, family, types), strict=True
     ):
@@ -81,6 +82,7 @@ def read_kinds(
             keys_as_values=alike and not windowed and keys_of is None,
             keys_of=keys_of,
             inner_times=2 if twice and keys_of is not None else 1,
+            unnormed=family.first_unnormed and not kinds,
         )
         kinds.append(kind)
     return tuple(kinds)
@@ -129,6 +131,8 @@ def layer_types(fields: Fields, family: Family, layers: int) -> list[str]:
             raise fields.fault("max_window_layers", f"{first!r} is no number of layers")
         return [sliding if layer >= first else full for layer in range(layers)]
     every = fields.whole("sliding_window_pattern")
+    if family.windows == "after_full":
+        return [sliding if layer % every else full for layer in range(layers)]
     types = [sliding if (layer + 1) % every else full for layer in range(layers)]
     return [*types[:-1], full] if family.last_full else types
 

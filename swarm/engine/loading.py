@@ -100,7 +100,8 @@ class RandomSource:
 def build_layer(spec: ModelSpec, layer: int, source: Source, precision: Precision, device: torch.device) -> Layer:
     """One layer, ready to compute. Raises ModelFault naming file and tensor."""
     family, parts = spec.family, LayerParts(spec, layer, source, precision, device)
-    first, second = parts.norm(family.attention_norm), None
+    first = parts.norm(None if spec.kinds[layer].unnormed else family.attention_norm)
+    second = None
     if not mlp_has_norms(spec, layer):
         second = first if family.mlp_norm == family.attention_norm else parts.norm(family.mlp_norm)
     return Layer(

@@ -85,7 +85,7 @@ def _norms(spec: ModelSpec, kind: LayerKind) -> list[tuple[str, int]]:
     family = spec.family
     queries, keys = spec.heads * kind.head_dim, kind.kv_heads * kind.head_dim
     norms = (
-        (family.attention_norm, spec.hidden),
+        (None if kind.unnormed else family.attention_norm, spec.hidden),
         (None if kind.delta else family.query_norm, queries if family.norm_whole_width else kind.head_dim),
         (family.key_norm if kind.row_shape[0] else None, keys if family.norm_whole_width else kind.head_dim),
         (family.attention_end_norm, spec.hidden),

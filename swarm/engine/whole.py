@@ -5,7 +5,7 @@ The call has exactly the text's rows, so that its bits depend on the text alone:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from swarm.engine.rope import RopeTable
 from swarm.engine.spec import ModelSpec
 from swarm.errors import LocalFault
 
+BLOCK_ROWS = 512  # that ask together where a row sees only those near it
+
 
 class WholePass:
     """Rows of one text, positions 0 to its end."""
@@ -27,7 +29,6 @@ class WholePass:
         self.angles = [rope.slice(0, rows) for rope in ropes]
         self.activation = ACTIVATIONS[spec.activation]
         self.dtype = dtype
-        self._masks: dict[int, Tensor] = {}  # by window, [rows, rows]: one for each kind of attention
 
     def linear(self, linear: Linear, x: Tensor) -> Tensor:
         return linear.chunk(x)
@@ -48,15 +49,25 @@ class WholePass:
     def attend(self, attention: Attention, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
         group = attention.heads // attention.kv_heads
         keys, values = keys_values.repeat_interleave(group, 2).permute(1, 2, 0, 3).unsqueeze(1).unbind()
-        mask = self._mask(attention.window, queries.device)
-        answer = attention.answer(queries.transpose(0, 1).unsqueeze(0), keys, values, mask, scale=attention.scale)
+        asked = queries.transpose(0, 1).unsqueeze(0)  # [1, heads, rows, head_dim], as keys and values
+        reach = self.rows if attention.window is None else attention.window // 2
+        if reach >= self.rows - 1:
+            answer = attention.answer(asked, keys, values, None, scale=attention.scale)
+        else:
+            answer = torch.cat([self._near(attention, asked, keys, values, *block) for block in self._blocks(reach)], 2)
         return answer.squeeze(0).transpose(0, 1).reshape(self.rows, -1)
 
-    def _mask(self, window: int | None, device: torch.device) -> Tensor | None:
-        """A row sees as many rows after it as before it: `window` in each direction, itself among them."""
-        if window is None or window >= self.rows:
-            return None
-        if window not in self._masks:
-            hidden = torch.full((self.rows, self.rows), -torch.inf, dtype=self.dtype, device=device)
-            self._masks[window] = hidden.triu(window) + hidden.tril(-window)
-        return self._masks[window]
+    def _blocks(self, reach: int) -> Iterator[tuple[int, int, int]]:
+        """Rows that ask together, first and one past the last, and how far they see: memory grows with the text only."""
+        for start in range(0, self.rows, BLOCK_ROWS):
+            yield start, min(self.rows, start + BLOCK_ROWS), reach
+
+    def _near(
+        self, attention: Attention, asked: Tensor, keys: Tensor, values: Tensor, start: int, stop: int, reach: int
+    ) -> Tensor:
+        """What rows are answered by those that are no further from them than `reach`."""
+        first, last = max(0, start - reach), min(self.rows, stop + reach)
+        hidden = torch.full((stop - start, last - first), -torch.inf, dtype=self.dtype, device=asked.device)
+        mask = hidden.triu(start - first + reach + 1) + hidden.tril(start - first - reach - 1)
+        seen = (each[:, :, first:last] for each in (keys, values))
+        return attention.answer(asked[:, :, start:stop], *seen, mask, scale=attention.scale)

@@ -51,6 +51,12 @@ def test_rows_as_the_oracle_s_however_the_layers_are_cut(model: Path) -> None:
             assert torch.equal(features(parts, head, ids_of(length)), rows)
 
 
+def test_windows_reach_across_the_blocks_in_which_rows_ask(tmp_path: Path) -> None:
+    directory, ids = make_encoder(tmp_path, CONFIGS["modernbert-odd"]), ids_of(1100)
+    rows = features([Stage.load(directory, precision="fp32")], Head.load(directory, precision="fp32"), ids)
+    assert difference(rows, oracle_rows(directory, ids)) < 1e-5
+
+
 def test_bf16_stays_near_the_oracle(model: Path) -> None:
     ids = ids_of(60)
     assert difference(features([Stage.load(model)], Head.load(model), ids), oracle_rows(model, ids)) < 0.05

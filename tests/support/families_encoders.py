@@ -43,15 +43,36 @@ def _distilbert(**changes: Any) -> dict[str, Any]:
     return {**config, **changes}
 
 
+def _modernbert(architecture: str = "ModernBertModel", **changes: Any) -> dict[str, Any]:
+    ids = {"bos_token_id": 1, "pad_token_id": 0, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+    return {
+        **TINY,
+        **ids,
+        "architectures": [architecture],
+        "model_type": "modernbert",
+        "num_hidden_layers": 4,
+        **changes,
+    }
+
+
 CONFIGS: dict[str, dict[str, Any]] = {
     "bert": _bert(layer_norm_eps=1e-5),
     "bert-odd": _bert("BertForMaskedLM", **ODD, type_vocab_size=3, hidden_act="gelu_new"),
     "roberta": _roberta("RobertaForMaskedLM", type_vocab_size=1, layer_norm_eps=1e-5),
     "roberta-odd": _roberta("XLMRobertaModel", **ODD, pad_token_id=7),
     "distilbert": _distilbert(),
+    "modernbert": _modernbert("ModernBertForMaskedLM", local_attention=40, global_attn_every_n_layers=2),
+    "modernbert-odd": _modernbert(
+        **ODD,
+        max_position_embeddings=1300,
+        local_attention=31,
+        attention_bias=True,
+        mlp_bias=True,
+        local_rope_theta=500.0,
+    ),
     "distilbert-odd": _distilbert(dim=100, n_heads=5, hidden_dim=344, activation="relu"),
 }
-STATED = {*_roberta(), *_distilbert()}  # what every config states
+STATED = {*_roberta(), *_distilbert(), "cls_token_id", "sep_token_id"}  # what every config states
 
 
 def make_encoder(directory: Path, config: dict[str, Any], seed: int = 0) -> Path:

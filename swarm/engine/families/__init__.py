@@ -41,5 +41,6 @@ ROWS = (
     encoders.ROBERTA,
     encoders.XLM_ROBERTA,
     encoders.DISTILBERT,
+    encoders.MODERNBERT,
 )
 FAMILIES: Mapping[str, Family] = {name: family for family in ROWS for name in (family.architecture, *family.also)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Windows = Literal["none", "all", "late", "pattern"]
+Windows = Literal["none", "all", "late", "pattern", "after_full"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ class Family:
     head: str | None = "lm_head"
     layer: str = "model.layers.{layer}"
     attention_norm: str | None = "input_layernorm"  # within a layer; before attention
+    first_unnormed: bool = False  # but not in the model's first layer
     query: str = "self_attn.q_proj"
     key: str = "self_attn.k_proj"
     value: str = "self_attn.v_proj"
