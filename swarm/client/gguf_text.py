@@ -82,7 +82,7 @@ def _vocabulary(keys: Keys, size: int) -> Vocabulary:
 def _built(keys: Keys, vocabulary: Vocabulary) -> Tokenizer:
     """From tokens and merges, or tokens and scores."""
     kind = keys.text("tokenizer.ggml.model")
-    if kind not in KINDS:
+    if kind is None or kind not in KINDS:
         raise keys.fault("tokenizer.ggml.model", f"{kind!r} is not read; known: {', '.join(KINDS)}")
     tokenizer, begins = KINDS[kind](keys, vocabulary)
     trims = kind == "llama" and keys.prefix == "phi3"
@@ -125,7 +125,7 @@ def _template_processing(first: tuple[str, int] | None, last: tuple[str, int] | 
 
 def _byte_level(keys: Keys, vocabulary: Vocabulary) -> tuple[Tokenizer, bool]:
     pre = keys.text(PRE)
-    if pre not in PRETOKENS:
+    if pre is None or pre not in PRETOKENS:
         raise keys.fault(
             PRE,
             f"{pre!r} says not how texts are cut into words; known: {', '.join(PRETOKENS)}. "

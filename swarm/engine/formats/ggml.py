@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from swarm.engine.dialects import Dialect
+from swarm.engine.formats.blocks import BLOCKS
 from swarm.engine.formats.layout import BadPart, Layout, Part
 from swarm.engine.gguf_config import Keys
 from swarm.engine.gguf_model import GgufModel
@@ -90,49 +91,3 @@ def _in_slices(data: Tensor, shape: Shape, size: int, read: Callable[[Tensor], T
     for start in range(0, blocks.shape[0], SLICE_BLOCKS):
         flat[start : start + SLICE_BLOCKS] = read(blocks[start : start + SLICE_BLOCKS])
     return result
-
-
-def _half(blocks: Tensor, start: int) -> Tensor:
-    """The fp16 number at that byte of each block, as fp32 [blocks, 1]."""
-    return blocks[:, start : start + 2].contiguous().view(torch.float16).float()
-
-
-def _q8_0(blocks: Tensor) -> Tensor:
-    """A scale, 32 int8."""
-    return blocks[:, 2:].contiguous().view(torch.int8).float() * _half(blocks, 0)
-
-
-def _q4_0(blocks: Tensor) -> Tensor:
-    """A scale, 16 bytes: numbers 0-15 in the lower halves, 16-31 in the upper ones, each raised by 8."""
-    packed = blocks[:, 2:]
-    return (torch.cat([packed & 15, packed >> 4], 1).float() - 8) * _half(blocks, 0)
-
-
-def _q4_k(blocks: Tensor) -> Tensor:
-    """Scales of scales and of least values; both in 6 bits for 8 groups of 32; 128 bytes, groups in pairs by halves."""
-    a, b, c = blocks[:, 4:8], blocks[:, 8:12], blocks[:, 12:16]
-    scales = torch.cat([a & 63, (c & 15) | ((a >> 2) & 48)], 1)
-    least = torch.cat([b & 63, (c >> 4) | ((b >> 2) & 48)], 1)
-    packed = blocks[:, 16:].reshape(-1, 4, 1, 32)
-    numbers = torch.cat([packed & 15, packed >> 4], 2).view(-1, 8, 32).float()
-    scaled = numbers * (_half(blocks, 0) * scales.float()).unsqueeze(-1)
-    return (scaled - (_half(blocks, 2) * least.float()).unsqueeze(-1)).flatten(1)
-
-
-def _q6_k(blocks: Tensor) -> Tensor:
-    """128 bytes of lower four bits, 64 of upper two, 16 int8 scales for groups of 16, their scale."""
-    low = blocks[:, :128].reshape(-1, 2, 1, 64)
-    low = torch.cat([low & 15, low >> 4], 2).view(-1, 8, 32)
-    high = blocks[:, 128:192].reshape(-1, 2, 1, 32)
-    high = torch.cat([(high >> shift) & 3 for shift in (0, 2, 4, 6)], 2).view(-1, 8, 32)
-    numbers = (low | (high << 4)).float().view(-1, 16, 16) - 32
-    scales = _half(blocks, 208) * blocks[:, 192:208].contiguous().view(torch.int8).float()
-    return (numbers * scales.unsqueeze(-1)).flatten(1)
-
-
-BLOCKS: Mapping[str, tuple[int, Callable[[Tensor], Tensor]]] = {  # type -> bytes of a block, and how it is read
-    "Q4_0": (18, _q4_0),
-    "Q8_0": (34, _q8_0),
-    "Q4_K": (144, _q4_k),
-    "Q6_K": (210, _q6_k),
-}
