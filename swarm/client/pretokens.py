@@ -40,7 +40,9 @@ class Pretokens:
 
     def pre_tokenizer(self) -> pre_tokenizers.PreTokenizer:
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=self.pattern is None)
-        steps = [pre_tokenizers.Digits(individual_digits=True)] if self.single_digits else []
+        steps: list[pre_tokenizers.PreTokenizer] = []
+        if self.single_digits:
+            steps.append(pre_tokenizers.Digits(individual_digits=True))
         if self.pattern is not None:
             steps.append(pre_tokenizers.Split(Regex(self.pattern), behavior="isolated"))
         return pre_tokenizers.Sequence([*steps, byte_level]) if steps else byte_level
