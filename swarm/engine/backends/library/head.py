@@ -42,9 +42,8 @@ class LibraryHead:
         self._anatomy = anatomy
         self._ids = anatomy.model.get_input_embeddings().weight.shape[0]
         self._caught: Tensor | None = None
-        linear = any(
-            isinstance(module, nn.Linear) for _, module in anatomy.decoder.named_modules() if not _in(anatomy, module)
-        )
+        head = anatomy.model.get_output_embeddings()
+        linear = any(isinstance(module, nn.Linear) and module is not head for _, module in anatomy.outside())
         self._together = 1 if linear else CHUNK_ROWS  # ids embedded in one call: a matrix product's bits depend on that
 
     def __repr__(self) -> str:
@@ -158,7 +157,3 @@ class LibraryHead:
             raise UsageFault(
                 f"rows of {rows.dtype} {list(rows.shape)}; this head takes {self.precision} [rows, {self.spec.hidden}]"
             )
-
-
-def _in(anatomy: Anatomy, module: nn.Module) -> bool:
-    return any(module is inner for layer in anatomy.layers for inner in layer.modules())
