@@ -52,13 +52,15 @@ class Attention:
     answer: Callable[..., Tensor]  # (queries, keys, values, mask or None, scale=), [1, heads, rows, head_dim] each
     sinks: Tensor | None  # as sink_attention takes them
     scale: float | None  # of products of queries and keys; None: head_dim ** -0.5
+    distances: Tensor | None = None  # as distance_biases takes them
     gated: bool = False  # what queries are answered is multiplied by gates, through a sigmoid
     keys_of: int | None = None  # the layer that made the keys and values; None: this one makes its own
 
     @property
     def bytes(self) -> int:
         norms = sum(each.bytes for each in (self.query_norm, self.key_norm, self.value_norm) if each is not None)
-        return self.qkv.bytes + self.output.bytes + norms + (0 if self.sinks is None else self.sinks.nbytes)
+        tables = sum(each.nbytes for each in (self.sinks, self.distances) if each is not None)
+        return self.qkv.bytes + self.output.bytes + norms + tables
 
     def compute(self, way: Attending, layer: int, x: Tensor) -> Tensor:
         """[rows, hidden] -> [rows, hidden]"""

@@ -149,6 +149,7 @@ def _attention(spec: ModelSpec, layer: int, parts: LayerParts) -> Attention:
         answer=answer,
         sinks=sinks,
         scale=_attention_scale(spec, layer),
+        distances=parts.distances(family.distances) if family.distances else None,
         gated=family.attention_gate,
         keys_of=kind.keys_of,
     )
@@ -198,6 +199,11 @@ class LayerParts:
         name = f"{self.prefix}.{name}"
         tensor = self.source.tensor(name, self.shapes[name])
         return tensor.T if self.spec.family.transposed and tensor.dim() == 2 else tensor
+
+    def distances(self, module: str) -> Tensor:
+        """One table for all layers, of which each keeps its own."""
+        name = f"{module}.weight"
+        return self.source.tensor(name, self.shapes[name]).to(device=self.device, dtype=self.dtype, copy=True)
 
     def norm(self, module: str | None, order: Tensor | None = None) -> Norm | None:
         """None for a norm that the family does not have."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from swarm.engine.kinds import DeltaShape, LayerKind
     from swarm.engine.spec import ModelSpec
 
+BUCKETS = 32  # entries of a table by distance, for each head, half of them for keys after the query
 Shape = tuple[int, ...]
 Module = tuple[str, int, int, bool]  # its name, rows and columns, and whether it has a bias
 
@@ -52,6 +53,8 @@ def layer_tensors(spec: ModelSpec, layer: int) -> dict[str, Shape]:
         shapes |= {f"{prefix}.{family.delta}.{name}": shape for name, shape in _delta_own(kind.delta).items()}
     if family.sinks:
         shapes[f"{prefix}.{family.sinks}"] = (spec.heads,)
+    if family.distances:
+        shapes[f"{family.distances}.weight"] = (BUCKETS, spec.heads)
     return shapes
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from swarm.engine.activations import ACTIVATIONS
 from swarm.engine.attention import Attention
 from swarm.engine.delta import Delta
+from swarm.engine.distances import distance_biases
 from swarm.engine.linear import Linear
 from swarm.engine.rope import RopeTable
 from swarm.engine.spec import ModelSpec
@@ -29,6 +30,7 @@ class WholePass:
         self.angles = [rope.slice(0, rows) for rope in ropes]
         self.activation = ACTIVATIONS[spec.activation]
         self.dtype = dtype
+        self._biases: Tensor | None = None  # [heads, rows, rows]
 
     def linear(self, linear: Linear, x: Tensor) -> Tensor:
         return linear.chunk(x)
@@ -52,10 +54,16 @@ class WholePass:
         asked = queries.transpose(0, 1).unsqueeze(0)  # [1, heads, rows, head_dim], as keys and values
         reach = self.rows if attention.window is None else attention.window // 2
         if reach >= self.rows - 1:
-            answer = attention.answer(asked, keys, values, None, scale=attention.scale)
+            answer = attention.answer(asked, keys, values, self._by_distance(attention), scale=attention.scale)
         else:
             answer = torch.cat([self._near(attention, asked, keys, values, *block) for block in self._blocks(reach)], 2)
         return answer.squeeze(0).transpose(0, 1).reshape(self.rows, -1)
+
+    def _by_distance(self, attention: Attention) -> Tensor | None:
+        """Made once for all layers, whose tables are alike."""
+        if attention.distances is not None and self._biases is None:
+            self._biases = distance_biases(attention.distances, self.rows)
+        return self._biases
 
     def _blocks(self, reach: int) -> Iterator[tuple[int, int, int]]:
         """Rows that ask together, first and one past the last, and how far they see: memory grows with the text only."""

@@ -72,7 +72,7 @@ def test_what_a_config_may_omit(model: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", ["bert", "distilbert"])
+@pytest.mark.parametrize("name", ["bert", "mpnet", "modernbert"])
 def test_a_footprint_is_what_loading_takes_and_a_cache_takes_nothing(precision: str, name: str) -> None:
     spec = ModelSpec.from_config(CONFIGS[name])
     needed = footprint(spec, spec.span, precision, cache_rows=300)

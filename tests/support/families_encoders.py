@@ -23,7 +23,7 @@ def _bert(architecture: str = "BertModel", **changes: Any) -> dict[str, Any]:
 
 
 def _roberta(architecture: str = "RobertaModel", **changes: Any) -> dict[str, Any]:
-    model_type = "xlm-roberta" if architecture.startswith("XLM") else "roberta"
+    model_type = {"X": "xlm-roberta", "R": "roberta", "M": "mpnet"}[architecture[0]]
     ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
     return {**TINY, **ids, "architectures": [architecture], "model_type": model_type, **changes}
 
@@ -60,6 +60,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "bert-odd": _bert("BertForMaskedLM", **ODD, type_vocab_size=3, hidden_act="gelu_new"),
     "roberta": _roberta("RobertaForMaskedLM", type_vocab_size=1, layer_norm_eps=1e-5),
     "roberta-odd": _roberta("XLMRobertaModel", **ODD, pad_token_id=7),
+    "mpnet": _roberta("MPNetModel", layer_norm_eps=1e-5),
+    "mpnet-odd": _roberta("MPNetForMaskedLM", **ODD),
     "distilbert": _distilbert(),
     "modernbert": _modernbert("ModernBertForMaskedLM", local_attention=40, global_attn_every_n_layers=2),
     "modernbert-odd": _modernbert(

@@ -41,6 +41,7 @@ ROWS = (
     encoders.ROBERTA,
     encoders.XLM_ROBERTA,
     encoders.DISTILBERT,
+    encoders.MPNET,
     encoders.MODERNBERT,
 )
 FAMILIES: Mapping[str, Family] = {name: family for family in ROWS for name in (family.architecture, *family.also)}

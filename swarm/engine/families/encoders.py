@@ -117,6 +117,27 @@ DISTILBERT = Family(
     defaults={**BERT.defaults, "num_hidden_layers": 6},
 )
 
+MPNET = replace(
+    ROBERTA,
+    architecture="MPNetModel",
+    model_type="mpnet",
+    also=tuple(f"MPNetFor{head}" for head in HEADS),
+    required={"relative_attention_num_buckets": 32, "pad_token_id": 1},
+    optional_prefix="mpnet.",
+    embedding="mpnet.embeddings.word_embeddings",
+    embedding_norm="mpnet.embeddings.LayerNorm",
+    positions="mpnet.embeddings.position_embeddings",
+    token_types=None,
+    layer="mpnet.encoder.layer.{layer}",
+    query="attention.attn.q",
+    key="attention.attn.k",
+    value="attention.attn.v",
+    output="attention.attn.o",
+    distances="mpnet.encoder.relative_attention_bias",
+    attention_sum_norm="attention.LayerNorm",
+    defaults={**ROBERTA.defaults, "vocab_size": 30527, "bos_token_id": 0, "eos_token_id": 2},
+)
+
 MODERNBERT = Family(
     architecture="ModernBertModel",
     model_type="modernbert",
