@@ -12,7 +12,7 @@ from support.families import CONFIGS
 from support.oracles import make_oracle_model
 from torch import Tensor
 
-from swarm.engine import Head, ModelSpec, Stage
+from swarm.engine import PRECISIONS, Head, ModelSpec, Stage
 from swarm.engine.alibi import AlibiTable, slopes
 from swarm.errors import ModelFault
 
@@ -55,7 +55,7 @@ def test_a_prefix_may_be_left_out(tmp_path: Path, name: str, written: str, layer
     assert torch.equal(logits_of(directory), expected)
 
 
-@pytest.mark.parametrize("name", ["gpt2"])
+@pytest.mark.parametrize("name", ["gpt2", "bloom"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_weights_of_sixteen_bits(tmp_path: Path, name: str, dtype: torch.dtype) -> None:
     directory = make_oracle_model(tmp_path / name, CONFIGS[name])
@@ -64,6 +64,22 @@ def test_weights_of_sixteen_bits(tmp_path: Path, name: str, dtype: torch.dtype) 
     halves = logits_of(directory)
     save_file({key: each.float() for key, each in rounded.items()}, directory / "model.safetensors")
     assert torch.equal(logits_of(directory), halves)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", ["gpt2-odd", "opt-norms-of-sums", "bloom-odd"])
+def test_an_embedded_row_does_not_depend_on_its_neighbours(precision: str, name: str) -> None:
+    head = Head.random(ModelSpec.from_config(CONFIGS[name]), precision)
+    together = head.embed(range(70), 9)
+    assert torch.equal(together, torch.cat([head.embed([token], 9 + token) for token in range(70)]))
+
+
+def test_a_norm_of_two_readers_is_held_once() -> None:
+    spec = ModelSpec.from_config(CONFIGS["falcon"])
+    layer = Stage.random(spec, spec.span, "fp32").decoder.layers[0]
+    assert layer.attention_norm is not None
+    assert layer.mlp_norm is layer.attention_norm
+    assert layer.bytes == layer.mixer.bytes + layer.mlp.bytes + layer.attention_norm.bytes
 
 
 def test_slopes_as_the_paper_gives_them() -> None:

@@ -172,6 +172,7 @@ BROAD: dict[str, dict[str, int]] = {  # widths as real models have them, at whic
         "linear_key_head_dim": 128,
         "linear_value_head_dim": 128,
     },
+    "bloom": {"n_embed": 1024, "num_attention_heads": 16},
     "qwen3-moe": {"num_experts": 128, "num_experts_per_tok": 8, "hidden_size": 256},
     "gpt-oss": {"num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 64, "intermediate_size": 2880},
 }

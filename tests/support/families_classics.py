@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+UNTIED: dict[str, Any] = {"tie_word_embeddings": False}  # greedy tokens then say more than the last one again
 TOKENS = {"bos_token_id": 256, "eos_token_id": 257, "pad_token_id": 258, "vocab_size": 288}
 
 
@@ -40,10 +41,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
         n_inner=344,
         activation_function="relu",
         layer_norm_epsilon=1e-6,
-        tie_word_embeddings=False,
+        **UNTIED,
     ),
     "gpt2-by-depth": _gpt2(
-        scale_attn_by_inverse_layer_idx=True, reorder_and_upcast_attn=True, activation_function="gelu"
+        **UNTIED, scale_attn_by_inverse_layer_idx=True, reorder_and_upcast_attn=True, activation_function="gelu"
     ),
     "gpt2-unscaled": _gpt2(scale_attn_weights=False, n_inner=100),
     "gpt-neox": _gpt_neox(rotary_pct=0.25, rotary_emb_base=10000),
@@ -57,25 +58,33 @@ CONFIGS: dict[str, dict[str, Any]] = {
         tie_word_embeddings=True,
     ),
     "opt": _opt(max_position_embeddings=1024),
-    "opt-odd": _opt(hidden_size=100, num_attention_heads=5, ffn_dim=344, activation_function="gelu", enable_bias=False),
+    "opt-odd": _opt(
+        **UNTIED, hidden_size=100, num_attention_heads=5, ffn_dim=344, activation_function="gelu", enable_bias=False
+    ),
     "opt-norms-of-sums": _opt(do_layer_norm_before=False, word_embed_proj_dim=48),
-    "opt-plain-norms": _opt(layer_norm_elementwise_affine=False, word_embed_proj_dim=100, tie_word_embeddings=False),
-    "opt-no-final-norm": _opt(_remove_final_layer_norm=True),
+    "opt-plain-norms": _opt(layer_norm_elementwise_affine=False, word_embed_proj_dim=100, **UNTIED),
+    "opt-no-final-norm": _opt(**UNTIED, _remove_final_layer_norm=True),
     "bloom": _bloom(seq_length=2048),
-    "bloom-odd": _bloom(n_embed=100, num_attention_heads=5, layer_norm_epsilon=1e-6, tie_word_embeddings=False),
-    "bloom-many-heads": _bloom(n_embed=96, num_attention_heads=12),
+    "bloom-odd": _bloom(n_embed=100, num_attention_heads=5, layer_norm_epsilon=1e-6, **UNTIED),
+    "bloom-many-heads": _bloom(**UNTIED, n_embed=96, num_attention_heads=12),
     "falcon": _falcon(),
     "falcon-odd": _falcon(
-        hidden_size=100, num_attention_heads=5, multi_query=False, bias=True, ffn_hidden_size=344, rope_theta=5e5
+        **UNTIED,
+        hidden_size=100,
+        num_attention_heads=5,
+        multi_query=False,
+        bias=True,
+        ffn_hidden_size=344,
+        rope_theta=5e5,
     ),
-    "falcon-groups": _falcon(new_decoder_architecture=True, num_kv_heads=2, num_attention_heads=8),
+    "falcon-groups": _falcon(**UNTIED, new_decoder_architecture=True, num_kv_heads=2, num_attention_heads=8),
     "falcon-groups-one-norm": _falcon(
-        new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1, tie_word_embeddings=False
+        new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1, **UNTIED
     ),
     "falcon-alibi": _falcon(
-        alibi=True, multi_query=False, parallel_attn=False, bias=True, hidden_size=96, num_attention_heads=6
+        **UNTIED, alibi=True, multi_query=False, parallel_attn=False, bias=True, hidden_size=96, num_attention_heads=6
     ),
-    "falcon-alibi-one-key": _falcon(alibi=True, activation="relu"),
+    "falcon-alibi-one-key": _falcon(**UNTIED, alibi=True, activation="relu"),
 }
 EXACT = (
     "gpt2",
