@@ -121,6 +121,7 @@ def test_names_with_and_without_a_prefix_and_as_they_were_once(tmp_path: Path) -
     for number, (prefix, norms) in enumerate([("", False), ("bert.", False), ("bert.", True), ("", True)]):
         directory = make_encoder(tmp_path / str(number), CONFIGS["bert"])
         tensors = load_file(directory / "model.safetensors")
+        tensors["embeddings.position_ids"] = torch.arange(300)[None]  # as many hold them, and nobody reads them
         named = {prefix + (_older(name) if norms else name): tensor for name, tensor in tensors.items()}
         save_file(named, directory / "model.safetensors")
         rows = features([Stage.load(directory)], Head.load(directory), ids_of(20))

@@ -71,9 +71,7 @@ class Family:
     delta_inputs: tuple[str, ...] = ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a")
     delta_by_key_head: bool = False  # inputs hold one key head's parts after the other's
     sinks: str | None = None  # a logit for each head, which takes part in attention's softmax and answers nothing
-    distances: str | None = (
-        None  # a table, one for all layers, of what is added to products by how far apart rows stand
-    )
+    distances: str | None = None  # a table for all layers: what products get by how far apart rows stand
     attention_end_norm: str | None = None  # after attention, before its result is added
     attention_sum_norm: str | None = None  # after it is added
     mlp_norm: str | None = "post_attention_layernorm"
