@@ -15,8 +15,9 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
 from swarm.client.pretokens import PRETOKENS
-from swarm.engine.gguf_config import CONTROL, Keys, special_ids, vocabulary_size
+from swarm.engine.gguf_keys import Keys
 from swarm.engine.gguf_model import open_model
+from swarm.engine.gguf_tokens import CONTROL, special_ids, vocabulary_size
 
 NORMAL, UNKNOWN, USER_DEFINED, UNUSED, BYTE = 1, 2, 4, 5, 6  # types of tokens, and CONTROL
 MAX_MERGES = 1 << 22  # the largest known vocabulary has 0.5 million

@@ -35,8 +35,10 @@ MIXTRAL_EXPERTS = {
     "block_sparse_moe.experts.w3": "ffn_up_exps",
     "block_sparse_moe.experts.w2": "ffn_down_exps",
 }
-QWEN_EXPERTS = {
+SINKS = {"self_attn.sinks": "attn_sinks"}  # which have no .weight in the config's model
+EXPERTS = {
     "mlp.gate": "ffn_gate_inp",
+    "mlp.router": "ffn_gate_inp",
     "mlp.experts.gate_proj": "ffn_gate_exps",
     "mlp.experts.up_proj": "ffn_up_exps",
     "mlp.experts.down_proj": "ffn_down_exps",
@@ -60,6 +62,9 @@ class Dialect:
 
     def stored(self, name: str) -> tuple[str, int | None] | None:
         """What GGUF calls a tensor and, where experts lie on top of each other, which one it is; None where it has none."""
+        whole = _LAYER.fullmatch(name)
+        if whole and whole[2] in SINKS:
+            return f"blk.{whole[1]}.{SINKS[whole[2]]}.weight", None
         module, _, end = name.rpartition(".")
         if module in OUTER:
             return f"{OUTER[module]}.{end}", None
@@ -80,7 +85,12 @@ DIALECTS: Mapping[str, Dialect] = {  # by general.architecture
     ),
     "qwen2": Dialect("Qwen2ForCausalLM"),
     "qwen3": Dialect("Qwen3ForCausalLM"),
-    "qwen3moe": Dialect("Qwen3MoeForCausalLM", "Qwen3MoeForCausalLM", {**LAYER, **QWEN_EXPERTS}),
+    "qwen3moe": Dialect("Qwen3MoeForCausalLM", "Qwen3MoeForCausalLM", {**LAYER, **EXPERTS}),
+    "gpt-oss": Dialect(
+        "GptOssForCausalLM",
+        "GptOssForCausalLM",
+        {**LAYER, **EXPERTS, "post_attention_layernorm": "post_attention_norm"},
+    ),
     "gemma2": Dialect("Gemma2ForCausalLM", layer={**LAYER, **SANDWICHED}, one_added=True),
     "gemma3": Dialect("Gemma3ForCausalLM", layer={**LAYER, **SANDWICHED}, one_added=True),
     "phi3": Dialect("Phi3ForCausalLM", layer={**LAYER, **FUSED}, partial=True),

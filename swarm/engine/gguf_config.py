@@ -13,20 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from swarm.engine.dialects import ROUTER
-from swarm.engine.fields import MAX_SIZE
 from swarm.engine.gguf import Array, shortest
+from swarm.engine.gguf_keys import Keys
 from swarm.engine.gguf_model import GgufModel, open_model
+from swarm.engine.gguf_tokens import token_ids, vocabulary_size
 from swarm.errors import ModelFault
-from swarm.span import MAX_LAYERS
 
-EMBEDDING, HEAD = "token_embd.weight", "output.weight"
+HEAD = "output.weight"
 MAX_ROPE_FACTORS = 1 << 16
-CONTROL = 3  # the type of tokens that no text is cut into
-ROLES = ("bos", "eos", "eot", "eom", "unknown", "padding")
-SENTENCEPIECE_IDS = {"unknown": 0, "bos": 1, "eos": 2}  # where a file with such a vocabulary says nothing
-END_MARKS = frozenset(  # tokens that end an answer, whatever else the file says of them
-    ["<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>"]
-)
 GEMMA2_27B, GEMMA3_27B = 46, 62  # layers of the models whose heads are scaled by hidden_size / heads; no key says so
 SAME = {  # fields of config.json that a key states as they are: sizes
     "hidden_size": "embedding_length",
@@ -86,83 +80,7 @@ def config_of(model: GgufModel) -> dict[str, Any]:
     if scaling:
         config["rope_scaling"] = scaling
     config |= OWN.get(model.architecture, _nothing)(keys, config)
-    return config | _ids(keys, config["vocab_size"])
-
-
-class Keys:
-    """The keys of a model's architecture, each read as what it must be."""
-
-    def __init__(self, model: GgufModel) -> None:
-        self.path = model.path
-        self.values = model.keys
-        self.prefix = model.architecture
-
-    def full(self, key: str) -> str:
-        return key if key.startswith("tokenizer.") else f"{self.prefix}.{key}"
-
-    def has(self, key: str) -> bool:
-        return self.full(key) in self.values
-
-    def shown(self, key: str) -> str:
-        value = self.values[self.full(key)]
-        return f"an array of {value.count}" if isinstance(value, Array) else repr(value)
-
-    def fault(self, key: str, complaint: str) -> ModelFault:
-        return ModelFault(f"{self.path}: {self.full(key)}: {complaint}")
-
-    def whole(self, key: str, default: int | None = None, least: int = 0) -> int:
-        """A whole number; one for each layer will do where they are all the same."""
-        value = self.values.get(self.full(key), default)
-        if value is None:
-            raise self.fault(key, "is missing")
-        if isinstance(value, Array):
-            distinct = set(self.each_layer(key, value))
-            if len(distinct) != 1:
-                raise self.fault(key, f"{self.shown(key)}: layers that differ in this are not read")
-            value = distinct.pop()
-        if type(value) is not int or not least <= value <= MAX_SIZE:
-            raise self.fault(key, f"{value!r} is no whole number from {least} to {MAX_SIZE}")
-        return value
-
-    def each_layer(self, key: str, value: Array) -> list[Any]:
-        if value.count > MAX_LAYERS:
-            raise self.fault(key, f"{self.shown(key)}, but a model has at most {MAX_LAYERS} layers")
-        return value.numbers().tolist()
-
-    def number(self, key: str, default: float | None = None) -> float:
-        """A positive one."""
-        value = self.values.get(self.full(key), default)
-        if value is None:
-            raise self.fault(key, "is missing")
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
-            raise self.fault(key, f"{self.shown(key)} is no positive number")
-        return float(value)
-
-    def text(self, key: str) -> str | None:
-        value = self.values.get(self.full(key))
-        if value is not None and not isinstance(value, str):
-            raise self.fault(key, f"{self.shown(key)} is no text")
-        return value
-
-    def flag(self, key: str) -> bool | None:
-        value = self.values.get(self.full(key))
-        if value is not None and not isinstance(value, bool):
-            raise self.fault(key, f"{self.shown(key)} is neither true nor false")
-        return value
-
-    def array(self, key: str) -> Array | None:
-        value = self.values.get(self.full(key))
-        if value is not None and not isinstance(value, Array):
-            raise self.fault(key, f"{value!r} is no array")
-        return value
-
-
-def vocabulary_size(model: GgufModel) -> int:
-    """As the embedding bears it out. Raises ModelFault."""
-    entry = model.entry(EMBEDDING)
-    if entry is None or not entry.shape:
-        raise ModelFault(f"{model.path}: lacks tensor {EMBEDDING}; it is no whole model")
-    return entry.shape[0]
+    return config | token_ids(keys, config["vocab_size"])
 
 
 def _head_width(keys: Keys, config: Mapping[str, Any], partial: bool) -> dict[str, Any]:
@@ -255,32 +173,6 @@ def _factors(model: GgufModel, tensor: str) -> list[float]:
     return [shortest(value) for value in values]
 
 
-def special_ids(keys: Keys, vocab: int) -> dict[str, int]:
-    """The ids of tokens with a role of their own, as far as there are any: bos, eos, eot, eom, unknown, padding."""
-    usual = SENTENCEPIECE_IDS if keys.text("tokenizer.ggml.model") == "llama" else {}
-    ids = {role: number for role, number in usual.items() if number < vocab}
-    for role in ROLES:
-        key = f"tokenizer.ggml.{role}_token_id"
-        if keys.has(key):
-            ids[role] = keys.whole(key)
-            if ids[role] >= vocab:
-                raise keys.fault(key, f"{ids[role]} is not within the vocabulary of {vocab}")
-    return ids
-
-
-def _ids(keys: Keys, vocab: int) -> dict[str, Any]:
-    """The tokens that begin and end answers; those that end a turn count too."""
-    named = special_ids(keys, vocab)
-    ends = [named[role] for role in ("eos", "eot", "eom") if role in named]
-    tokens, types = keys.array("tokenizer.ggml.tokens"), keys.array("tokenizer.ggml.token_type")
-    if tokens is not None and types is not None:
-        both = zip(tokens.texts(), types.numbers(), strict=False)
-        marks = [number for number, (token, kind) in enumerate(both) if kind == CONTROL and token in END_MARKS]
-        ends += [number for number in marks if number < vocab and number not in ends]
-    ids: dict[str, Any] = {"eos_token_id": ends} if ends else {}
-    return {**ids, "bos_token_id": named["bos"]} if "bos" in named else ids
-
-
 def _nothing(keys: Keys, config: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
@@ -314,6 +206,12 @@ def _pattern(keys: Keys) -> dict[str, Any]:
     return {"layer_types": ["sliding_attention" if each else "full_attention" for each in keys.each_layer(key, value)]}
 
 
+def _gpt_oss(keys: Keys, config: Mapping[str, Any]) -> dict[str, Any]:
+    own = {"sliding_window": _window(keys), **_pattern(keys)}
+    scaling = config.get("rope_scaling")  # whose bounds are not rounded to whole pairs; no key says so
+    return {**own, "rope_scaling": {**scaling, "truncate": False}} if scaling else own
+
+
 def _phi3(keys: Keys, config: Mapping[str, Any]) -> dict[str, Any]:
     original = keys.whole("rope.scaling.original_context_length", config["max_position_embeddings"])
     return {"sliding_window": _window(keys), "original_max_position_embeddings": original}
@@ -340,6 +238,7 @@ OWN: Mapping[
 ] = {  # what only one architecture says, or leaves out
     "llama": _unwindowed,
     "qwen3moe": _unwindowed,
+    "gpt-oss": _gpt_oss,
     "gemma2": _gemma2,
     "gemma3": _gemma3,
     "phi3": _phi3,

@@ -6,9 +6,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Type
+from gguf import GGUFReader, quants
 from support.families import CONFIGS
 from support.gguf import ARCHITECTURES, to_gguf
 from support.oracles import difference, make_oracle_model
@@ -17,6 +19,8 @@ from torch import Tensor
 from swarm.engine import Head, ModelSpec, Stage, read_spec
 from swarm.engine.dialects import DIALECTS
 from swarm.engine.spec import read_config
+from swarm.engine.weights import Checkpoint
+from swarm.errors import ModelFault
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -34,6 +38,8 @@ CASES: dict[str, dict[str, Any]] = {  # what GGUF has no key for stands as files
     "mistral": CONFIGS["mistral-no-window"],
     **{name: CONFIGS[name] for name in ("qwen2", "qwen2-odd", "qwen3", "qwen3-odd", "granite", "granite-odd")},
     **{name: CONFIGS[name] for name in ("olmo2", "olmo2-odd", "phi3", "phi3-odd", "phi3-long", "glm4", "glm4-odd")},
+    "gpt-oss": CONFIGS["gpt-oss"],
+    "gpt-oss-no-window": {**CONFIGS["gpt-oss-no-window"], "sliding_window": None, "layer_types": None},
     "gemma2": {**CONFIGS["gemma2"], "query_pre_attn_scalar": 16},
     "gemma2-odd": {**CONFIGS["gemma2-odd"], "query_pre_attn_scalar": 20},
     "gemma3": {**CONFIGS["gemma3"], "query_pre_attn_scalar": 16},
@@ -132,6 +138,21 @@ def test_the_oracle_reads_the_same_of_a_file(tmp_path: Path, name: str) -> None:
     for field, value in read_config(path).items():
         if field in READ_BY_THE_ORACLE:
             assert config[field] == pytest.approx(value), field
+
+
+@pytest.mark.parametrize("kind", [Type.MXFP4, Type.Q8_0, Type.F16])
+def test_experts_are_slices_of_their_stack(tmp_path: Path, kind: Type) -> None:
+    model = make_oracle_model(tmp_path / "model", CASES["gpt-oss"])
+    path = to_gguf(model, tmp_path / "tiny.gguf", kinds=lambda name, _: kind if "_exps.weight" in name else Type.F32)
+    checkpoint = Checkpoint.open(path)
+    stack = next(each for each in GGUFReader(path).tensors if each.name == "blk.1.ffn_down_exps.weight")
+    whole = torch.from_numpy(quants.dequantize(stack.data, kind).astype(np.float32))
+    for expert in range(5):
+        name = f"model.layers.1.mlp.experts.{expert}.down_proj.weight"
+        assert torch.equal(checkpoint.tensor(name, (64, 160)).float(), whole[expert])
+    with pytest.raises(ModelFault, match=r"blk\.1\.ffn_down_exps\.weight: expert 5 is wanted, but the file counts 5"):
+        checkpoint.tensor("model.layers.1.mlp.experts.5.down_proj.weight", (64, 160))
+    assert Stage.load(path).spec.architecture == "GptOssForCausalLM"
 
 
 def test_every_dialect_is_tested() -> None:

@@ -142,6 +142,15 @@ def test_marks_that_end_a_turn_end_an_answer(path: Path) -> None:
     edit = setting(**{"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": [1] * 286 + [3, 1]})
     assert read_spec(rewritten(path, edit)).eos_ids == (257, 286)
     assert read_spec(rewritten(path, setting(**{"tokenizer.ggml.eot_token_id": 9}))).eos_ids == (257, 9, 286)
+    tokens[:4] = ["<|end|>", "<|call|>", "x", "y"]
+    edit = setting(**{"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": [3] * 286 + [1, 1]})
+    assert read_spec(rewritten(path, edit)).eos_ids == (257, 9, 0, 1)
+    tokens[2] = "<|return|>"
+    assert read_spec(rewritten(path, edit)).eos_ids == (257, 9, 1, 2)
+
+
+def test_a_padding_token_outside_the_vocabulary_is_none(path: Path) -> None:
+    assert read_spec(rewritten(path, setting(**{"tokenizer.ggml.padding_token_id": (1 << 32) - 1}))).eos_ids == (257,)
 
 
 def test_arrays_are_read_when_they_are_asked_for(tmp_path: Path) -> None:

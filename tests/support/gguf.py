@@ -25,6 +25,7 @@ ARCHITECTURES = {  # as config.json calls them -> as GGUF does
     "Qwen2ForCausalLM": "qwen2",
     "Qwen3ForCausalLM": "qwen3",
     "Qwen3MoeForCausalLM": "qwen3moe",
+    "GptOssForCausalLM": "gpt-oss",
     "Gemma2ForCausalLM": "gemma2",
     "Gemma3ForCausalLM": "gemma3",
     "Phi3ForCausalLM": "phi3",
@@ -43,7 +44,7 @@ def plain(name: str, tensor: Tensor) -> Type:
 
 def quantised(values: np.ndarray, kind: Type) -> np.ndarray:
     """As the package does it; types that it only reads get any numbers, with small scales."""
-    if kind in (Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0):
+    if kind in (Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0, Type.MXFP4):
         return quants.quantize(values, kind)
     numbers, size = gguf.GGML_QUANT_SIZES[kind]
     blocks = np.random.default_rng(values.size).integers(0, 256, (values.size // numbers, size), dtype=np.uint8)
@@ -114,7 +115,7 @@ def write_keys(writer: GGUFWriter, architecture: str, config: Mapping[str, Any])
         if architecture == "qwen3moe":
             writer.add_expert_feed_forward_length(spec.expert_inner)
     _write_rope(writer, architecture, config, spec)
-    if architecture in ("gemma2", "gemma3", "phi3"):
+    if architecture in ("gemma2", "gemma3", "gpt-oss", "phi3"):
         writer.add_sliding_window(config.get("sliding_window") or (4096 if architecture == "gemma2" else 0))
     if "sliding_window_pattern" in config:
         writer.add_sliding_window_pattern([kind.window is not None for kind in spec.kinds])
@@ -173,13 +174,13 @@ def _tensors(
     names = gguf.get_tensor_name_map(arch, config["num_hidden_layers"])
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
     stacks: dict[str, dict[int, Tensor]] = {}
-    for name, tensor in tensors.items():
+    for name, tensor in _unstacked(tensors):
         if config.get("tie_word_embeddings", "gemma" in architecture) and name == "lm_head.weight":
             continue
         module, _, end = name.rpartition(".")
-        if ".experts." in module:
-            before, _, after = module.partition(".experts.")
-            expert, _, part = after.partition(".")
+        before, _, after = module.partition(".experts.")
+        expert, _, part = after.partition(".")
+        if expert.isdigit():
             stacks.setdefault(f"{before}.experts.{part}", {})[int(expert)] = tensor
             continue
         count = heads.get(module.rpartition(".")[2], 0) if architecture in PAIRED else 0
@@ -192,6 +193,20 @@ def _tensors(
         merged = module.replace("block_sparse_moe.experts", "feed_forward.experts").removeprefix("model.")
         named = _named(names, merged if "feed_forward" in merged else module)
         yield f"{named}.weight", torch.stack([experts[number] for number in range(len(experts))])
+
+
+def _unstacked(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Stacks of experts whose gates and ups alternate, and that lie by inputs: each for itself and by outputs."""
+    for name, tensor in tensors.items():
+        module, _, end = name.rpartition(".")
+        part, bias = end.removesuffix("_bias"), end.endswith("_bias")
+        if not module.endswith(".experts") or part not in ("gate_up_proj", "down_proj"):
+            yield (f"{name}.weight" if end == "sinks" else name), tensor
+            continue
+        tensor = tensor if bias else tensor.transpose(-1, -2)
+        parts = {part: tensor} if part == "down_proj" else {"gate_proj": tensor[:, ::2], "up_proj": tensor[:, 1::2]}
+        for own, each in parts.items():
+            yield f"{module}.{own}.{'bias' if bias else 'weight'}", each
 
 
 def _named(names: gguf.TensorNameMap, module: str) -> str:

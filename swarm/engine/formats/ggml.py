@@ -12,7 +12,7 @@ from torch import Tensor
 from swarm.engine.dialects import Dialect
 from swarm.engine.formats.blocks import BLOCKS
 from swarm.engine.formats.layout import BadPart, Layout, Part
-from swarm.engine.gguf_config import Keys
+from swarm.engine.gguf_keys import Keys
 from swarm.engine.gguf_model import GgufModel
 from swarm.engine.naming import Shape
 
