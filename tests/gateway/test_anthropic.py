@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import anthropic
 import pytest
-from support.gateway import MODEL, Served, serving
+from support.gateway import MODEL, Served, run_asking
 
 T = TypeVar("T")
 ASKED: list[Any] = [{"role": "user", "content": "a function that adds two numbers"}]
@@ -27,14 +26,10 @@ ADD: Any = {
 
 
 def run(work: Callable[[anthropic.AsyncAnthropic, Served], Coroutine[Any, Any, T]], **options: Any) -> T:
-    async def main() -> T:
-        async with (
-            serving(**options) as served,
-            anthropic.AsyncAnthropic(base_url=served.url, api_key="right", max_retries=0) as client,
-        ):
-            return await work(client, served)
+    def asking(url: str) -> anthropic.AsyncAnthropic:
+        return anthropic.AsyncAnthropic(base_url=url, api_key="right", max_retries=0)
 
-    return asyncio.run(main())
+    return run_asking(asking, work, **options)
 
 
 def test_a_message_and_its_stream() -> None:

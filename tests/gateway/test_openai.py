@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import httpx
 import openai
 import pytest
-from support.gateway import MODEL, Served, serving
+from support.gateway import MODEL, Served, openai_asking, run_asking
 
 from swarm.client import Client
 
@@ -19,14 +19,7 @@ ASKED: list[Any] = [{"role": "user", "content": "a function that adds two number
 
 
 def run(work: Callable[[openai.AsyncOpenAI, Served], Coroutine[Any, Any, T]], **options: Any) -> T:
-    async def main() -> T:
-        async with (
-            serving(**options) as served,
-            openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as client,
-        ):
-            return await work(client, served)
-
-    return asyncio.run(main())
+    return run_asking(openai_asking, work, **options)
 
 
 async def expected(served: Served, **options: Any) -> str:
@@ -266,10 +259,10 @@ def test_a_key_is_asked_for() -> None:
             await client.models.list()
         async with httpx.AsyncClient() as http:
             assert (await http.get(f"{served.url}/v1/models")).status_code == 401
-        right = client.with_options(api_key="right")
-        assert [model.id for model in (await right.models.list()).data] == [MODEL]
+        known = client.with_options(api_key="known")
+        assert [model.id for model in (await known.models.list()).data] == [MODEL]
 
-    run(work, keys=("other", "right"))
+    run(work, keys=("other", "known"))
 
 
 def test_who_leaves_ends_the_answer() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import openai
 import pytest
-from support.gateway import MODEL, Served, serving
+from support.gateway import MODEL, Served, openai_asking, run_asking
 
 from swarm.gateway.responses.store import MAX_STORED, ResponseStore, UnknownResponse
 
@@ -20,14 +19,7 @@ ADD: Any = {"type": "function", "name": "add", "description": "Adds", "parameter
 
 
 def run(work: Callable[[openai.AsyncOpenAI, Served], Coroutine[Any, Any, T]], **options: Any) -> T:
-    async def main() -> T:
-        async with (
-            serving(**options) as served,
-            openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="a", max_retries=0) as client,
-        ):
-            return await work(client, served)
-
-    return asyncio.run(main())
+    return run_asking(openai_asking, work, **options)
 
 
 def test_a_response_and_its_stream() -> None:
@@ -90,7 +82,7 @@ def test_what_is_stored_is_its_owners() -> None:
             await client.with_options(api_key="b").responses.retrieve(mine.id)
         assert (await client.responses.retrieve(mine.id)).id == mine.id
 
-    run(work, keys=("a", "b"))
+    run(work, keys=("right", "b"))
 
 
 def test_a_function_is_called_and_its_output_taken() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import openai
 
 from swarm.client import Client
 from swarm.gateway.app import Gateway, create_app
@@ -17,6 +20,9 @@ from swarm.trace import Event, Trace
 
 DEMO = Path(__file__).parents[2] / "swarm" / "demo" / "model"
 MODEL = "demo"
+
+T = TypeVar("T")
+Asking = TypeVar("Asking")
 
 
 @dataclass(slots=True)
@@ -43,3 +49,22 @@ async def serving(
         gateway = Gateway(catalog, Keys(keys), trace=trace, **options)
         async with HttpServer(create_app(gateway), "127.0.0.1", 0, gateway.asking.hub.close) as server:
             yield Served(f"http://127.0.0.1:{server.port}", gateway, events)
+
+
+def run_asking(
+    make_asking: Callable[[str], AbstractAsyncContextManager[Asking]],
+    work: Callable[[Asking, Served], Coroutine[Any, Any, T]],
+    **options: Any,
+) -> T:
+    """The work, done by somebody who asks a gateway at the address that it is told."""
+
+    async def main() -> T:
+        async with serving(**options) as served, make_asking(served.url) as asking:
+            return await work(asking, served)
+
+    return asyncio.run(main())
+
+
+def openai_asking(url: str) -> openai.AsyncOpenAI:
+    """OpenAI's own package."""
+    return openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="right", max_retries=0)

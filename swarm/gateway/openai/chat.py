@@ -10,6 +10,7 @@ from typing import Any
 
 from swarm.client.harmony import Thought
 from swarm.gateway.sse import event
+from swarm.gateway.together import together
 from swarm.gateway.turns import Delta, ToldCall, ToldText, ToldToken, Turn, Usage, shown_piece, usage_of
 
 MAX_WAITING = 64  # deltas of all choices that were not sent yet: the turns wait then
@@ -55,13 +56,7 @@ async def read(turn: Turn) -> Said:
 
 async def read_all(turns: Sequence[Turn]) -> list[Said]:
     """All choices, computed together; one that fails ends the others."""
-    tasks = [asyncio.create_task(read(turn)) for turn in turns]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+    return await together(map(read, turns))
 
 
 async def merged(turns: Sequence[Turn]) -> AsyncGenerator[tuple[Turn, Delta | None], None]:

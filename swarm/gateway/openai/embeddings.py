@@ -15,6 +15,7 @@ from swarm.client import Client
 from swarm.gateway.app import Answering, Call
 from swarm.gateway.errors import FieldFault
 from swarm.gateway.openai.requests import Fields, Name
+from swarm.gateway.together import together
 
 MAX_TEXTS = 256
 AT_ONCE = 8  # texts taken through the chain together
@@ -74,13 +75,7 @@ async def _all(client: Client, ids: Sequence[Sequence[int]]) -> list[list[float]
         async with gate:
             return await client.embed(each)
 
-    tasks = [asyncio.create_task(one(each)) for each in ids]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+    return await together(map(one, ids))
 
 
 def _shown(vector: list[float], form: str) -> list[float] | str:
