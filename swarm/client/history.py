@@ -93,6 +93,10 @@ class History:
             rows += grid
         return rows
 
+    def ends_at(self, rows: int) -> bool:
+        """Whether some entry ends with so many rows."""
+        return rows == self.length > 0 or rows in self._positions[1:]
+
     def head(self, rows: int) -> History:
         """The first rows; their entries are shared. Raises ValueError where none ends there."""
         found = History()

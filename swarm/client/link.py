@@ -72,7 +72,8 @@ class Link:
         inputs: History,
         parent: Link | None = None,
     ) -> Link:
-        """A new session at the hop's worker; with a parent, one at the same worker, it begins with `inputs`, which that had.
+        """A new session at the hop's worker; with a parent, one at the same worker, it begins with `inputs`, which that had,
+        or with as many of them as the worker can give.
 
         Raises PeerFault, Overloaded or WrongModel.
         """
@@ -90,7 +91,7 @@ class Link:
         link.numerics = link._tally.numerics = reply.numerics
         if parent is not None:
             try:
-                link._begin_with(parent, inputs.length, reply)
+                link._begin_with(parent, reply)
             except PeerFault:
                 await link.close()
                 raise
@@ -185,13 +186,15 @@ class Link:
             self._counted = False
             self._peers.traffic.closed(self.hop.peer_id)
 
-    def _begin_with(self, parent: Link, rows: int, reply: Opened) -> None:
+    def _begin_with(self, parent: Link, reply: Opened) -> None:
         """The session has the first rows of another. Raises PeerFault."""
-        if (reply.position, reply.numerics) != (rows, parent.numerics):
+        rows = reply.position
+        if not self.inputs.ends_at(rows) or reply.numerics != parent.numerics:
             raise ProtocolFault(
-                f"peer {self.hop.peer_id.short} opened a session at row {reply.position} in {reply.numerics}, where row "
-                f"{rows} in {parent.numerics} was asked for"
+                f"peer {self.hop.peer_id.short} opened a session at row {rows} in {reply.numerics}, where row "
+                f"{self.inputs.length} in {parent.numerics} was asked for"
             )
+        self.inputs = self.inputs.head(rows)
         self._tally = parent._tally.branch(self._session_id, rows)
         self.receipts.append(self._tally.check(reply.receipt, self.hop.peer_id))
 

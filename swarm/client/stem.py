@@ -35,17 +35,18 @@ class Stem:
         return self.outputs.bytes + sum(link.inputs.bytes for link in self.links)
 
     async def branch(self, rows: int, peers: Peers, model: ModelRef, max_rows: int) -> Stem:
-        """New sessions at the same workers that begin with the first `rows` rows. Raises HopFault."""
-        links = await gather_links(
-            [
-                (
-                    link.hop,
-                    partial(Link.open, link.hop, peers, model, self.precision, max_rows, link.inputs.head(rows), link),
-                )
+        """New sessions at the same workers that begin with the first `rows` rows, or as many as all have. Raises HopFault."""
+        while True:  # each time with fewer rows
+            opening = [
+                partial(Link.open, link.hop, peers, model, self.precision, max_rows, link.inputs.head(rows), link)
                 for link in self.links
             ]
-        )
-        return Stem(tuple(links), self.outputs.head(rows), self.precision)
+            links = await gather_links([(link.hop, each) for link, each in zip(self.links, opening, strict=True)])
+            given = {link.inputs.length for link in links}
+            if len(given) == 1:
+                return Stem(tuple(links), self.outputs.head(*given), self.precision)
+            await close_links(links)
+            rows = min(given)
 
     async def rest(self) -> bool:
         """Whether all workers keep their session, which has ended; if not all are closed."""

@@ -178,6 +178,11 @@ class SessionCache:
         """Whether it can be rolled back there: anywhere, but for layers that keep a state."""
         return 0 <= position <= self.position and (not self._recurrent or self._states.holds(position))
 
+    def beginning(self, rows: int) -> int:
+        """How many of its first rows, so many at most, another session may begin with; 0: with none."""
+        rows = min(rows, self.position)
+        return self._states.beginning(rows) if self._recurrent else rows
+
     def rollback(self, position: int) -> None:
         """Forget the rows from that position on."""
         if not self.holds(position):
@@ -206,14 +211,10 @@ class SessionCache:
         self.grow(rows)
         for layer in layers:
             self.layer(layer)[:, :, :, :rows] = parent.layer(layer)[:, :, :, :rows]
-        if self._recurrent:
-            self._states.copy(
-                parent._states, rows, [self._recurrent[each] for each in layers if each in self._recurrent]
-            )
+        if self._recurrent and layers.start == self.span.start:  # at once: between calls the parent may go on
+            self._states.copy(parent._states, rows)
         if layers.stop == self.span.stop:
             self.position = rows
-            if self._recurrent:
-                self._states.copied(rows)
 
     def close(self) -> None:
         """Give the memory and the reservation back. Closing twice does nothing."""

@@ -29,7 +29,7 @@ CHUNK_ROWS = 128  # the grid of absolute positions on which chunk boundaries lie
 PASS_ROWS = 64  # decode rows that go through the layers together
 DEFAULT_CACHE_ROWS = 16384  # through all layers of the span, where no budget is given
 DEFAULT_SESSIONS = 64  # whose states find room then
-COPY_BYTES = 64 << 20  # of a cache that are copied in one call: rows of others wait meanwhile
+COPY_BYTES = 64 << 20  # of a cache's rows that are copied in one call: rows of others wait meanwhile
 
 
 class Context(Protocol):
@@ -139,9 +139,8 @@ class Stage:
 
     def copies(self, rows: int, span: LayerSpan) -> list[LayerSpan]:
         """The layers of one call each in which so many rows of a session are copied."""
-        each = [LayerSpan(layer, layer + 1) for layer in span]
-        most = max(rows * self.pool.row_bytes(layer) + self.pool.state_bytes(layer) for layer in each)
-        layers = max(1, COPY_BYTES // max(1, most))
+        most = max(self.pool.row_bytes(LayerSpan(layer, layer + 1)) for layer in span)
+        layers = max(1, COPY_BYTES // max(1, rows * most))
         return [LayerSpan(first, min(first + layers, span.stop)) for first in range(span.start, span.stop, layers)]
 
     @torch.inference_mode()

@@ -1,8 +1,8 @@
 """States of fixed size that recurrent layers keep of one session, in the place of rows.
 
-No row can be taken out of a state again, so a session holds a few whole ones, each at its position: where it stands, where it
-stood before the last call, and where the whole chunks of its beginning end. It can be rolled back to these, and to nothing.
-Knows nothing of what a state means, nor of who computes it.
+No row can be taken out of a state again, so a session holds a few, each at its position: where it stands, where it stood
+before the last call, and some where whole chunks of its beginning end, for others to begin with. It can be rolled back to
+these, and to nothing. Knows nothing of what a state means, nor of who computes it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from swarm.errors import LocalFault, SessionFault
 
-STATES = 3  # that a session holds
+STATES = 5  # that a session holds, all but two of them for others to begin with
 
 
 Memory = tuple[Tensor, Tensor]  # of one layer: window and memory, of a StateShape
@@ -33,7 +33,7 @@ class StateShape:
         return math.prod(self.window) * row_itemsize + math.prod(self.memory) * torch.float32.itemsize
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class State:
     """One state of all recurrent layers of a session."""
 
@@ -100,52 +100,51 @@ class States:
             if each.position is not None and each.position > position:
                 each.position = None
 
+    def beginning(self, rows: int) -> int:
+        """How many rows of its beginning, so many at most, another session may begin with."""
+        return max((position for each in self._wholes() if (position := each.position or 0) <= rows), default=0)
+
     def settle(self) -> None:
         """No call will come: of use is only what others may begin with."""
-        whole = self._whole()
-        self._states = [] if whole is None else [whole]
+        self._states = self._wholes()
 
     def close(self) -> None:
         """Give the memory back."""
         self._states = []
         self._source = self._target = None
 
-    def copy(self, parent: States, position: int, indices: Sequence[int]) -> None:
-        """Another session's state in some layers. It counts once `copied` says so. Raises SessionFault."""
-        theirs = parent._at(position)
-        if theirs is None:
+    def copy(self, parent: States, position: int) -> None:
+        """Those of another session's beginning, up to that position. Raises SessionFault."""
+        theirs = [each for each in parent._wholes() if (each.position or 0) <= position]
+        if not theirs or theirs[-1].position != position:
             raise SessionFault(f"{parent!r}: none is held at {position}, where another session was to begin")
-        if not self._states:
-            self._free()
-        for index in indices:
-            for mine, other in zip(self._states[0].layers[index], theirs.layers[index], strict=True):
-                mine.copy_(other)
-
-    def copied(self, position: int) -> None:
-        """All layers have been copied."""
-        self._states[0].position, self._states[0].whole = position, True
+        for other in theirs[2 - STATES :]:
+            mine = self._free()
+            for one, others in zip(mine.layers, other.layers, strict=True):
+                for tensor, given in zip(one, others, strict=True):
+                    tensor.copy_(given)
+            mine.position, mine.whole = other.position, True
 
     def _at(self, position: int) -> State | None:
         return next((each for each in self._states if each.position == position), None)
 
-    def _whole(self) -> State | None:
-        """The last whose rows came in whole chunks; whoever begins as this session does may begin with it."""
-        whole = [each for each in self._states if each.whole and each.position]
-        return max(whole, key=lambda each: each.position or 0, default=None)
+    def _wholes(self) -> list[State]:
+        """Those whose rows came in whole chunks, in order; whoever begins as this session does may begin with them."""
+        return sorted((each for each in self._states if each.whole and each.position), key=lambda s: s.position or 0)
 
     def _free(self, source: State | None = None) -> State:
-        """One to write: unused, new, or the first that neither this call nor others need."""
+        """One to write: unused, new, or whichever will be missed least."""
         for each in self._states:
             if each.position is None and each is not source:
                 return each
         if len(self._states) < STATES:
             self._states.append(self._allocate())
             return self._states[-1]
-        kept = self._whole()
-        spare = [each for each in self._states if each is not source and each is not kept]
-        oldest = min(spare, key=lambda each: each.position or 0)
-        oldest.position = None
-        return oldest
+        wholes = self._wholes()
+        stale = [each for each in self._states if each is not source and each not in wholes]
+        chosen = min(stale, key=lambda each: each.position or 0) if stale else _crowded(wholes)
+        chosen.position = None
+        return chosen
 
     def _allocate(self) -> State:
         layers = []
@@ -153,3 +152,10 @@ class States:
             window = torch.empty(shape.window, dtype=self.dtype, device=self.device)
             layers.append((window, torch.empty(shape.memory, dtype=torch.float32, device=self.device)))
         return State(layers)
+
+
+def _crowded(wholes: Sequence[State]) -> State:
+    """The one, not the last, without which the rest lie most evenly: nobody knows where others will go their own ways."""
+    positions = [0, *(each.position or 0 for each in wholes)]
+    gaps = [(positions[index + 2] - positions[index], -index) for index in range(len(wholes) - 1)]
+    return wholes[-min(gaps)[1]]

@@ -84,7 +84,7 @@ class Open:
     precision: str
     max_rows: int  # the session's cache is reserved for this many rows, or refused
     parent: bytes | None = None
-    parent_rows: int = 0  # whole chunks, computed as chunks: decoded rows have other bits
+    parent_rows: int = 0  # whole chunks, computed as chunks: decoded rows have other bits. Fewer may be had: see Opened
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,7 +186,7 @@ class WorkerService:
 
     async def _open(self, message: Open, holder: Holder) -> Opened:
         self._check_opening(message)
-        parent = self._parent(message, holder.peer)
+        parent, rows = self._parent(message, holder.peer)
         needed = self.stage.pool.needed(message.max_rows, message.span)
         self._sessions.admit(holder, message.session_id, needed)
         self._sessions.make_room(holder, needed, parent)
@@ -196,12 +196,12 @@ class WorkerService:
         self._trace.complete(
             "worker.open", session=slot.session_id.hex()[:8], owner=slot.owner.short, layers=message.span
         )
-        return self._opened(slot, None if parent is None else await self._copied(slot, parent, message.parent_rows))
+        return self._opened(slot, None if parent is None else await self._copied(slot, parent, rows))
 
-    def _parent(self, message: Open, owner: PeerId) -> SessionSlot | None:
-        """The session whose rows the new one begins with. Raises SessionFault, UsageFault."""
+    def _parent(self, message: Open, owner: PeerId) -> tuple[SessionSlot | None, int]:
+        """The session whose rows the new one begins with, and how many. Raises SessionFault, UsageFault."""
         if message.parent is None:
-            return None
+            return None, 0
         if self.stage.spec.both_ways:
             raise UsageFault("no text begins with rows of another: each of its rows sees those that follow")
         if message.parent == message.session_id or not 0 < message.parent_rows <= message.max_rows:
@@ -210,12 +210,13 @@ class WorkerService:
             )
         parent = self._sessions.use(owner, message.parent, self._now())
         tally = parent.tally
-        held = tally is not None and tally.span == message.span and message.parent_rows <= tally.stop
-        if not held or not parent.cache.holds(message.parent_rows):
+        rows = parent.cache.beginning(message.parent_rows)
+        held = tally is not None and tally.span == message.span and tally.stop >= rows > 0
+        if not held or message.parent_rows > parent.cache.position:
             raise SessionFault(f"{parent!r} has no {message.parent_rows} rows of layers {message.span} to begin with")
         if parent.kept_at is not None:
             parent.kept_at = self._now()
-        return parent
+        return parent, rows
 
     async def _copied(self, slot: SessionSlot, parent: SessionSlot, rows: int) -> Receipt:
         """Give a new session the first rows of another, and sign them. They are copied to the end even if nobody waits."""

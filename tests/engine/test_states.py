@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def test_a_session_goes_back_to_few_positions(stage: Stage) -> None:
     cache = stage.open(1000)
     assert held(cache) == [0]
     seen = []
-    for count in (128, 128, 40):
+    for count in (*[128] * 6, 40):
         stage.chunk(cache, rows_of(count))
         seen.append(held(cache))
     for count in (1, 1, 7):
@@ -54,20 +55,41 @@ def test_a_session_goes_back_to_few_positions(stage: Stage) -> None:
     assert seen == [
         [0, 128],
         [0, 128, 256],
-        [0, 128, 256, 296],  # before the last call, and where the whole chunks end; 128 goes when its place is needed
-        [0, 256, 296, 297],
-        [0, 256, 297, 298],
-        [0, 256, 298, 305],
+        [0, 128, 256, 384],
+        [0, 128, 256, 384, 512],
+        [0, 128, 256, 384, 512, 640],
+        [0, 128, 256, 384, 640, 768],  # where whole chunks end, one as far from the other as may be
+        [0, 128, 384, 640, 768, 808],
+        [0, 128, 384, 768, 808, 809],  # and where the last call began
+        [0, 128, 384, 768, 809, 810],
+        [0, 128, 384, 768, 810, 817],
     ]
+    assert [cache.beginning(rows) for rows in (127, 128, 400, 800, 2000)] == [0, 128, 384, 768, 768]
+
+
+@pytest.mark.parametrize("chunks", [9, 20, 33, 78])
+def test_those_that_others_may_begin_with_lie_evenly(chunks: int) -> None:
+    states = States([StateShape((1, 1), (1, 1, 1))], torch.float32, torch.device("cpu"))
+    for chunk in range(chunks):
+        states.begin(128 * chunk)
+        states.commit(128 * (chunk + 1), True)
+    for row in range(4):
+        states.begin(128 * chunks + row)
+        states.commit(128 * chunks + row + 1, False)
+    held = [rows for rows in range(1, 128 * chunks + 1) if states.beginning(rows) == rows]
+    assert len(held) == STATES - 2
+    assert held[-1] == 128 * chunks
+    gaps = [after - before for before, after in pairwise([0, *held])]
+    assert max(gaps) <= 128 * chunks * 2 / 3
 
 
 def test_whole_chunks_are_those_of_the_beginning(stage: Stage) -> None:
-    cache = taken(stage, 100, 128, 128)  # not on the grid of whole chunks: nothing to begin with
-    for _ in range(2):
+    cache = taken(stage, 128, 100, 128)
+    for _ in range(5):
         stage.decode([(cache, rows_of(1))])
-    assert held(cache) == [0, 356, 357, 358]  # 356 and 357 before calls, none for its own sake
-    stage.decode([(cache, rows_of(1))])
-    assert held(cache) == [0, 357, 358, 359]
+    assert held(cache) == [0, 128, 358, 359, 360, 361]  # those that nothing is begun with go first
+    assert cache.beginning(361) == 128
+    assert taken(stage, 100, 128, 128).beginning(356) == 0
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -111,41 +133,43 @@ def failing(stage: Stage, cache: SessionCache, rows: Tensor) -> None:
 
 def test_anything_else_is_refused_not_computed(stage: Stage) -> None:
     cache = taken(stage, 128, 128, 40)
-    for _ in range(2):
+    for _ in range(4):
         stage.decode([(cache, rows_of(1))])
-    for position in (1, 128, 296, 299):
+    for position in (1, 127, 296, 297, 301):
         assert not cache.holds(position)
         with pytest.raises(LocalFault, match=f"cannot be rolled back to {position}"):
             cache.rollback(position)
-    assert cache.position == 298
+    assert cache.position == 300
     cache.rollback(256)
-    assert held(cache) == [0, 256]
+    assert held(cache) == [0, 128, 256]
 
 
 def test_a_session_may_begin_where_another_s_whole_chunks_end(stage: Stage) -> None:
     parent, straight = taken(stage, 128, 128, 40), taken(stage, 128, 128)
     stage.decode([(parent, rows_of(5))])
     child = stage.open(1000)
-    for layers in stage.copies(256, WHOLE):
-        stage.copy(child, parent, 256, layers)
-    assert held(child) == [0, 256]
+    for layer in WHOLE:
+        stage.copy(child, parent, 256, LayerSpan(layer, layer + 1))
+    assert held(child) == [0, 128, 256]
     for number in range(3):
         rows = rows_of(1, seed=50 + number)
         assert torch.equal(stage.decode([(child, rows)])[0], stage.decode([(straight, rows)])[0])
     grandchild = stage.open(1000)
-    stage.copy(grandchild, child, 256, WHOLE)  # it has no use for its own beginning, but others may have
-    assert held(grandchild) == [0, 256]
-    with pytest.raises(SessionFault, match="none is held at 128"):
-        stage.copy(stage.open(1000), parent, 128, WHOLE)
+    stage.copy(grandchild, child, 128, WHOLE)
+    assert held(grandchild) == [0, 128]
+    rows = rows_of(9, seed=60)
+    assert torch.equal(stage.chunk(grandchild, rows), stage.chunk(taken(stage, 128), rows))
+    with pytest.raises(SessionFault, match="none is held at 100"):
+        stage.copy(stage.open(1000), parent, 100, WHOLE)
 
 
 def test_what_has_ended_keeps_what_others_may_begin_with(stage: Stage) -> None:
     pool, before = stage.pool, stage.pool.reserved
-    cache = taken(stage, 128, 30)
+    cache = taken(stage, 128, 128, 30)
     stage.decode([(cache, rows_of(1))])
     row = 2 * SPEC.kinds[0].kv_heads * SPEC.kinds[0].head_dim * 4
     assert pool.reserved - before == 1024 * row + STATES * STATE == pool.needed(1000, WHOLE)
-    assert cache.settle() == pool.reserved - before == 256 * row + STATE
+    assert cache.settle() == pool.reserved - before == 512 * row + 2 * STATE
     child = stage.open(1000)
     stage.copy(child, cache, 128, WHOLE)
     assert held(child) == [0, 128]

@@ -40,7 +40,7 @@ class Peer:
         self.step = 0
 
     async def open(self, parent: bytes | None = None, rows: int = 0) -> Opened:
-        opening = Open(self.name, self.swarm.model.digest, SPAN, "fp32", 500, parent, rows)
+        opening = Open(self.name, self.swarm.model.digest, SPAN, "fp32", 1100, parent, rows)
         reply = await self.channel.request(opening)
         assert isinstance(reply, Opened)
         return reply
@@ -107,14 +107,14 @@ def test_what_cannot_be_undone_is_refused_and_the_session_goes_on(model: Path) -
         async with worker(model, 2) as (peer, straight):
             for session in (peer, straight):
                 await session.ask(0, 128, Rows.CHUNK)
-                for position in range(128, 132):
+                for position in range(128, 134):
                     await session.ask(position, 1)
-            for position in (5, 127, 130, 129):
-                with pytest.raises(SessionFault, match=f"cannot go back from 132 to {position}"):
+            for position in (5, 127, 129, 130):
+                with pytest.raises(SessionFault, match=f"cannot go back from 134 to {position}"):
                     await peer.ask(position, 1)
             with pytest.raises(Gap):
-                await peer.ask(133, 1)
-            assert await peer.ask(132, 1) == await straight.ask(132, 1)
+                await peer.ask(135, 1)
+            assert await peer.ask(134, 1) == await straight.ask(134, 1)
             again = [await peer.ask(128, 1, other=1), await straight.ask(128, 1, other=1)]  # where whole chunks end
             assert again[0] == again[1]
             await peer.ask(0, 128, Rows.CHUNK)  # from the beginning, as ever
@@ -154,24 +154,27 @@ def test_a_neighbour_that_fails_in_the_midst_of_a_batch_leaves_no_trace(model: P
     run_virtual(main())
 
 
-def test_a_parent_gives_what_it_holds_and_refuses_the_rest(model: Path) -> None:
+def test_a_parent_gives_as_many_rows_as_it_has_a_state_of(model: Path) -> None:
     async def main() -> None:
         async with worker(model) as (parent,):
-            for position in (0, 128):
+            for position in range(0, 1024, 128):
                 await parent.ask(position, 128, Rows.CHUNK)
-            await parent.ask(256, 20, Rows.CHUNK)
-            for position in range(276, 279):
+            for position in range(1024, 1027):
                 await parent.ask(position, 1)
-            child = Peer(parent.swarm, parent.channel, b"c" * 16)
-            assert (await child.open(parent.name, 256)).position == 256
-            straight = Peer(parent.swarm, parent.channel, b"s" * 16)
-            await straight.open()
-            for position in (0, 128):
-                await straight.ask(position, 128, Rows.CHUNK)
-            assert await child.ask(256, 1) == await straight.ask(256, 1)
+            given = []
+            for number, asked in enumerate((1024, 896, 640, 500)):
+                child = Peer(parent.swarm, parent.channel, bytes([50 + number]) * 16)
+                given.append((await child.open(parent.name, asked)).position)
+                straight = Peer(parent.swarm, parent.channel, b"s" * 16)
+                await straight.open()
+                for position in range(0, given[-1], 128):
+                    await straight.ask(position, 128, Rows.CHUNK)
+                assert await child.ask(given[-1], 1) == await straight.ask(given[-1], 1)
+            assert given == [1024, 640, 640, 384]
             refused = Peer(parent.swarm, parent.channel, b"r" * 16)
-            with pytest.raises(SessionFault, match="has no 128 rows"):
-                await refused.open(parent.name, 128)
-            assert len(parent.swarm.workers[0].service._sessions) == 3
+            for rows in (1, 256, 1028):
+                with pytest.raises(SessionFault, match=f"has no {rows} rows"):
+                    await refused.open(parent.name, rows)
+            assert len(parent.swarm.workers[0].service._sessions) == 6
 
     run_virtual(main())

@@ -27,6 +27,9 @@ class FakeCache:
     def holds(self, position: int) -> bool:
         return position <= self.position and position not in self.gone
 
+    def beginning(self, rows: int) -> int:
+        return min(rows, self.position)
+
     def rollback(self, position: int) -> None:
         self.position = position
 

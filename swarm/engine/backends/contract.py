@@ -63,7 +63,7 @@ class Pool(Protocol):
 
 
 class Stage(Protocol):
-    """A span of layers ready to compute. Caches are what `open` gives: position, holds, rollback, settle, close."""
+    """A span of layers ready to compute. Caches are what `open` gives: position, holds, beginning, rollback, settle, close."""
 
     span: LayerSpan
     hidden: int

@@ -115,6 +115,10 @@ class SpanCache:
         """Whether it can be rolled back there."""
         return 0 <= position <= self.position
 
+    def beginning(self, rows: int) -> int:
+        """How many of its first rows, so many at most, another session may begin with."""
+        return min(rows, self.position)
+
     def rollback(self, position: int) -> None:
         """Forget the rows from that position on."""
         if not self.holds(position):
