@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +11,27 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support.families import CONFIGS
+from support.families_classics import PUBLISHED
 from support.oracles import make_oracle_model
 from torch import Tensor
 
 from swarm.engine import PRECISIONS, Head, ModelSpec, Stage
 from swarm.engine.alibi import AlibiTable, slopes
+from swarm.engine.families import FAMILIES
 from swarm.errors import ModelFault
 
 
 def logits_of(directory: Path, rows: int = 40) -> Tensor:
     stage, head = Stage.load(directory, precision="fp32"), Head.load(directory, precision="fp32")
     return head.logits(stage.chunk(stage.open(rows), head.embed(range(rows), 0)))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_models_have_as_many_parameters_as_is_said_of_them(name: str) -> None:
+    config, parameters = PUBLISHED[name]
+    spec = ModelSpec.from_config(config)
+    shapes = [shape for layer in spec.span for shape in spec.layer_tensors(layer).values()]
+    assert sum(map(math.prod, [*shapes, *spec.head_tensors().values()])) == parameters
 
 
 # What was saved with the weights and is no weight: masks and constants
@@ -44,6 +56,7 @@ BUFFERS = {
     ],
 )
 def test_a_prefix_may_be_left_out(tmp_path: Path, name: str, written: str, layers: str) -> None:
+    """As of a model without its head, where that is the embedding."""
     directory = make_oracle_model(tmp_path / name, CONFIGS[name])
     expected, file = logits_of(directory), directory / "model.safetensors"
     tensors = {key.removeprefix(written): each for key, each in load_file(file).items()}
@@ -52,6 +65,9 @@ def test_a_prefix_may_be_left_out(tmp_path: Path, name: str, written: str, layer
             tensors[f"{layers.format(layer=layer)}{buffer}"] = tensor.clone()
     assert not any(key.startswith(written) for key in tensors)
     save_file(tensors, file)
+    (architecture,) = CONFIGS[name]["architectures"]
+    architectures = [*FAMILIES[architecture].also[:1], architecture][:1]
+    (directory / "config.json").write_text(json.dumps({**CONFIGS[name], "architectures": architectures}))
     assert torch.equal(logits_of(directory), expected)
 
 

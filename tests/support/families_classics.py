@@ -100,3 +100,65 @@ EXACT = (
     "falcon-groups",
     "falcon-alibi",
 )
+
+# What configs of well-known models say of sizes and layout, and how many parameters these are known to have
+PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
+    "gpt2": (
+        {"architectures": ["GPT2LMHeadModel"], "n_embd": 768, "n_head": 12, "n_layer": 12, "vocab_size": 50257},
+        124_439_808,
+    ),
+    "pythia-70m": (
+        _gpt_neox(
+            hidden_size=512, num_hidden_layers=6, num_attention_heads=8, intermediate_size=2048, vocab_size=50304
+        ),
+        70_426_624,
+    ),
+    "opt-125m": (
+        _opt(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, ffn_dim=3072, vocab_size=50272),
+        125_239_296,
+    ),
+    "opt-350m": (
+        _opt(
+            hidden_size=1024,
+            num_hidden_layers=24,
+            num_attention_heads=16,
+            ffn_dim=4096,
+            vocab_size=50272,
+            do_layer_norm_before=False,
+            word_embed_proj_dim=512,
+        ),
+        331_196_416,
+    ),
+    "bloom-560m": (
+        _bloom(n_embed=1024, n_layer=24, num_attention_heads=16, n_inner=None, vocab_size=250880),
+        559_214_592,
+    ),
+    "falcon-7b": (
+        _falcon(hidden_size=4544, num_hidden_layers=32, num_attention_heads=71, vocab_size=65024, multi_query=True),
+        6_921_720_704,
+    ),
+    "falcon-40b": (
+        _falcon(
+            hidden_size=8192,
+            num_hidden_layers=60,
+            num_attention_heads=128,
+            num_kv_heads=8,
+            vocab_size=65024,
+            new_decoder_architecture=True,
+        ),
+        41_303_293_952,
+    ),
+    "falcon-rw-1b": (
+        _falcon(
+            hidden_size=2048,
+            num_hidden_layers=24,
+            num_attention_heads=32,
+            vocab_size=50304,
+            alibi=True,
+            bias=True,
+            multi_query=False,
+            parallel_attn=False,
+        ),
+        1_311_625_216,
+    ),
+}

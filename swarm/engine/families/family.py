@@ -104,7 +104,7 @@ class Family:
     norm_eps: str | float = "rms_norm_eps"  # the field, or what it is
     centred_norms: bool = False  # LayerNorm; else by the root mean square
     norm_bias: bool = False
-    norm_weight: bool = True  # None is stored where norms do not scale
+    norm_weight: bool = True  # what norms scale by is stored; else they do not scale
     kv_heads: int | None = None  # whatever the config says
     alibi: bool = False  # products of queries and keys fall off with distance
     alibi_before_scale: bool = False  # by biases that are taken in bf16 and scaled as products are
