@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.answers import OPTIONS, PROMPT, ask, unsplit
+from support.answers import OPTIONS, PROMPT, ask
+from support.audits import reclass
 from support.clock import run_virtual
-from support.models import make_model
 from support.swarm import LocalSwarm, LocalWorker
 
 from swarm.errors import AuditFault, Overloaded
@@ -17,16 +17,6 @@ from swarm.trace import Event, Trace
 from swarm.wire.messages import Open
 
 MIDDLE = len(PROMPT) + 4
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model"), tokenizer=True, tie_word_embeddings=False)
-
-
-@pytest.fixture(scope="module")
-def expected(model: Path) -> list[int]:
-    return asyncio.run(unsplit(model))
 
 
 class At:
@@ -47,12 +37,6 @@ def corrupt(worker: LocalWorker, by: float = 0.5) -> None:
     """From now on the worker's decode rows are a little wrong."""
     honest = worker.service.stage.decode
     worker.service.stage.decode = lambda work: [rows + by for rows in honest(work)]  # type: ignore[method-assign]
-
-
-def reclass(worker: LocalWorker, name: str = "fp32/other") -> None:
-    """The worker is of another numerics class from now on."""
-    worker.service.stage.numerics = name
-    worker.announce(numerics=name)
 
 
 def others(swarm: LocalSwarm, victim: LocalWorker) -> list[LocalWorker]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from support.audits import CONFIG, OPTIONS, PROMPT, First, Seen, ask, audited, by_id, play, proof_of, turn
-from support.models import make_model
 from support.swarm import LocalSwarm, LocalWorker
 
 from chaos.liars import Lie, Moment, always, in_replays
@@ -17,11 +16,6 @@ from swarm.errors import NoChain, Overloaded
 from swarm.span import LayerSpan
 from swarm.trace import Event, Trace
 from swarm.wire.messages import Close, Forward, Open, Renew
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model"), tokenizer=True, tie_word_embeddings=False)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

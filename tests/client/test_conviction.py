@@ -7,18 +7,12 @@ from pathlib import Path
 
 import pytest
 from support.audits import CONFIG, MIDDLE, First, Seen, ask, audited, by_id, kill_at, play, proof_of, reclass, turn
-from support.models import make_model
 from support.swarm import LocalSwarm, LocalWorker
 
 from chaos.liars import Lie
 from swarm.client.proof import NoProof, Proof
 from swarm.errors import AuditFault
 from swarm.trace import Event, Trace
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model"), tokenizer=True, tie_word_embeddings=False)
 
 
 def test_rows_of_the_one_it_replaced_are_not_held_against_a_worker_of_another_class(model: Path) -> None:

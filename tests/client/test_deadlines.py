@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.answers import OPTIONS, PROMPT, ask, unsplit
+from support.answers import OPTIONS, PROMPT, ask
 from support.clock import run_virtual
-from support.models import make_model
 from support.swarm import LocalSwarm, LocalWorker
 
 from swarm.client.session import ChainSession
@@ -24,16 +23,6 @@ from swarm.wire.tensors import Tensor
 
 CONFIG = ClientConfig(deadline_seconds=30)
 HIDDEN = 64
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model"), tokenizer=True, tie_word_embeddings=False)
-
-
-@pytest.fixture(scope="module")
-def expected(model: Path) -> list[int]:
-    return asyncio.run(unsplit(model))
 
 
 class Clock:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from support.clock import run_virtual
-from support.models import make_model
 from support.swarm import LocalSwarm, LocalWorker
 
 from swarm.client import Client
@@ -26,11 +25,6 @@ SPANS = [(0, 2), (2, 4), (0, 2), (2, 4)]
 OPTIONS = Options(max_tokens=6, ignore_eos=True)
 PROMPT = [(7 * index) % 250 for index in range(300)]
 ROW_BYTES = 2 * 2 * 2 * 16 * 4  # of one row in a cache: keys and values, two layers, two heads of 16, fp32
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model"), tokenizer=True, tie_word_embeddings=False)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from support.audits import CONFIG, OPTIONS, First, Seen, ask, by_id, kill_at, play, proof_of, turn
-from support.models import make_model
 from support.swarm import LocalSwarm
 
 from chaos.liars import Lie
@@ -15,11 +14,6 @@ from swarm.client import Client
 from swarm.trace import Event, Trace
 
 LONG = [(5 * index) % 250 for index in range(300)]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model"), tokenizer=True, tie_word_embeddings=False)
 
 
 async def again(client: Client) -> int:

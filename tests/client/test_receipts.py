@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from support.clock import run_virtual
-from support.models import make_model
 from support.swarm import LocalSwarm, LocalWorker
 
 from swarm.client import Client
@@ -36,11 +35,6 @@ LAST = len(PROMPT) + 31  # of the decode row that brings a receipt
 HIDDEN = 64
 
 Lie = Callable[[LocalWorker, Result], Result]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model"), tokenizer=True, tie_word_embeddings=False)
 
 
 @pytest.fixture(scope="module")
