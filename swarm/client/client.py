@@ -144,8 +144,9 @@ class Client:
             )
             await telling_why(directory.join(), network, self._bootstrap)
             self._directory, now = directory, directory.time
+        carried = opened.spec.width - opened.spec.hidden
         started.peers = await self._stack.enter_async_context(
-            Peers(network, self.config, self._channel_config, self.trace, self._probe)
+            Peers(network, self.config, self._channel_config, self.trace, self._probe, carried)
         )
         bans = Bans(self._bans, now)
         bans.load()

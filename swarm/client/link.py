@@ -33,7 +33,7 @@ from swarm.wire.messages import (
     Working,
 )
 from swarm.wire.receipts import INLINE_BYTES, Receipt, Tally, hash_rows
-from swarm.wire.tensors import Tensor, is_finite
+from swarm.wire.tensors import Tensor, is_finite, same_ends
 
 REDIAL_SECONDS = 1.0  # a lost connection to a live worker is made again within this, or the worker is given up
 CLOSE_SECONDS = 1.0  # for telling a worker that the session ended
@@ -264,6 +264,8 @@ class Link:
             raise ProtocolFault(f"peer {self.hop.peer_id.short} answered another question than it was asked")
         if not is_finite(reply.tensor):
             raise ProtocolFault(f"peer {self.hop.peer_id.short} answered with rows that are not finite")
+        if not same_ends(asked.tensor, reply.tensor, self._peers.carried):
+            raise ProtocolFault(f"peer {self.hop.peer_id.short} changed what rows only carry")
 
     def __repr__(self) -> str:
         return f"<link to {self.hop.peer_id.short} for layers {self.hop.span}, step {self._step}>"

@@ -51,7 +51,9 @@ class Peers:
         channel_config: ChannelConfig,
         trace: Trace,
         probe: Probe | None = None,
+        carried: int = 0,
     ) -> None:
+        self.carried = carried  # numbers at the end of the model's rows that workers give on as they came
         self._network = network
         self._config = config
         self._channel_config = channel_config

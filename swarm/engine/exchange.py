@@ -9,12 +9,12 @@ from swarm.errors import UsageFault
 from swarm.wire import tensors as wire
 
 
-def from_wire(tensor: wire.Tensor, hidden: int, precision: Precision, device: torch.device) -> torch.Tensor:
-    """[rows, hidden]. Raises UsageFault naming what came and what is expected."""
+def from_wire(tensor: wire.Tensor, width: int, precision: Precision, device: torch.device) -> torch.Tensor:
+    """[rows, width]. Raises UsageFault naming what came and what is expected."""
     shape = tensor.shape
-    if tensor.dtype != precision.name or len(shape) != 2 or shape[1] != hidden or shape[0] < 1:
+    if tensor.dtype != precision.name or len(shape) != 2 or shape[1] != width or shape[0] < 1:
         raise UsageFault(
-            f"rows came as {tensor.dtype} {list(shape)}; this model in this precision takes {precision.name} [rows, {hidden}]"
+            f"rows came as {tensor.dtype} {list(shape)}; this model in this precision takes {precision.name} [rows, {width}]"
         )
     # The frame that the bytes came in is given back, and may be read-only: so they are copied
     rows = torch.frombuffer(bytearray(tensor.data), dtype=precision.dtype).view(shape)

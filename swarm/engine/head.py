@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from swarm.engine import exchange
+from swarm.engine.carried import with_ids
 from swarm.engine.embedding import Embedding
 from swarm.engine.linear import Linear
 from swarm.engine.loading import RandomSource, Source, VerifiedSource, build_norm
@@ -120,12 +121,13 @@ class Head:
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int], start: int) -> Tensor:
-        """[rows, hidden] of tokens at the positions from `start`. Raises UsageFault naming an id outside the vocabulary."""
-        return self._embedding.rows(ids, start)
+        """[rows, width] of tokens at the positions from `start`. Raises UsageFault naming an id outside the vocabulary."""
+        rows = self._embedding.rows(ids, start)
+        return with_ids(rows, ids) if self.spec.token_width else rows
 
     @torch.inference_mode()
     def logits(self, rows: Tensor) -> Tensor:
-        """[rows, hidden] -> fp32 [rows, vocab] on CPU; a row's bits do not depend on its neighbours. Raises UsageFault."""
+        """[rows, width] -> fp32 [rows, vocab] on CPU; a row's bits do not depend on its neighbours. Raises UsageFault."""
         self._check(rows)
         if self._linear is None:
             raise UsageFault(f"{self.spec.architecture} gives rows and no tokens")
@@ -140,23 +142,24 @@ class Head:
 
     @torch.inference_mode()
     def features(self, rows: Tensor) -> Tensor:
-        """[rows, hidden] -> fp32 [rows, hidden] on CPU: rows of the last layer, normed as logits are made of them."""
+        """[rows, width] -> fp32 [rows, hidden] on CPU: rows of the last layer, normed as logits are made of them."""
         self._check(rows)
         return self._normed(rows).float().cpu()
 
     def _normed(self, rows: Tensor) -> Tensor:
+        rows = rows[:, : self.spec.hidden].contiguous()
         rows = rows if self._norm is None else self._norm.compute(rows)
         return rows if self._projection is None else self._projection.decode(rows)
 
     def _check(self, rows: Tensor) -> None:
-        if rows.dim() != 2 or rows.shape[1] != self.spec.hidden or rows.dtype != self._exactly.dtype:
+        if rows.dim() != 2 or rows.shape[1] != self.spec.width or rows.dtype != self._exactly.dtype:
             raise UsageFault(
-                f"rows of {rows.dtype} {list(rows.shape)}; this head takes {self.precision} [rows, {self.spec.hidden}]"
+                f"rows of {rows.dtype} {list(rows.shape)}; this head takes {self.precision} [rows, {self.spec.width}]"
             )
 
     def rows(self, tensor: wire.Tensor) -> Tensor:
         """Rows as they came over the wire. Raises UsageFault naming dtypes and shapes."""
-        return exchange.from_wire(tensor, self.spec.hidden, self._exactly, self.device)
+        return exchange.from_wire(tensor, self.spec.width, self._exactly, self.device)
 
     def tensor(self, rows: Tensor) -> wire.Tensor:
         """Rows as they go over the wire."""

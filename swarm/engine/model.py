@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from swarm.engine.alibi import build_alibi
@@ -20,6 +21,7 @@ from swarm.engine.numerics import Precision
 from swarm.engine.passes import ChunkPass, DecodePass, Pass
 from swarm.engine.rope import RopeTable
 from swarm.engine.spec import ModelSpec
+from swarm.engine.token_inputs import Looked, TokenInputs
 from swarm.engine.whole import WholePass
 from swarm.span import LayerSpan
 
@@ -53,17 +55,30 @@ class Layer:
 
 
 class Decoder:
-    """The layers of a span. `chunk` and `decode` take and give rows of hidden states, [rows, hidden]."""
+    """The layers of a span. `chunk` and `decode` take and give rows of hidden states, [rows, width]."""
 
-    def __init__(self, spec: ModelSpec, span: LayerSpan, layers: Sequence[Layer], precision: Precision) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        span: LayerSpan,
+        layers: Sequence[Layer],
+        precision: Precision,
+        tokens: TokenInputs | None = None,
+    ) -> None:
         self.spec = spec
         self.span = span
         self.layers = layers
         self.precision = precision
+        self.tokens = tokens  # what layers take of a row's token itself
         device = layers[0].mixer.output.device
         self.ropes = [RopeTable(rope, width, device) for rope, width in zip(spec.ropes, spec.rope_widths, strict=True)]
         self.alibi = build_alibi(spec, precision.dtype, device) if spec.family.alibi else None
         self.residual_scale = None if spec.residual_scale == 1.0 else spec.residual_scale
+
+    @property
+    def bytes(self) -> int:
+        """Memory held by weights."""
+        return sum(layer.bytes for layer in self.layers) + (0 if self.tokens is None else self.tokens.bytes)
 
     def chunk(self, cache: SessionCache, x: Tensor) -> Tensor:
         """Rows at the cache's position onwards, computed together."""
@@ -79,6 +94,12 @@ class Decoder:
         return self._forward(x, caches[0].span, DecodePass(self.spec, self.ropes, caches, positions, self.alibi))
 
     def _forward(self, x: Tensor, span: LayerSpan, way: Pass) -> Tensor:
+        if self.tokens is None:
+            return self._through(x, span, way, None)
+        x, digits = x[:, : self.spec.hidden].contiguous(), x[:, self.spec.hidden :]
+        return torch.cat((self._through(x, span, way, self.tokens.look_up(digits)), digits), 1)
+
+    def _through(self, x: Tensor, span: LayerSpan, way: Pass, looked: Looked | None) -> Tensor:
         for index in span:
             layer = self.layers[index - self.span.start]
             before = x
@@ -90,6 +111,8 @@ class Decoder:
             h = _normed(before if layer.parallel else x, layer.mlp_norm)
             h = _normed(layer.mlp.compute(way, h), layer.mlp_end_norm)
             x = _normed(self._sum(x, h), layer.mlp_sum_norm)
+            if self.tokens is not None and looked is not None:
+                x = self.tokens.add(way, index, x, looked)
             if layer.scale is not None:
                 x = x * layer.scale
         return x

@@ -45,6 +45,9 @@ def layer_tensors(spec: ModelSpec, layer: int) -> dict[str, Shape]:
     if family.mlp_beside_experts and kind.experts:
         shapes[f"{prefix}.{family.router_norm}"] = (spec.hidden,)
     mixer = _attention(spec, kind) if kind.delta is None else _delta_inputs(spec, kind.delta)
+    if family.token_tables and spec.token_width:
+        mlp += [(family.token_tables.gate, spec.token_width, spec.hidden, False)]
+        mlp += [(family.token_tables.output, spec.hidden, spec.token_width, False)]
     for module, rows, columns, biased in mixer + mlp:
         shapes[f"{prefix}.{module}.weight"] = (columns, rows) if family.transposed else (rows, columns)
         if biased:
@@ -56,6 +59,19 @@ def layer_tensors(spec: ModelSpec, layer: int) -> dict[str, Shape]:
     if family.distances:
         shapes[f"{family.distances}.weight"] = (BUCKETS, spec.heads)
     return shapes
+
+
+def token_tensors(spec: ModelSpec) -> dict[str, Shape]:
+    """What all layers share that take something of a row's token itself; with the embedding, of which they take too."""
+    tables, numbers = spec.family.token_tables, spec.layer_count * spec.token_width
+    if tables is None or not spec.token_width:
+        return {}
+    return {
+        f"{spec.family.embedding}.weight": (spec.vocab, spec.hidden),
+        f"{tables.table}.weight": (spec.vocab, numbers),
+        f"{tables.context}.weight": (numbers, spec.hidden),
+        f"{tables.context_norm}.weight": (spec.token_width,),
+    }
 
 
 def head_tensors(spec: ModelSpec) -> dict[str, Shape]:
@@ -96,6 +112,7 @@ def _norms(spec: ModelSpec, kind: LayerKind) -> list[tuple[str, int]]:
         (family.mlp_norm, spec.hidden),
         (family.mlp_end_norm, spec.hidden),
         (family.mlp_sum_norm, spec.hidden),
+        (family.token_tables.end_norm if family.token_tables and spec.token_width else None, spec.hidden),
         *((each, spec.hidden) for each in (_norms_beside(family) if kind.experts else ())),
     )
     return [(module, width) for module, width in norms if module is not None]

@@ -18,18 +18,20 @@ def layer_bytes(spec: ModelSpec, layer: int, precision: str) -> int:
     plain, kind = sum(math.prod(shape) for shape in spec.layer_tensors(layer).values()), spec.kinds[layer]
     if kind.keys_as_values:  # kept as both
         plain += kind.kv_heads * kind.head_dim * (spec.hidden + spec.qkv_bias)
+    plain += spec.token_width * (spec.hidden + 1)  # the layer's part of what all share
     return (plain + _padding(spec, kind)) * precision_named(precision).dtype.itemsize
 
 
 def _padding(spec: ModelSpec, kind: LayerKind) -> int:
     """Entries by which its MLPs are wider than stored."""
     ups = 2 if spec.family.gate or spec.family.gate_up else 1
+    tokens = (padded(spec.token_width) - spec.token_width) * 2 * spec.hidden
     mlps = []  # inner width, whether there are biases, and how many
     if kind.experts:
         mlps += [(spec.expert_inner, spec.expert_bias, kind.experts), (spec.shared_inner, False, 1)]
     if not kind.experts or spec.family.mlp_beside_experts:
         mlps += [(spec.inner * kind.inner_times, spec.mlp_bias, 1)]
-    return sum(
+    return tokens + sum(
         (padded(inner) - inner) * ((ups + 1) * spec.hidden + (ups if biased else 0)) * count
         for inner, biased, count in mlps
     )

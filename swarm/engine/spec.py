@@ -22,7 +22,7 @@ from swarm.engine.kinds import (
     read_kinds,
     rope_head_dims,
 )
-from swarm.engine.naming import Shape, Slot, head_tensors, layer_tensors, stacked_tensors
+from swarm.engine.naming import Shape, Slot, head_tensors, layer_tensors, stacked_tensors, token_tensors
 from swarm.engine.rotary import Rope, read_ropes
 from swarm.engine.variants import variant_of
 from swarm.errors import ModelFault
@@ -44,9 +44,12 @@ ACTIVATIONS: Mapping[str, str] = {  # as configs call them -> as they are called
 }
 
 
+ID_DIGITS = 3  # numbers at the end of a row that stand for its token's id, where layers need it
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A decoder's shape. Rows travel between layers as [rows, hidden]."""
+    """A decoder's shape. Rows travel between layers as [rows, width]."""
 
     family: Family
     layer_count: int
@@ -57,6 +60,7 @@ class ModelSpec:
     embedding_width: int
     max_positions: int
     pad_id: int | None  # positions count the other ids, from the row of their table behind this one's; None: all ids
+    token_width: int  # of what each layer takes of a row's token itself; 0: nothing
     token_types: int  # rows of their table; 0: there is none
     experts_used: int  # for each row, in layers that have experts
     expert_inner: int
@@ -95,6 +99,11 @@ class ModelSpec:
         return self.family.both_ways
 
     @property
+    def width(self) -> int:
+        """Of rows as they travel between layers: with their tokens' ids, where layers need them."""
+        return self.hidden + (ID_DIGITS if self.token_width else 0)
+
+    @property
     def rope_widths(self) -> tuple[int, ...]:
         """For each rope the width of the heads that it turns."""
         widths = {kind.rope: kind.head_dim for kind in self.kinds}
@@ -117,6 +126,10 @@ class ModelSpec:
     def stacked_tensors(self, layer: int) -> dict[str, Slot]:
         """Where some of these lie in checkpoints that store several in one tensor."""
         return stacked_tensors(self, layer)
+
+    def token_tensors(self) -> dict[str, Shape]:
+        """The names and shapes of what all layers share that take something of a row's token itself."""
+        return token_tensors(self)
 
     def head_tensors(self) -> dict[str, Shape]:
         """The names and shapes of what lies before the first layer and after the last."""
@@ -218,6 +231,7 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
         embedding_width=fields.whole(family.embedding_width, hidden) if family.embedding_width else hidden,
         max_positions=min([_positions(fields, pad_id), *(r.most_positions for r in ropes if r.most_positions)]),
         pad_id=pad_id,
+        token_width=_token_width(fields, family, vocab),
         token_types=fields.whole("type_vocab_size") if family.token_types else 0,
         experts_used=experts_used(fields, family),
         expert_inner=fields.whole(family.expert_inner) if family.router else 1,
@@ -286,6 +300,14 @@ def _positions(fields: Fields, pad_id: int | None) -> int:
     if stated < pad_id + 2:
         raise fields.fault("max_position_embeddings", f"{stated} leave none after pad_token_id {pad_id}")
     return stated - pad_id - 1
+
+
+def _token_width(fields: Fields, family: Family, vocab: int) -> int:
+    tables = family.token_tables
+    width = 0 if tables is None else fields.whole(tables.width, least=0)
+    if tables is not None and width and fields.whole(tables.vocab) != vocab:
+        raise fields.fault(tables.vocab, f"{fields.config[tables.vocab]}, but the vocabulary has {vocab}")
+    return width
 
 
 def _attention_scale(fields: Fields, family: Family) -> float | None:

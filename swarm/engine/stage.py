@@ -20,6 +20,7 @@ from swarm.engine.model import Decoder
 from swarm.engine.numerics import Precision, numerics_class, precision_named, settle_threads
 from swarm.engine.plan import row_bytes, session_bytes, state_shape
 from swarm.engine.spec import ModelSpec, config_place, read_spec
+from swarm.engine.token_loading import build_token_inputs
 from swarm.engine.weights import Checkpoint
 from swarm.errors import LocalFault, UsageFault
 from swarm.span import LayerSpan, held_in_part
@@ -58,10 +59,11 @@ class Stage:
         self.spec = decoder.spec
         self.span = decoder.span
         self.hidden = decoder.spec.hidden
+        self.width = decoder.spec.width
         self.precision = decoder.precision.name
         self.dtype = decoder.precision.dtype
         self.numerics = numerics_class(decoder.precision, device)
-        self.weight_bytes = sum(layer.bytes for layer in decoder.layers)
+        self.weight_bytes = decoder.bytes
 
     def __repr__(self) -> str:
         return f"<Stage of {self.spec.architecture} layers {self.span}: {self.numerics}>"
@@ -87,7 +89,7 @@ class Stage:
         checkpoint = Checkpoint.open(directory, spec.family.optional_prefix, slots)
         manifest = read_manifest(directory)
         shapes = {name: shape for layer in span for name, shape in spec.layer_tensors(layer).items()}
-        source = VerifiedSource(checkpoint, manifest, shapes, progress)
+        source = VerifiedSource(checkpoint, manifest, shapes | spec.token_tensors(), progress)
         return cls._build(spec, span, exactly, device, cache_bytes, source, manifest)
 
     @classmethod
@@ -122,7 +124,8 @@ class Stage:
             cache_bytes += DEFAULT_SESSIONS * session_bytes(spec, span, precision.name)
         with torch.inference_mode():
             layers = [build_layer(spec, layer, source, precision, place) for layer in span]
-            decoder = Decoder(spec, span, layers, precision)
+            tokens = build_token_inputs(spec, span, source, precision, place)
+            decoder = Decoder(spec, span, layers, precision, tokens)
         shapes = [spec.kinds[layer].row_shape for layer in span]
         if spec.both_ways:
             shapes = [(0, 0)] * len(span)
@@ -150,7 +153,7 @@ class Stage:
 
     @torch.inference_mode()
     def chunk(self, cache: SessionCache, rows: Tensor) -> Tensor:
-        """Rows at the cache's position onwards, computed together, [rows, hidden] -> [rows, hidden]."""
+        """Rows at the cache's position onwards, computed together, [rows, width] -> [rows, width]."""
         self._check(cache, rows)
         if self.spec.both_ways:
             return self._whole(cache, rows)
@@ -171,7 +174,7 @@ class Stage:
 
     @torch.inference_mode()
     def decode(self, work: Sequence[tuple[SessionCache, Tensor]]) -> list[Tensor]:
-        """For each session, rows at its cache's position onwards, each for itself: [rows, hidden] -> [rows, hidden].
+        """For each session, rows at its cache's position onwards, each for itself: [rows, width] -> [rows, width].
 
         A row's bits are the same alone, among other sessions' rows, and in a replay of many rows at once.
         """
@@ -207,15 +210,15 @@ class Stage:
 
     def rows(self, tensor: wire.Tensor) -> Tensor:
         """Rows as they came over the wire. Raises UsageFault naming dtypes and shapes."""
-        return exchange.from_wire(tensor, self.hidden, self.decoder.precision, self.device)
+        return exchange.from_wire(tensor, self.width, self.decoder.precision, self.device)
 
     def tensor(self, rows: Tensor) -> wire.Tensor:
         """Rows as they go over the wire."""
         return exchange.to_wire(rows, self.decoder.precision)
 
     def _check(self, cache: SessionCache, rows: Tensor) -> None:
-        if rows.dim() != 2 or rows.shape[0] < 1 or rows.shape[1] != self.hidden:
-            raise UsageFault(f"rows of shape {list(rows.shape)}; this model takes [rows, {self.hidden}]")
+        if rows.dim() != 2 or rows.shape[0] < 1 or rows.shape[1] != self.width:
+            raise UsageFault(f"rows of shape {list(rows.shape)}; this model takes [rows, {self.width}]")
         if rows.dtype != self.dtype:
             raise UsageFault(f"rows of {rows.dtype}; this stage computes in {self.precision}")
         cache.check_room(cache.position + rows.shape[0])

@@ -199,7 +199,7 @@ def device_text(capacity: Capacity) -> str:
 def _tokens_per_second(stage: Stage) -> float:
     """Rows a second through the span, one by one: the best of a few steps, measured on the device that serves."""
     cache = stage.open(MEASURED_STEPS + 1)
-    row = zero_rows(1, stage.spec.hidden, stage.dtype, stage.device)
+    row = zero_rows(1, stage.spec.width, stage.dtype, stage.device)
     best = float("inf")
     for _ in range(MEASURED_STEPS):
         began = time.perf_counter()

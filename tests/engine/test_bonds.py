@@ -87,8 +87,9 @@ def test_layers_that_share_keys_keep_none() -> None:
         ({"per_layer_config": []}, "per_layer_config: \\[\\] is no object"),
         ({"global_head_dim": 31}, "head_dim: 31 is odd"),
         ({"use_bidirectional_attention": "all"}, "use_bidirectional_attention: 'all' is not supported"),
-        ({"hidden_size_per_layer_input": 8}, "hidden_size_per_layer_input: 8 is not supported"),
-        ({"hidden_size_per_layer_input": None}, "hidden_size_per_layer_input: 256 is not supported"),
+        ({"hidden_size_per_layer_input": 8}, "vocab_size_per_layer_input: 262144, but the vocabulary has 288"),
+        ({"hidden_size_per_layer_input": None}, "vocab_size_per_layer_input: 262144, but the vocabulary has 288"),
+        ({"hidden_size_per_layer_input": -1}, "hidden_size_per_layer_input: -1 is no whole number from 0"),
     ],
 )  # fmt: skip
 def test_what_a_config_cannot_mean_is_named(changes: dict[str, Any], complaint: str) -> None:

@@ -45,7 +45,7 @@ def spec_of(shape: Shape, **changes: object) -> ModelSpec:
 
 
 def rows_of(stage: Stage, count: int, seed: int) -> Tensor:
-    return torch.randn(count, stage.hidden, generator=torch.Generator().manual_seed(seed)).to(stage.dtype)
+    return torch.randn(count, stage.width, generator=torch.Generator().manual_seed(seed)).to(stage.dtype)
 
 
 def contents(cache: SessionCache) -> Tensor:
@@ -157,7 +157,7 @@ def test_neither_capacity_nor_garbage_beyond_the_rows_matters(stage: Stage, stor
 def test_a_neighbour_of_nothing_but_nan_does_no_harm(stage: Stage, stories: list[Story]) -> None:
     story = stories[3]
     cache, bad = story.open(stage), stage.open(64)
-    poison = torch.full((1, stage.hidden), torch.nan, dtype=stage.dtype)
+    poison = torch.full((1, stage.width), torch.nan, dtype=stage.dtype)
     outputs = [stage.decode([(bad, poison), (cache, row)])[1] for row in story.rows.split(1)]
     story.check(torch.cat(outputs), cache)
 
@@ -299,9 +299,10 @@ def test_norm_and_rotation_do_not_depend_on_the_number_of_rows(precision: str, w
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_logits_of_a_row_alone_and_among_others(precision: str) -> None:
     specs = [spec_of(shape) for shape in WIDTHS[:2]]
-    for spec in specs + [ModelSpec.from_config({**CONFIGS[name], "vocab_size": 299}) for name in EXACT]:
+    vocab = {"vocab_size": 299, "vocab_size_per_layer_input": 299}
+    for spec in specs + [ModelSpec.from_config({**CONFIGS[name], **vocab}) for name in EXACT]:
         head = Head.random(spec, precision)
-        rows = torch.randn(37, spec.hidden).to(PRECISIONS[precision].dtype)
+        rows = torch.randn(37, spec.width).to(PRECISIONS[precision].dtype)
         together = head.logits(rows)
         assert together.dtype == torch.float32
         assert torch.equal(together, torch.cat([head.logits(row) for row in rows.split(1)]))

@@ -15,6 +15,7 @@ from swarm.engine import ModelSpec
 
 ODD = {"hidden_size": 100, "num_attention_heads": 5, "num_key_value_heads": 1, "intermediate_size": 344}
 FULL, SLIDING = "full_attention", "sliding_attention"
+TOKENS = {"vocab_size_per_layer_input": 288}
 ROPES = {
     FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 5e4, "factor": 2.0},
     SLIDING: {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e3},
@@ -44,6 +45,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gemma4-experts-odd": _gemma4(
         **ODD, global_head_dim=24, enable_moe_block=True, num_experts=3, top_k_experts=1, moe_intermediate_size=100
     ),
+    "gemma4-tokens": _gemma4(**TOKENS, hidden_size_per_layer_input=24),
+    "gemma4-tokens-odd": _gemma4(
+        **ODD, **TOKENS, hidden_size_per_layer_input=100, num_kv_shared_layers=1, tie_word_embeddings=False
+    ),
     "gemma4-shared": _gemma4(
         num_hidden_layers=5,
         num_kv_shared_layers=2,
@@ -60,14 +65,27 @@ CONFIGS: dict[str, dict[str, Any]] = {
         output_hidden_states=True,
     ),
 }
-EXACT = ("gemma4", "gemma4-odd", "gemma4-keys", "gemma4-shared-odd", "gemma4-experts", "gemma4-experts-odd")
+EXACT = (
+    "gemma4",
+    "gemma4-odd",
+    "gemma4-keys",
+    "gemma4-shared-odd",
+    "gemma4-experts",
+    "gemma4-experts-odd",
+    "gemma4-tokens",
+    "gemma4-tokens-odd",
+)
 
 
 def make_gemma4(directory: Path, name: str, **changes: Any) -> Path:
     """Write config.json, random weights and a byte-level tokenizer; returns the directory."""
     config = {**CONFIGS[name], **changes}
     spec = ModelSpec.from_config(config)
-    shapes = spec.head_tensors() | {k: v for layer in spec.span for k, v in spec.layer_tensors(layer).items()}
+    shapes = (
+        spec.head_tensors()
+        | spec.token_tensors()
+        | {k: v for layer in spec.span for k, v in spec.layer_tensors(layer).items()}
+    )
     generator, tensors = torch.Generator().manual_seed(0), {}
     for key, shape in shapes.items():
         noise = torch.randn(shape, generator=generator)

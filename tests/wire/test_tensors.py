@@ -6,7 +6,7 @@ from support.strategies import tensors
 
 from swarm.errors import LocalFault, ProtocolFault
 from swarm.wire import tensors as t
-from swarm.wire.tensors import PLANES, RAW, Tensor, TensorHeader, is_finite, pack, unpack
+from swarm.wire.tensors import PLANES, RAW, Tensor, TensorHeader, is_finite, pack, same_ends, unpack
 
 
 def activations(dtype: str, count: int) -> Tensor:
@@ -93,3 +93,15 @@ def test_what_is_no_number_is_noticed(dtype: str, numpy_dtype: type, bad: float)
 def test_what_is_no_number_is_noticed_in_bf16() -> None:
     for word, finite in ((0x7F80, False), (0xFF80, False), (0x7FC0, False), (0x7F7F, True), (0x8000, True)):
         assert is_finite(Tensor("bf16", (1,), memoryview(word.to_bytes(2, "little")))) is finite
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+def test_the_ends_of_rows_are_compared_bit_by_bit(dtype):
+    size = 4 if dtype == "fp32" else 2
+    data = bytes(range(2 * 5 * size))
+    one = Tensor(dtype, (2, 5), memoryview(data))
+    for place, same in ((0, True), (2 * size, True), (3 * size, False), (5 * size - 1, False), (8 * size, False)):
+        other = bytearray(data)
+        other[place] ^= 1
+        assert same_ends(one, Tensor(dtype, (2, 5), memoryview(other)), 2) == same
+        assert same_ends(one, Tensor(dtype, (2, 5), memoryview(other)), 0)

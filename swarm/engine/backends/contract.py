@@ -29,6 +29,10 @@ class Sizes(Protocol):
     def hidden(self) -> int: ...
 
     @property
+    def width(self) -> int:
+        """Of rows as they travel between layers: `hidden`, or more where they carry something besides."""
+
+    @property
     def vocab(self) -> int: ...
 
     @property

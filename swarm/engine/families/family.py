@@ -22,6 +22,20 @@ class Stack:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenTables:
+    """What layers take of a row's token itself; the modules of all layers, then those within each."""
+
+    width: str  # the field with the numbers that each layer takes; 0: none
+    vocab: str  # the field with the rows of the table
+    table: str  # those of all layers beside each other
+    context: str  # from an embedded row to as many
+    context_norm: str
+    gate: str
+    output: str
+    end_norm: str
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """What a config.json says that makes its model's row another one in some fields."""
 
@@ -81,6 +95,7 @@ class Family:
     down: str = "mlp.down_proj"
     mlp_end_norm: str | None = None
     mlp_sum_norm: str | None = None
+    token_tables: TokenTables | None = None
     layer_scale: str | None = None  # a tensor of one number that rows are multiplied by at the layer's end
     parallel: bool | str = False  # or the field that says so: attention and MLP read the same rows
     router: str | None = None  # instead of one MLP there are several, of which it chooses for each row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from swarm.engine.families.family import COMMON, Family, Stack, Variant
+from swarm.engine.families.family import COMMON, Family, Stack, TokenTables, Variant
 
 GEMMA2 = Family(
     architecture="Gemma2ForCausalLM",
@@ -67,6 +67,17 @@ GEMMA3_WITH_IMAGES = replace(  # of which the text model is read
     layer="language_model.model.layers.{layer}",
 )
 
+_TOKENS = TokenTables(
+    width="hidden_size_per_layer_input",
+    vocab="vocab_size_per_layer_input",
+    table="model.embed_tokens_per_layer",
+    context="model.per_layer_model_projection",
+    context_norm="model.per_layer_projection_norm",
+    gate="per_layer_input_gate",
+    output="per_layer_projection",
+    end_norm="post_per_layer_input_norm",
+)
+
 GEMMA4 = Family(
     architecture="Gemma4ForCausalLM",
     model_type="gemma4_text",
@@ -77,6 +88,7 @@ GEMMA4 = Family(
     mlp_norm="pre_feedforward_layernorm",
     mlp_end_norm="post_feedforward_layernorm",
     mlp_bias=False,
+    token_tables=_TOKENS,
     layer_scale="layer_scalar",
     activation="hidden_activation",
     windows="pattern",
@@ -106,7 +118,6 @@ GEMMA4 = Family(
         Variant({"use_bidirectional_attention": "all"}, {"required": {"use_bidirectional_attention": "vision"}}),
     ),
     spellings={"top_k_experts": "num_experts_per_tok"},
-    required={"hidden_size_per_layer_input": 0},
     attention_scale=1.0,
     softcaps=True,
     embedding_by_width=True,
@@ -132,6 +143,7 @@ GEMMA4 = Family(
         "num_kv_shared_layers": 0,
         "enable_moe_block": False,
         "hidden_size_per_layer_input": 256,
+        "vocab_size_per_layer_input": 262144,
         "use_double_wide_mlp": False,
         "tie_word_embeddings": True,
     },
@@ -144,4 +156,10 @@ GEMMA4_WITH_IMAGES = replace(  # of which the text model is read
     embedding="model.language_model.embed_tokens",
     final_norm="model.language_model.norm",
     layer="model.language_model.layers.{layer}",
+    token_tables=replace(
+        _TOKENS,
+        table="model.language_model.embed_tokens_per_layer",
+        context="model.language_model.per_layer_model_projection",
+        context_norm="model.language_model.per_layer_projection_norm",
+    ),
 )

@@ -54,6 +54,10 @@ class Outline:
         return LayerSpan(0, self.layer_count)
 
     @property
+    def width(self) -> int:
+        return self.hidden
+
+    @property
     def bonds(self) -> tuple[LayerSpan, ...]:
         """Layers that use what others keep are refused when layers are tried."""
         return ()
