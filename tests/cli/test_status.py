@@ -3,40 +3,17 @@ import json
 
 import pytest
 from rich.console import Console
+from support.records import SHOWN_AT, shown_record
 
 from swarm.cli.picture import bar, cells_of, counts, scale, short_number, show
 from swarm.cli.status import as_data, served_models
 from swarm.cli.survey import Health, named_peers
 from swarm.errors import UsageFault
-from swarm.identity import Identity
-from swarm.records import Address, ModelRef, PeerRecord, PeerState
+from swarm.records import ModelRef, PeerState
 from swarm.span import LayerSpan
 from swarm.wire.messages import Load
 
-NOW = 1_800_000_000.0
-MODEL = ModelRef("tiny", bytes(32), 8)
 ANSWERED = Health(Load(3, 2, 900, 0.01), 0.0012)
-
-
-def record(number, start, stop, *, model=MODEL, precision="bf16", state=PeerState.SERVING):
-    return PeerRecord(
-        peer_id=Identity.from_seed(number.to_bytes(32, "big")).peer_id,
-        addresses=(Address.of("192.0.2.7", 7700 + number),),
-        model=model,
-        span=LayerSpan(start, stop),
-        state=state,
-        precision=precision,
-        device="cpu",
-        memory_total=1 << 30,
-        memory_free=1 << 29,
-        numerics="class",
-        uplink=None,
-        downlink=None,
-        tokens_per_second=120.0,
-        cache_tokens_free=1000,
-        sequence=1,
-        expires_at=NOW + 60,
-    )
 
 
 def all_well(records):
@@ -75,7 +52,7 @@ def test_large_numbers_are_short():
 
 
 def test_a_narrow_terminal_leaves_the_addresses_out():
-    records = [record(1, 0, 8)]
+    records = [shown_record(1, 0, 8)]
     assert "192.0.2.7:7701" in shown(records)
     narrow = shown(records, width=80)
     assert "192.0.2.7" not in narrow
@@ -85,7 +62,7 @@ def test_a_narrow_terminal_leaves_the_addresses_out():
 @pytest.mark.parametrize("width", [72, 80, 90, 100])
 @pytest.mark.parametrize("layers", [24, 126])
 def test_a_narrow_terminal_shows_whole_columns_and_fewer_of_them(width, layers):
-    records = [record(1, 0, layers, model=ModelRef("large", bytes(32), layers))]
+    records = [shown_record(1, 0, layers, model=ModelRef("large", bytes(32), layers))]
     narrow = shown(records, {records[0].peer_id: Health(None, None, "gone")}, width=width)
     assert "…" not in narrow
     assert f"0-{layers - 1}" in narrow
@@ -95,20 +72,20 @@ def test_a_narrow_terminal_shows_whole_columns_and_fewer_of_them(width, layers):
 
 
 def test_a_hole_is_shown_and_named():
-    text = shown([record(1, 0, 3), record(2, 2, 4), record(3, 6, 8)])
+    text = shown([shown_record(1, 0, 3), shown_record(2, 2, 4), shown_record(3, 6, 8)])
     assert "nobody serves layers 4-5" in text
     assert "11210011" in text
     assert "··██····" in text
 
 
 def test_a_covered_model_says_how_thinly():
-    text = shown([record(1, 0, 8), record(2, 0, 4), record(3, 4, 8)])
+    text = shown([shown_record(1, 0, 8), shown_record(2, 0, 4), shown_record(3, 4, 8)])
     assert "every layer is served, the thinnest by 2" in text
     assert "1.2 ms" in text
 
 
 def test_a_draining_worker_covers_nothing_nor_does_a_silent_one_and_both_say_so():
-    records = [record(1, 0, 8, state=PeerState.DRAINING), record(2, 0, 8), record(3, 0, 4)]
+    records = [shown_record(1, 0, 8, state=PeerState.DRAINING), shown_record(2, 0, 8), shown_record(3, 0, 4)]
     text = shown(records, all_well(records) | {records[1].peer_id: Health(None, None, "gone")})
     assert "draining" in text
     assert "no answer" in text
@@ -117,7 +94,7 @@ def test_a_draining_worker_covers_nothing_nor_does_a_silent_one_and_both_say_so(
 
 
 def test_each_precision_counts_by_itself_because_a_chain_has_one():
-    records = [record(1, 0, 4), record(2, 4, 8, precision="fp32")]
+    records = [shown_record(1, 0, 4), shown_record(2, 4, 8, precision="fp32")]
     models = served_models(records, all_well(records))
     assert [(served.precision, served.missing) for served in models] == [
         ("bf16", (LayerSpan(4, 8),)),
@@ -126,14 +103,14 @@ def test_each_precision_counts_by_itself_because_a_chain_has_one():
 
 
 def test_a_banned_worker_is_marked():
-    records = [record(1, 0, 8), record(2, 0, 8)]
+    records = [shown_record(1, 0, 8), shown_record(2, 0, 8)]
     banned = frozenset({records[0].peer_id})
     file = io.StringIO()
     health = all_well(records)
     models = served_models(records, health)
     show(models, health, Console(file=file, width=120, highlight=False), banned)
     assert file.getvalue().count("banned") == 1
-    data = as_data(models, health, NOW, banned)
+    data = as_data(models, health, SHOWN_AT, banned)
     assert sorted(worker["banned"] for worker in data["models"][0]["workers"]) == [False, True]
 
 
@@ -142,9 +119,9 @@ def test_an_empty_swarm_says_what_to_start():
 
 
 def test_the_data_for_programs_is_plain_and_complete():
-    records = [record(1, 0, 3), record(2, 2, 4)]
+    records = [shown_record(1, 0, 3), shown_record(2, 2, 4)]
     health = {records[0].peer_id: ANSWERED, records[1].peer_id: Health(None, None, "gone")}
-    data = json.loads(json.dumps(as_data(served_models(records, health), health, NOW)))
+    data = json.loads(json.dumps(as_data(served_models(records, health), health, SHOWN_AT)))
     (model,) = data["models"]
     assert (model["name"], model["layers"], model["missing"]) == ("tiny", 8, ["3-7"])
     assert model["replicas"] == [1, 1, 1, 0, 0, 0, 0, 0]
@@ -155,7 +132,7 @@ def test_the_data_for_programs_is_plain_and_complete():
 
 
 def test_peers_are_named_by_the_first_digits_where_those_suffice():
-    records = [record(number, 0, 8) for number in range(1, 4)]
+    records = [shown_record(number, 0, 8) for number in range(1, 4)]
     ids = [each.peer_id for each in records]
     assert named_peers([str(ids[1]), ids[0].short], records) == (ids[1], ids[0])
     with pytest.raises(UsageFault, match="no worker has an id that begins with 00000000"):

@@ -9,6 +9,7 @@ import sys
 from click.testing import CliRunner
 from rich.console import Console
 from support.processes import SwarmProcess, close_all
+from support.records import SHOWN_AT, identity, shown_record
 
 from swarm.cli import main
 from swarm.cli.survey import Health
@@ -16,36 +17,11 @@ from swarm.cli.watch.pulse import Pulse
 from swarm.cli.watch.sightings import MAX_GONE, Sightings
 from swarm.cli.watch.view import data, frame, printed
 from swarm.errors import PeerLost
-from swarm.identity import Identity
-from swarm.records import Address, ModelRef, PeerRecord, PeerState
-from swarm.span import LayerSpan
+from swarm.records import ModelRef, PeerState
 from swarm.trace import Trace
 from swarm.wire.messages import Load
 
-NOW = 1_800_000_000.0
-MODEL = ModelRef("tiny", bytes(32), 8)
 GONE = Health(None, None, "the connection was closed")
-
-
-def record(number, start, stop, *, model=MODEL, state=PeerState.SERVING, sequence=1):
-    return PeerRecord(
-        peer_id=Identity.from_seed(number.to_bytes(32, "big")).peer_id,
-        addresses=(Address.of("192.0.2.7", 7000 + number),),
-        model=model,
-        span=LayerSpan(start, stop),
-        state=state,
-        precision="bf16",
-        device="cpu",
-        memory_total=1 << 30,
-        memory_free=1 << 28,
-        numerics="class",
-        uplink=None,
-        downlink=None,
-        tokens_per_second=120.0,
-        cache_tokens_free=1000,
-        sequence=sequence,
-        expires_at=NOW + 60,
-    )
 
 
 def well(sessions=0, cache=900, step=0.0):
@@ -62,7 +38,7 @@ class Watched:
 
     def look(self, *records, **health):
         """Health by the number of the worker, as `w1`; everybody else is well."""
-        numbers = {Identity.from_seed(n.to_bytes(32, "big")).peer_id: f"w{n}" for n in range(1, 100)}
+        numbers = {identity(n).peer_id: f"w{n}" for n in range(1, 100)}
         self.now += 1.0
         self.sightings.find(self.now, records)
         watched = [each.peer_id for each in self.sightings.watched()]
@@ -81,7 +57,7 @@ class Watched:
         return ["".join(segment.text for segment in line) for line in lines]
 
 
-A, B, C = record(1, 0, 4), record(2, 4, 8), record(3, 4, 8)
+A, B, C = shown_record(1, 0, 4), shown_record(2, 4, 8), shown_record(3, 4, 8)
 
 
 def test_who_answers_no_more_is_a_fault_and_its_layers_are_a_hole():
@@ -103,7 +79,7 @@ def test_who_is_listed_no_more_and_silent_has_vanished_and_may_come_back():
     assert [each.peer_id for each in watched.sightings.watched()] == [A.peer_id]
     watched.look(A, B)
     assert watched.states() == ["serving", "vanished"], "a record from before it vanished proves nothing"
-    watched.look(A, record(2, 4, 8, sequence=2))
+    watched.look(A, shown_record(2, 4, 8, sequence=2))
     assert watched.states() == ["serving", "serving"]
     assert f"{B.peer_id.short} is back with layers 4-7 of tiny" in watched.said()
     assert watched.sightings.workers[B.peer_id].faults == 1
@@ -114,7 +90,7 @@ def test_who_answers_is_there_although_no_directory_lists_it():
 
 
 def test_who_drains_and_is_silent_has_left_without_a_fault():
-    draining = record(2, 4, 8, state=PeerState.DRAINING, sequence=2)
+    draining = shown_record(2, 4, 8, state=PeerState.DRAINING, sequence=2)
     watched = Watched(A, B).look(A, draining)
     assert watched.states() == ["serving", "draining"]
     watched.look(A, draining, w2=GONE)
@@ -122,7 +98,7 @@ def test_who_drains_and_is_silent_has_left_without_a_fault():
 
 
 def test_those_that_are_gone_are_forgotten_in_the_end():
-    crowd = [record(number, 0, 8) for number in range(1, MAX_GONE + 10)]
+    crowd = [shown_record(number, 0, 8) for number in range(1, MAX_GONE + 10)]
     watched = Watched(*crowd).look(**{f"w{number}": GONE for number in range(1, MAX_GONE + 10)})
     assert len(watched.sightings.workers) == MAX_GONE
 
@@ -158,7 +134,7 @@ def test_holes_are_red_on_a_terminal_with_colours():
 
 
 def test_what_does_not_fit_is_scrolled_to():
-    watched = Watched(*(record(number, 0, 8) for number in range(1, 31)))
+    watched = Watched(*(shown_record(number, 0, 8) for number in range(1, 31)))
     assert "13 more lines: j and k scroll" in watched.shown()[-1]
     assert "replicas" not in "\n".join(watched.shown())
     assert "replicas" in "\n".join(watched.shown(skip=1000))
@@ -166,7 +142,7 @@ def test_what_does_not_fit_is_scrolled_to():
 
 
 def test_a_large_model_fits_too():
-    lines = Watched(record(1, 0, 126, model=ModelRef("large", bytes(32), 126))).shown()
+    lines = Watched(shown_record(1, 0, 126, model=ModelRef("large", bytes(32), 126))).shown()
     assert max(map(len, lines)) <= 80
     assert "0-125" in "\n".join(lines)
 
@@ -181,7 +157,7 @@ def test_an_empty_swarm_is_shown():
 
 def test_the_data_for_programs_is_plain_and_says_what_changed():
     watched = Watched(A, B).look(A, B, w2=GONE).look(A, w2=GONE)
-    told = json.loads(json.dumps(data(watched.sightings, watched.now, NOW, frozenset())))
+    told = json.loads(json.dumps(data(watched.sightings, watched.now, SHOWN_AT, frozenset())))
     assert told["models"][0]["missing"] == ["4-7"]
     assert told["models"][0]["workers"][0]["state"] == "serving"
     assert (told["faults"], told["watched_seconds"]) == (1, 3.0)

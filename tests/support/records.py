@@ -48,6 +48,26 @@ def make_record(number: int, layers: str, **changes: Any) -> PeerRecord:
     return PeerRecord(**{**fields, **changes})
 
 
+SHOWN_AT = 1_800_000_000.0
+TINY = ModelRef("tiny", bytes(32), 8)
+
+
+def shown_record(number: int, start: int, stop: int, **changes: Any) -> PeerRecord:
+    """A worker as pictures of a swarm show it: of the layers of `tiny`, a minute before its record expires."""
+    fields: dict[str, Any] = {
+        "peer_id": identity(number).peer_id,
+        "addresses": (Address.of("192.0.2.7", 7700 + number),),
+        "model": TINY,
+        "span": LayerSpan(start, stop),
+        "memory_total": 1 << 30,
+        "memory_free": 1 << 28,
+        "tokens_per_second": 120.0,
+        "cache_tokens_free": 1000,
+        "expires_at": SHOWN_AT + 60,
+    }
+    return make_record(number, "0", **{**fields, **changes})
+
+
 _hosts = st.ip_addresses(v=4).map(str) | st.ip_addresses(v=6).filter(lambda host: host.ipv4_mapped is None).map(str)
 _ports = st.integers(0, 65535)
 _texts = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), max_size=20)
