@@ -18,10 +18,10 @@ if "torch" not in sys.modules:
 from swarm.engine.cache import CachePool, SessionCache
 from swarm.engine.head import Head
 from swarm.engine.manifest import Manifest, model_name, read_manifest
-from swarm.engine.numerics import PRECISIONS, Precision, numerics_class, settle_threads
+from swarm.engine.numerics import CHUNK_ROWS, PRECISIONS, Precision, numerics_class, settle_threads
 from swarm.engine.plan import fitting_span, footprint
 from swarm.engine.spec import ModelSpec, read_spec
-from swarm.engine.stage import CHUNK_ROWS, Stage, chunk_rows
+from swarm.engine.stage import Stage, chunk_rows
 
 __all__ = [
     "CHUNK_ROWS",

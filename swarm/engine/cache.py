@@ -5,12 +5,13 @@ What does not fit is refused before it starts. Knows nothing of what is attended
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from swarm.engine.states import STATES, Memory, States, StateShape
+from swarm.engine.states import Memory, States, StateShape, states_of
 from swarm.errors import LocalFault, Overloaded, UsageFault
 from swarm.span import LayerSpan
 
@@ -68,15 +69,18 @@ class CachePool:
         return self.tokens_of(self.budget - self.reserved)
 
     def tokens_of(self, size: int) -> int:
-        """Rows through all layers of the span that a session of so many bytes may have."""
-        row, states = self.row_bytes(self.span), STATES * self.state_bytes(self.span)
-        if states and not row:  # any session takes as much: rows of as many as find room
-            return size // states * self.max_positions
-        return max(0, size - states) // row // PAGE_ROWS * PAGE_ROWS if row else 0
+        """Rows through all layers of the span that sessions of so many bytes may have: the longest, and one of the rest."""
+        row = self.row_bytes(self.span)
+        if not self.state_bytes(self.span):
+            return size // row // PAGE_ROWS * PAGE_ROWS if row else 0
+        sessions, rest = divmod(max(0, size), self.needed(self.max_positions, self.span))
+        lengths = range(0, self.max_positions, PAGE_ROWS)
+        fitting = bisect_right(lengths, rest, key=lambda rows: self.needed(rows, self.span))
+        return sessions * self.max_positions + lengths[max(0, fitting - 1)]
 
     def needed(self, max_rows: int, span: LayerSpan) -> int:
         """Bytes that a session takes of the budget."""
-        return pages_of(max_rows) * self.row_bytes(span) + STATES * self.state_bytes(span)
+        return pages_of(max_rows) * self.row_bytes(span) + states_of(max_rows) * self.state_bytes(span)
 
     def open(self, max_rows: int, span: LayerSpan | None = None) -> SessionCache:
         """Reserve room for a session. Raises Overloaded with numbers, UsageFault for what can never be had."""

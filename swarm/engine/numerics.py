@@ -14,6 +14,7 @@ import torch
 
 from swarm.errors import UsageFault
 
+CHUNK_ROWS = 128  # the grid of absolute positions on which chunk boundaries lie
 MAX_CLASS_BYTES = 150  # a class stands in every record
 ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # environment that changes kernels
 KernelPath = Literal["onednn", "plain"]

@@ -9,7 +9,7 @@ from swarm.engine.kinds import LayerKind
 from swarm.engine.loading import padded
 from swarm.engine.numerics import precision_named
 from swarm.engine.spec import ModelSpec
-from swarm.engine.states import STATES, StateShape
+from swarm.engine.states import StateShape, states_of
 from swarm.span import LayerSpan
 
 
@@ -45,11 +45,11 @@ def row_bytes(spec: ModelSpec, span: LayerSpan, precision: str) -> int:
     return numbers * precision_named(precision).dtype.itemsize
 
 
-def session_bytes(spec: ModelSpec, span: LayerSpan, precision: str) -> int:
-    """The cache of one session in all layers of a span, apart from its rows."""
+def session_bytes(spec: ModelSpec, span: LayerSpan, precision: str, max_rows: int) -> int:
+    """The cache of a session of so many rows in all layers of a span, apart from these rows."""
     shapes = [state_shape(spec, layer) for layer in span]
     itemsize = precision_named(precision).dtype.itemsize
-    return STATES * sum(shape.bytes(itemsize) for shape in shapes if shape is not None)
+    return states_of(max_rows) * sum(shape.bytes(itemsize) for shape in shapes if shape is not None)
 
 
 def state_shape(spec: ModelSpec, layer: int) -> StateShape | None:
@@ -74,7 +74,7 @@ def footprint(spec: ModelSpec, span: LayerSpan, precision: str, cache_rows: int 
     """Bytes that a stage over `span` takes, with room for a session of `cache_rows` rows."""
     weights = sum(layer_bytes(spec, layer, precision) for layer in span)
     cache = pages_of(cache_rows) * row_bytes(spec, span, precision)
-    cache += session_bytes(spec, span, precision) if cache_rows else 0
+    cache += session_bytes(spec, span, precision, cache_rows) if cache_rows else 0
     return weights + cache + (head_bytes(spec, precision) if with_head else 0)
 
 

@@ -17,7 +17,7 @@ from swarm.engine.cache import CachePool, SessionCache
 from swarm.engine.loading import RandomSource, Source, VerifiedSource, build_layer
 from swarm.engine.manifest import Manifest, Progress, read_manifest
 from swarm.engine.model import Decoder
-from swarm.engine.numerics import Precision, numerics_class, precision_named, settle_threads
+from swarm.engine.numerics import CHUNK_ROWS, Precision, numerics_class, precision_named, settle_threads
 from swarm.engine.plan import row_bytes, session_bytes, state_shape
 from swarm.engine.spec import ModelSpec, config_place, read_spec
 from swarm.engine.token_loading import build_token_inputs
@@ -26,7 +26,6 @@ from swarm.errors import LocalFault, UsageFault
 from swarm.span import LayerSpan, held_in_part
 from swarm.wire import tensors as wire
 
-CHUNK_ROWS = 128  # the grid of absolute positions on which chunk boundaries lie
 PASS_ROWS = 64  # decode rows that go through the layers together
 DEFAULT_CACHE_ROWS = 16384  # through all layers of the span, where no budget is given
 DEFAULT_SESSIONS = 64  # whose states find room then
@@ -121,7 +120,7 @@ class Stage:
         settle_threads()
         if cache_bytes is None:
             cache_bytes = DEFAULT_CACHE_ROWS * row_bytes(spec, span, precision.name)
-            cache_bytes += DEFAULT_SESSIONS * session_bytes(spec, span, precision.name)
+            cache_bytes += DEFAULT_SESSIONS * session_bytes(spec, span, precision.name, spec.max_positions)
         with torch.inference_mode():
             layers = [build_layer(spec, layer, source, precision, place) for layer in span]
             tokens = build_token_inputs(spec, span, source, precision, place)

@@ -14,12 +14,18 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from swarm.engine.numerics import CHUNK_ROWS
 from swarm.errors import LocalFault, SessionFault
 
-STATES = 5  # that a session holds, all but two of them for others to begin with
+STATES = 5  # that a session holds at most, all but two of them for others to begin with
 
 
 Memory = tuple[Tensor, Tensor]  # of one layer: window and memory, of a StateShape
+
+
+def states_of(max_rows: int) -> int:
+    """How many a session of so many rows may come to hold."""
+    return min(STATES, 2 + max_rows // CHUNK_ROWS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +143,12 @@ class States:
         for each in self._states:
             if each.position is None and each is not source:
                 return each
-        if len(self._states) < STATES:
-            self._states.append(self._allocate())
-            return self._states[-1]
         wholes = self._wholes()
         stale = [each for each in self._states if each is not source and each not in wholes]
-        chosen = min(stale, key=lambda each: each.position or 0) if stale else _crowded(wholes)
+        if not stale and len(self._states) < STATES:
+            self._states.append(self._allocate())
+            return self._states[-1]
+        chosen = stale[0] if stale else _crowded(wholes)
         chosen.position = None
         return chosen
 

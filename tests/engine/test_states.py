@@ -12,7 +12,7 @@ from support.families import CONFIGS
 from torch import Tensor
 
 from swarm.engine import CHUNK_ROWS, ModelSpec, SessionCache, Stage, footprint
-from swarm.engine.cache import PAGE_ROWS
+from swarm.engine.cache import PAGE_ROWS, pages_of
 from swarm.engine.states import STATES, States, StateShape
 from swarm.errors import LocalFault, Overloaded, SessionFault
 from swarm.span import LayerSpan
@@ -87,7 +87,7 @@ def test_whole_chunks_are_those_of_the_beginning(stage: Stage) -> None:
     cache = taken(stage, 128, 100, 128)
     for _ in range(5):
         stage.decode([(cache, rows_of(1))])
-    assert held(cache) == [0, 128, 358, 359, 360, 361]  # those that nothing is begun with go first
+    assert held(cache) == [0, 128, 360, 361]
     assert cache.beginning(361) == 128
     assert taken(stage, 100, 128, 128).beginning(356) == 0
 
@@ -185,26 +185,47 @@ def test_a_budget_counts_states() -> None:
     row = 2 * SPEC.kinds[0].kv_heads * SPEC.kinds[0].head_dim * 4
     budget = 2 * STATES * STATE + 10 * PAGE_ROWS * row
     stage = Stage.random(SPEC, WHOLE, "fp32", cache_bytes=budget)
-    assert stage.pool.tokens_free == (budget - STATES * STATE) // row // PAGE_ROWS * PAGE_ROWS  # of one session
-    first = stage.open(5 * PAGE_ROWS)
-    assert stage.pool.tokens_free == 5 * PAGE_ROWS
-    second = stage.open(5 * PAGE_ROWS)
-    assert (stage.pool.tokens_free, stage.pool.reserved) == (0, budget)
+    pool = stage.pool
+    for free in (budget, 3 * STATE + 128 * row, 2 * STATE + 128 * row - 1, 2 * STATE + PAGE_ROWS * row, 3 * STATE - 1):
+        tokens = pool.tokens_of(free)
+        assert pool.needed(tokens, WHOLE) <= free < pool.needed(tokens + PAGE_ROWS, WHOLE)
+    assert pool.tokens_of(2 * STATE + PAGE_ROWS * row - 1) == pool.tokens_of(0) == 0
+    caches = [stage.open(6 * PAGE_ROWS), stage.open(4 * PAGE_ROWS)]
+    assert pool.reserved == budget - STATE  # the shorter one will not hold as many
     with pytest.raises(Overloaded, match="0 tokens, 2 sessions"):
         stage.open(1)
-    first.close()
-    second.close()
-    one, none = (footprint(SPEC, WHOLE, "fp32", cache_rows=rows) for rows in (1, 0))
-    assert one - none == stage.pool.needed(1, WHOLE) == PAGE_ROWS * row + STATES * STATE
+    for cache in caches:
+        cache.close()
+    for rows, states in ((1, 2), (127, 2), (128, 3), (256, 4), (384, 5), (2000, 5)):
+        one, none = (footprint(SPEC, WHOLE, "fp32", cache_rows=each) for each in (rows, 0))
+        assert one - none == pool.needed(rows, WHOLE) == pages_of(rows) * row + states * STATE
+
+
+@pytest.mark.parametrize("chunked", [0, 127, 128, 200, 256, 400, 900])
+def test_a_session_never_holds_more_than_it_reserved(chunked: int) -> None:
+    max_rows = chunked + 5
+    part = Stage.random(SPEC, RECURRENT, "fp32", seed=3)
+    cache = part.open(max_rows)
+    for start in range(0, chunked, 128):
+        part.chunk(cache, rows_of(min(128, chunked - start)))
+        cache.rollback(start)
+        part.chunk(cache, rows_of(min(128, chunked - start)))
+    while cache.position < max_rows:
+        part.decode([(cache, rows_of(1))])
+    assert cache._states.bytes <= part.pool.reserved == part.pool.needed(max_rows, RECURRENT)
+    assert cache.settle() == cache._states.bytes == part.pool.reserved
 
 
 def test_a_span_that_keeps_no_rows(stage: Stage) -> None:
     part = Stage.random(SPEC, RECURRENT, "fp32", cache_bytes=3 * STATES * STATE - 1)
-    assert part.pool.tokens_free == 2 * SPEC.max_positions
-    caches = [part.open(SPEC.max_positions), part.open(1)]
-    assert part.pool.tokens_free == 0
+    assert (
+        part.pool.tokens_free == 2 * SPEC.max_positions + 5 * PAGE_ROWS
+    )  # two sessions, and one that holds a state less
+    caches = [part.open(SPEC.max_positions), part.open(SPEC.max_positions)]
+    assert part.pool.tokens_free == 5 * PAGE_ROWS
     with pytest.raises(Overloaded):
-        part.open(1)
+        part.open(384)
+    part.open(383).close()
     assert part.copies(CHUNK_ROWS, RECURRENT) == [RECURRENT]
     part.chunk(caches[0], rows_of(128))
     assert held(caches[0]) == [0, 128]

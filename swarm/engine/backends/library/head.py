@@ -19,8 +19,8 @@ from swarm.engine.backends.library.cache import Elsewhere
 from swarm.engine.backends.library.outline import Outline
 from swarm.engine.backends.library.runner import anatomy_of, load_outside, manifest_of, numerics_of
 from swarm.engine.manifest import Manifest, Progress
-from swarm.engine.numerics import Precision, precision_named, settle_threads
-from swarm.engine.stage import CHUNK_ROWS, usable_device
+from swarm.engine.numerics import CHUNK_ROWS, Precision, precision_named, settle_threads
+from swarm.engine.stage import usable_device
 from swarm.engine.weights import Checkpoint
 from swarm.errors import ModelFault, UsageFault
 from swarm.wire import tensors as wire

@@ -20,8 +20,8 @@ from swarm.engine.backends.library.cache import Pool, SpanCache
 from swarm.engine.backends.library.outline import Outline
 from swarm.engine.backends.library.runner import anatomy_of, load_layers, manifest_of, numerics_of
 from swarm.engine.manifest import Manifest, Progress
-from swarm.engine.numerics import Precision, precision_named, settle_threads
-from swarm.engine.stage import CHUNK_ROWS, COPY_BYTES, DEFAULT_CACHE_ROWS, usable_device
+from swarm.engine.numerics import CHUNK_ROWS, Precision, precision_named, settle_threads
+from swarm.engine.stage import COPY_BYTES, DEFAULT_CACHE_ROWS, usable_device
 from swarm.engine.weights import Checkpoint
 from swarm.errors import LocalFault, ModelFault, UsageFault
 from swarm.span import LayerSpan
