@@ -10,6 +10,7 @@ from torch import Tensor
 from swarm.engine import PRECISIONS, ModelSpec, Stage
 from swarm.engine.delta import Delta
 from swarm.engine.states import Memory
+from swarm.errors import ModelFault
 from swarm.span import LayerSpan
 
 NAMES = ["qwen3-5", "qwen3-next-odd"]
@@ -104,3 +105,19 @@ def test_one_tap_is_no_convolution() -> None:
     rows = projected(delta, 3)
     chunk = delta.chunk(rows, state, memory_of(delta, torch.float32))
     assert torch.allclose(chunk[:1], delta.step(rows[:1], state, memory_of(delta, torch.float32)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"linear_num_key_heads": 3}, "linear_num_key_heads: 3 does not divide the 4 value heads"),
+        ({"linear_conv_kernel_dim": 65}, "linear_conv_kernel_dim: 65 is no whole number from 1 to 64"),
+        ({"layer_types": ["linear_attention"]}, "layer_types: must be 3 out of full_attention, linear_attention"),
+        ({"layer_types": ["sliding_attention"] * 3}, "layer_types: must be 3 out of"),
+        ({"full_attention_interval": 0}, "full_attention_interval: 0 is no whole number"),
+        ({"attn_output_gate": False}, "attn_output_gate: False is not supported"),
+    ],
+)
+def test_configs_that_cannot_be_meant(changes: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ModelFault, match=complaint):
+        ModelSpec.from_config({**CONFIGS["qwen3-5"], **changes})
