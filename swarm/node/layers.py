@@ -90,6 +90,8 @@ class Layers:
         compute = await self._stack.enter_async_context(ComputeThread("compute"))
         device = resolve_device(serve.device)
         opened = await compute.run(lambda: open_model(serve.model, serve.backend))
+        if serve.layers is not None:
+            opened.spec.check_span(serve.layers, str(serve.model))
         self._progress(f"checking {serve.model}")
         manifest = await compute.run(lambda: opened.manifest(self._checking))
         model = manifest.ref(model_name(serve.model))
@@ -98,7 +100,7 @@ class Layers:
         if serve.max_memory is None:
             capacity = replace(capacity, memory_free=int(capacity.memory_free * (1 - RESERVED_SHARE)))
         fitting = _fitting(opened, serve.precision, capacity)
-        span = opened.spec.check_span(serve.layers or await self._choose(fitting, model, capacity), str(serve.model))
+        span = serve.layers or await self._choose(fitting, model, capacity)
         _check_fit(opened, span, serve.precision, capacity, fitting)
         self._progress(f"loading layers {span}")
         weights = opened.footprint(span, serve.precision)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -162,7 +163,7 @@ def test_a_neighbour_of_nothing_but_nan_does_no_harm(stage: Stage, stories: list
     story.check(torch.cat(outputs), cache)
 
 
-BROAD: dict[str, dict[str, int]] = {  # widths as real models have them, at which kernels may divide rows among threads
+BROAD: dict[str, dict[str, Any]] = {  # widths as real models have them, at which kernels may divide rows among threads
     "qwen3": {"num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128},
     "olmo2": {"hidden_size": 2048, "num_attention_heads": 32, "num_key_value_heads": 32},
     "gemma2": {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
@@ -174,6 +175,15 @@ BROAD: dict[str, dict[str, int]] = {  # widths as real models have them, at whic
     },
     "bloom": {"n_embed": 1024, "num_attention_heads": 16},
     "qwen3-moe": {"num_experts": 128, "num_experts_per_tok": 8, "hidden_size": 256},
+    "gemma4-experts": {
+        "layer_types": ["full_attention"] * 3,
+        "global_head_dim": 512,
+        "num_experts": 128,
+        "top_k_experts": 8,
+        "hidden_size": 256,
+        "hidden_size_per_layer_input": 256,
+        "vocab_size_per_layer_input": 288,
+    },
     "gpt-oss": {"num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 64, "intermediate_size": 2880},
 }
 

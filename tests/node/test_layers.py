@@ -108,12 +108,13 @@ def test_a_span_that_does_not_fit_is_refused_with_the_one_that_would(tmp_path: P
 
 def test_layers_that_only_stand_together_are_taken_together(tmp_path: Path) -> None:
     async def main() -> None:
-        board, model = Board(), make_gemma4(tmp_path / "m", "gemma4-shared")
+        board, told, model = Board(), list[str](), make_gemma4(tmp_path / "m", "gemma4-shared")
         with pytest.raises(
             ModelFault, match=r"layers 0-1 cannot be served: between layers 1 and 2 .*layer 4 uses .*of layer 1\. Ask"
         ):
-            async with layers(model, board, layers=LayerSpan(0, 2)):
+            async with layers(model, board, told, layers=LayerSpan(0, 2)):
                 pass
+        assert not told  # nothing was read yet
         sizes = [footprint(read_spec(model), LayerSpan(layer, layer + 1), "fp32") for layer in range(5)]
         with pytest.raises(UsageFault, match=r"layers 1-4 need .* no beginning of them would fit"):
             async with layers(model, board, layers=LayerSpan(1, 5), precision="fp32", max_memory=sum(sizes[1:4])):

@@ -65,16 +65,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         output_hidden_states=True,
     ),
 }
-EXACT = (
-    "gemma4",
-    "gemma4-odd",
-    "gemma4-keys",
-    "gemma4-shared-odd",
-    "gemma4-experts",
-    "gemma4-experts-odd",
-    "gemma4-tokens",
-    "gemma4-tokens-odd",
-)
+EXACT = ("gemma4-odd", "gemma4-keys", "gemma4-shared-odd", "gemma4-experts-odd", "gemma4-tokens", "gemma4-tokens-odd")
 
 
 def make_gemma4(directory: Path, name: str, **changes: Any) -> Path:
