@@ -45,6 +45,7 @@ EXPERTS = {
 }
 ROUTER = "ffn_gate_inp"  # in layers with experts
 ADDED = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")  # what the metadata would say
+_NESTED = re.compile(r"^(model\.)?language_model\.")  # of a text model within another; GGUF files hold just that one
 _LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
 _EXPERT = re.compile(r"(.+\.experts)\.(\d+)\.(.+)")
 
@@ -62,6 +63,7 @@ class Dialect:
 
     def stored(self, name: str) -> tuple[str, int | None] | None:
         """What GGUF calls a tensor and, where experts lie on top of each other, which one it is; None where it has none."""
+        name = _NESTED.sub(r"\1", name)
         whole = _LAYER.fullmatch(name)
         if whole and whole[2] in SINKS:
             return f"blk.{whole[1]}.{SINKS[whole[2]]}.weight", None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,16 @@ def test_the_oracle_reads_the_same_of_a_file(tmp_path: Path, name: str) -> None:
     for field, value in read_config(path).items():
         if field in READ_BY_THE_ORACLE:
             assert config[field] == pytest.approx(value), field
+
+
+def test_a_config_beside_may_nest_the_text_model(tmp_path: Path) -> None:
+    model = make_oracle_model(tmp_path / "model", CASES["gemma3"])
+    path = to_gguf(model, tmp_path / "gguf" / "tiny.gguf")
+    alone = logits(path, 20)
+    outer = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3"}
+    (path.parent / "config.json").write_text(json.dumps({**outer, "text_config": CASES["gemma3"]}))
+    assert read_spec(path).architecture == "Gemma3ForConditionalGeneration"
+    assert torch.equal(logits(path, 20), alone)
 
 
 @pytest.mark.parametrize("kind", [Type.MXFP4, Type.Q8_0, Type.F16])
