@@ -19,7 +19,7 @@ from swarm.engine.cache import CachePool, SessionCache
 from swarm.engine.head import Head
 from swarm.engine.manifest import Manifest, model_name, read_manifest
 from swarm.engine.numerics import CHUNK_ROWS, PRECISIONS, Precision, numerics_class, settle_threads
-from swarm.engine.plan import fitting_span, footprint
+from swarm.engine.plan import footprint
 from swarm.engine.spec import ModelSpec, read_spec
 from swarm.engine.stage import Stage, chunk_rows
 
@@ -34,7 +34,6 @@ __all__ = [
     "SessionCache",
     "Stage",
     "chunk_rows",
-    "fitting_span",
     "footprint",
     "model_name",
     "numerics_class",

@@ -76,16 +76,3 @@ def footprint(spec: ModelSpec, span: LayerSpan, precision: str, cache_rows: int 
     cache = pages_of(cache_rows) * row_bytes(spec, span, precision)
     cache += session_bytes(spec, span, precision, cache_rows) if cache_rows else 0
     return weights + cache + (head_bytes(spec, precision) if with_head else 0)
-
-
-def fitting_span(
-    spec: ModelSpec, span: LayerSpan, precision: str, memory: int, cache_rows: int = 0
-) -> LayerSpan | None:
-    """The longest beginning of `span` that fits into `memory` bytes; None where not even one layer does."""
-    stop = span.start
-    while stop < span.stop:
-        memory -= footprint(spec, LayerSpan(stop, stop + 1), precision, cache_rows)
-        if memory < 0:
-            break
-        stop += 1
-    return LayerSpan(span.start, stop) if stop > span.start else None

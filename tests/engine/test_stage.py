@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.models import make_config, make_model
 
-from swarm.engine import PRECISIONS, Head, ModelSpec, Stage, fitting_span, footprint
+from swarm.engine import PRECISIONS, Head, ModelSpec, Stage, footprint
 from swarm.engine.cache import PAGE_ROWS
 from swarm.errors import LocalFault, Overloaded, UsageFault
 from swarm.span import LayerSpan
@@ -147,16 +147,6 @@ def test_a_footprint_is_what_loading_takes(precision: str, inner: int) -> None:
     assert needed <= stage.weight_bytes <= 1.2 * needed
     one_page = footprint(spec, LayerSpan(0, 3), precision, cache_rows=1) - needed
     assert one_page == PAGE_ROWS * 3 * stage.pool.row_bytes(LayerSpan(0, 1))
-
-
-def test_the_span_that_fits() -> None:
-    each = footprint(SPEC, LayerSpan(0, 1), "bf16")
-    whole = LayerSpan(0, 4)
-    assert fitting_span(SPEC, whole, "bf16", 4 * each) == whole
-    assert fitting_span(SPEC, whole, "bf16", 100 * each) == whole
-    assert fitting_span(SPEC, LayerSpan(1, 4), "bf16", 3 * each - 1) == LayerSpan(1, 3)
-    assert fitting_span(SPEC, whole, "fp32", 2 * each) == LayerSpan(0, 1)
-    assert fitting_span(SPEC, whole, "bf16", each - 1) is None
 
 
 def test_what_stands_in_the_repr(stage: Stage) -> None:

@@ -148,9 +148,6 @@ class Model(Protocol):
     def footprint(self, span: LayerSpan, precision: str, cache_rows: int = 0, with_head: bool = False) -> int:
         """Bytes that a stage over `span` takes, with room for `cache_rows` rows of cache."""
 
-    def fitting_span(self, span: LayerSpan, precision: str, memory: int) -> LayerSpan | None:
-        """The longest beginning of `span` that fits into `memory` bytes; None where not even one layer does."""
-
     def load_stage(
         self,
         span: LayerSpan | None = None,

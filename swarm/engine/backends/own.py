@@ -7,7 +7,7 @@ from pathlib import Path
 
 from swarm.engine.head import Head
 from swarm.engine.manifest import Manifest, Progress, read_manifest
-from swarm.engine.plan import fitting_span, footprint
+from swarm.engine.plan import footprint
 from swarm.engine.spec import ModelSpec, read_spec
 from swarm.engine.stage import Stage
 from swarm.span import LayerSpan
@@ -30,9 +30,6 @@ class OwnModel:
 
     def footprint(self, span: LayerSpan, precision: str, cache_rows: int = 0, with_head: bool = False) -> int:
         return footprint(self.spec, span, precision, cache_rows, with_head)
-
-    def fitting_span(self, span: LayerSpan, precision: str, memory: int) -> LayerSpan | None:
-        return fitting_span(self.spec, span, precision, memory)
 
     def load_stage(
         self,

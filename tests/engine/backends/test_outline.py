@@ -35,14 +35,6 @@ def test_sizes_are_those_of_what_is_loaded(tmp_path: Path, name: str, precision:
     assert "/transformers5." in stage.numerics
 
 
-def test_the_span_that_fits(tmp_path: Path) -> None:
-    model = LibraryModel.open(make_library_model(tmp_path, "stablelm"))
-    each, whole = model.footprint(LayerSpan(0, 1), "bf16"), LayerSpan(0, 3)
-    assert model.fitting_span(whole, "bf16", 100 * each) == whole
-    assert model.fitting_span(LayerSpan(1, 3), "bf16", 2 * each - 1) == LayerSpan(1, 2)
-    assert model.fitting_span(whole, "bf16", each - 1) is None
-
-
 def test_a_large_model_takes_no_memory_to_be_known(tmp_path: Path) -> None:
     import json
 

@@ -31,12 +31,6 @@ class LibraryModel:
     def footprint(self, span: LayerSpan, precision: str, cache_rows: int = 0, with_head: bool = False) -> int:
         return self.spec.footprint(span, precision, cache_rows, with_head)
 
-    def fitting_span(self, span: LayerSpan, precision: str, memory: int) -> LayerSpan | None:
-        stop = span.start
-        while stop < span.stop and self.footprint(LayerSpan(span.start, stop + 1), precision) <= memory:
-            stop += 1
-        return LayerSpan(span.start, stop) if stop > span.start else None
-
     def load_stage(
         self,
         span: LayerSpan | None = None,
