@@ -78,7 +78,7 @@ class Attention:
         if self.rope is not None:
             qkv[:, :rotated] = rotate(qkv[:, :rotated], *way.angles[self.rope])
         queries = qkv[:, : self.heads]  # [rows, heads, head_dim]
-        keys_values = qkv[:, self.heads :].view(x.shape[0], 2, own, self.head_dim)
+        keys_values = qkv[:, self.heads :].view(x.shape[0], 2, own, self.head_dim)  # [rows, 2, kv_heads, head_dim]
         answers = way.attend(self, layer if self.keys_of is None else self.keys_of, queries, keys_values)
         if self.gated:
             answers = answers * way.each(torch.sigmoid, everything[:, -answers.shape[1] :])
