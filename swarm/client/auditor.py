@@ -147,6 +147,8 @@ class Auditor:
                 self._trace.started("audit", **_named(part), rows=hearing.rows)
                 verdict = await self._judge(hearing)
                 await self._enforce(verdict, depth)
+                if depth and verdict.name == "equal":
+                    self._peers.trust(part.hop.peer_id)  # it was doubted for its company alone
         finally:
             self._held -= size
         details = _named(part) | {"by": hearing.by, "verdict": verdict.name, "reason": verdict.reason}

@@ -139,7 +139,11 @@ def test_of_several_hops_that_frame_a_peer_the_one_that_lied_is_found(model: Pat
         first, second = (sorted((w for w in halves if w.span.start == start), key=by_peer)[0] for start in (0, 2))
         liar = (first, second)[lying]
         turn(liar, Lie.IDENTITY)
-        seen = await audited(swarm)
+        seen = Seen()
+        async with swarm.client(Trace(seen), random=First()) as client:
+            await ask(client)
+            await client.auditor.idle()
+            assert client.peers.avoided(strictly=True) == {liar.peer_id}  # and not who was asked together with it
         assert seen.banned == [liar.peer_id.short]
         assert sorted(seen.verdicts) == ["differs", "differs", "equal"]
         assert whole.peer_id.short not in seen.banned
