@@ -8,16 +8,15 @@ from chaos.scenarios.model import (
     BOTH,
     MID_PROMPT,
     MIDDLE,
-    MOMENTS,
     Case,
     Limits,
     Moment,
     Scenario,
     Strike,
     Target,
+    everywhere,
     hop,
     row,
-    struck,
 )
 
 SCENARIOS = (
@@ -25,11 +24,7 @@ SCENARIOS = (
         1,
         "kill",
         "SIGKILL at every hop, at every kind of moment",
-        tuple(
-            struck(f"hop {part}, {name}", Kill(), position, part)
-            for part in range(3)
-            for name, position in MOMENTS.items()
-        ),
+        everywhere(Kill()),
         limits=Limits(recoveries=12),
         precisions=BOTH,
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from chaos.farm import Layout
 from chaos.faults import Bandwidth, Cut, Delay, Duplicate, Flip, LoseReply, Loss, Reorder, Reset, Slice
 from chaos.scenarios.model import (
+    APART_SECONDS,
     FIRST,
     MID_PROMPT,
     MIDDLE,
@@ -13,7 +14,7 @@ from chaos.scenarios.model import (
     Scenario,
     Strike,
     Target,
-    hop,
+    cut_off,
     link,
     row,
     struck,
@@ -32,18 +33,11 @@ SCENARIOS = (
         "partition",
         "a worker cut off, one way or both; the directory cut off: survivors serve, and what heals is used again",
         (
-            *(
-                Case(
-                    f"a worker {fault.name}",
-                    (Strike(fault, hop(1), row(MIDDLE, 1), lasts=8.0),),
-                    requests=3,
-                )
-                for fault in (Cut(), Cut(("to",)), Cut(("back",)))
-            ),
+            *cut_off("a worker ", Cut(), Cut(("to",)), Cut(("back",))),
             Case("every bootstrap cut off", (Strike(Cut(), Target("bootstraps"), row(MIDDLE)),), requests=3),
             Case(
                 "both replicas cut off for 8 s",
-                (Strike(Cut(), Target("replicas", 1), row(MIDDLE, 1), lasts=8.0),),
+                (Strike(Cut(), Target("replicas", 1), row(MIDDLE, 1), lasts=APART_SECONDS),),
             ),
         ),
         limits=Limits(resumed=5.0),

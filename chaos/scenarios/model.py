@@ -11,6 +11,7 @@ from chaos.faults import Fault
 PROMPT_ROWS = 150  # two chunks of the grid
 TOKENS = 24
 MID_PROMPT, FIRST, MIDDLE, LAST = 128, PROMPT_ROWS, PROMPT_ROWS + TOKENS // 2, PROMPT_ROWS + TOKENS - 2
+APART_SECONDS = 8.0
 MOMENTS = {"mid-prompt": MID_PROMPT, "decode 1": FIRST, "middle": MIDDLE, "last": LAST}  # position of a step
 
 Who = Literal["hop", "chain", "replicas", "bootstraps", "workers", "redundant", "serving", "each"]
@@ -145,3 +146,18 @@ def link(name: str, *faults: Fault, sessions: int = 2, requests: int = 4) -> Cas
 def struck(name: str, fault: Fault, position: int = MIDDLE, part: int = 1, lasts: float | None = None) -> Case:
     """One request, one fault at one worker of its chain."""
     return Case(name, (Strike(fault, hop(part), row(position, part), lasts),))
+
+
+def everywhere(fault: Fault) -> tuple[Case, ...]:
+    """At every hop, at every kind of moment."""
+    return tuple(
+        struck(f"hop {part}, {name}", fault, position, part) for part in range(3) for name, position in MOMENTS.items()
+    )
+
+
+def cut_off(name: str, *faults: Fault) -> tuple[Case, ...]:
+    """Each of these at one worker, in the middle of an answer, until it heals; then there are more requests."""
+    return tuple(
+        Case(f"{name}{fault.name}", (Strike(fault, hop(1), row(MIDDLE, 1), lasts=APART_SECONDS),), requests=3)
+        for fault in faults
+    )

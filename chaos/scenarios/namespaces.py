@@ -8,32 +8,27 @@ from __future__ import annotations
 from chaos.farm import Layout
 from chaos.faults import Bandwidth, Cut, Delay, HalfOpen, Kill, Loss, Part, Pause
 from chaos.scenarios.model import (
+    APART_SECONDS,
     MIDDLE,
-    MOMENTS,
     Case,
     Limits,
     Moment,
     Scenario,
     Strike,
     Target,
-    hop,
+    cut_off,
+    everywhere,
     link,
     row,
     struck,
 )
-
-APART_SECONDS = 8.0
 
 SCENARIOS = (
     Scenario(
         1,
         "power-cut",
         "a machine vanishes at every hop, at every kind of moment: no FIN, no RST",
-        tuple(
-            struck(f"hop {part}, {name}", HalfOpen(), position, part)
-            for part in range(3)
-            for name, position in MOMENTS.items()
-        ),
+        everywhere(HalfOpen()),
         limits=Limits(recoveries=12),
     ),
     Scenario(
@@ -59,16 +54,10 @@ SCENARIOS = (
         "apart",
         "client and worker apart, workers and directory apart, one way or both; a worker cut off from everybody",
         (
-            *(
-                Case(fault.name, (Strike(fault, hop(1), row(MIDDLE, 1), lasts=APART_SECONDS),), requests=3)
-                for fault in (
-                    Part("client"),
-                    Part("client", ("to",)),
-                    Part("client", ("back",)),
-                    Cut(),
-                    Cut(("to",)),
-                    Cut(("back",)),
-                )
+            *cut_off(
+                "",
+                *(Part("client"), Part("client", ("to",)), Part("client", ("back",))),
+                *(Cut(), Cut(("to",)), Cut(("back",))),
             ),
             *(
                 Case(
