@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from swarm.engine.families import FAMILIES, Family
-from swarm.engine.fields import Fields
+from swarm.engine.fields import MAX_EOS_IDS, Fields
 from swarm.engine.gguf_config import gguf_config
 from swarm.engine.gguf_model import folder_of, gguf_paths
 from swarm.engine.kinds import (
@@ -115,9 +115,10 @@ class ModelSpec:
         return LayerSpan(0, self.layer_count)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], source: str = CONFIG_FILE) -> ModelSpec:
-        """Raises ModelFault naming `source` and the field."""
-        return _spec(config, source)
+    def from_config(cls, config: Mapping[str, Any], source: str = CONFIG_FILE, ends: Sequence[int] = ()) -> ModelSpec:
+        """Those of `ends` that are within the vocabulary stand above the config's own. Raises ModelFault naming `source`
+        and the field."""
+        return _spec(config, source, ends)
 
     def layer_tensors(self, layer: int) -> dict[str, Shape]:
         """The names and shapes of one layer's tensors in the checkpoint."""
@@ -197,20 +198,28 @@ def read_config(model: Path) -> dict[str, Any]:
     return config
 
 
+def read_ends(model: Path) -> tuple[int, ...]:
+    """The ids that end an answer as generation_config.json has them, if there is one; some of them may lie outside the
+    vocabulary, as libraries write defaults of the family there. Raises ModelFault naming the file."""
+    place = folder_of(model) / GENERATION_FILE
+    generation = read_json(place) if place.exists() else {}
+    if not isinstance(generation, dict):
+        raise ModelFault(f"{place}: must hold a JSON object")
+    value = generation.get("eos_token_id")
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if len(ids) > MAX_EOS_IDS or not all(type(each) is int for each in ids):
+        raise ModelFault(f"{place}: eos_token_id: {value!r} are no token ids, {MAX_EOS_IDS} at most")
+    return tuple(ids)
+
+
 def read_spec(model: Path) -> ModelSpec:
-    """The spec of a model directory or a GGUF file; generation_config.json, where there is one, may add ids that end an
+    """The spec of a model directory or a GGUF file; generation_config.json, where there is one, may say which ids end an
     answer."""
     model = Path(model)
-    config = read_config(model)
-    generation = folder_of(model) / GENERATION_FILE
-    if generation.exists():
-        extra = read_json(generation)
-        if isinstance(extra, dict) and extra.get("eos_token_id") is not None:
-            config = {**config, "eos_token_id": extra["eos_token_id"]}
-    return ModelSpec.from_config(config, str(config_place(model)))
+    return ModelSpec.from_config(read_config(model), str(config_place(model)), read_ends(model))
 
 
-def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
+def _spec(config: Mapping[str, Any], source: str, ends: Sequence[int]) -> ModelSpec:
     family = _family(Fields(config, source))
     fields = Fields(_flat(config, source, family.spellings), source, family.spellings).over(family.defaults)
     family = variant_of(family, fields)
@@ -258,7 +267,7 @@ def _spec(config: Mapping[str, Any], source: str) -> ModelSpec:
         expert_bias=fields.flag(family.expert_bias),
         tied=fields.flag("tie_word_embeddings"),
         bos_id=fields.ids("bos_token_id", vocab)[0] if fields.ids("bos_token_id", vocab) else None,
-        eos_ids=fields.ids("eos_token_id", vocab),
+        eos_ids=tuple(each for each in ends if 0 <= each < vocab) or fields.ids("eos_token_id", vocab),
     )
 
 
