@@ -35,13 +35,33 @@ MIXTRAL_EXPERTS = {
     "block_sparse_moe.experts.w3": "ffn_up_exps",
     "block_sparse_moe.experts.w2": "ffn_down_exps",
 }
-SINKS = {"self_attn.sinks": "attn_sinks"}  # which have no .weight in the config's model
+WHOLE = {  # names with neither .weight nor .bias in the config's model
+    "self_attn.sinks": "attn_sinks.weight",
+    "linear_attn.A_log": "ssm_a",
+    "linear_attn.dt_bias": "ssm_dt.bias",
+}
 EXPERTS = {
     "mlp.gate": "ffn_gate_inp",
     "mlp.router": "ffn_gate_inp",
     "mlp.experts.gate_proj": "ffn_gate_exps",
     "mlp.experts.up_proj": "ffn_up_exps",
     "mlp.experts.down_proj": "ffn_down_exps",
+}
+DELTA = {  # of layers that keep a state by the gated delta rule
+    "linear_attn.in_proj_qkv": "attn_qkv",
+    "linear_attn.in_proj_z": "attn_gate",
+    "linear_attn.in_proj_b": "ssm_beta",
+    "linear_attn.in_proj_a": "ssm_alpha",
+    "linear_attn.conv1d": "ssm_conv1d",
+    "linear_attn.norm": "ssm_norm",
+    "linear_attn.out_proj": "ssm_out",
+    "post_attention_layernorm": "post_attention_norm",
+}
+SHARED = {  # an expert for all rows
+    "mlp.shared_expert.gate_proj": "ffn_gate_shexp",
+    "mlp.shared_expert.up_proj": "ffn_up_shexp",
+    "mlp.shared_expert.down_proj": "ffn_down_shexp",
+    "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
 }
 ROUTER = "ffn_gate_inp"  # in layers with experts
 ADDED = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")  # what the metadata would say
@@ -60,13 +80,14 @@ class Dialect:
     paired: bool = False  # rotary halves of queries and keys are stored as pairs
     one_added: bool = False  # to the weights of norms, which the config's model adds itself
     partial: bool = False  # rope.dimension_count may be less than a head
+    tiled: bool = False  # of delta layers each key head's first value head comes first, then all second ones
 
     def stored(self, name: str) -> tuple[str, int | None] | None:
         """What GGUF calls a tensor and, where experts lie on top of each other, which one it is; None where it has none."""
         name = _NESTED.sub(r"\1", name)
         whole = _LAYER.fullmatch(name)
-        if whole and whole[2] in SINKS:
-            return f"blk.{whole[1]}.{SINKS[whole[2]]}.weight", None
+        if whole and whole[2] in WHOLE:
+            return f"blk.{whole[1]}.{WHOLE[whole[2]]}", None
         module, _, end = name.rpartition(".")
         if module in OUTER:
             return f"{OUTER[module]}.{end}", None
@@ -88,6 +109,15 @@ DIALECTS: Mapping[str, Dialect] = {  # by general.architecture
     "qwen2": Dialect("Qwen2ForCausalLM"),
     "qwen3": Dialect("Qwen3ForCausalLM"),
     "qwen3moe": Dialect("Qwen3MoeForCausalLM", "Qwen3MoeForCausalLM", {**LAYER, **EXPERTS}),
+    "qwen35": Dialect("Qwen3_5ForCausalLM", layer={**LAYER, **DELTA}, one_added=True, partial=True, tiled=True),
+    "qwen35moe": Dialect(
+        "Qwen3_5MoeForCausalLM",
+        "Qwen3_5MoeForCausalLM",
+        {**LAYER, **DELTA, **EXPERTS, **SHARED},
+        one_added=True,
+        partial=True,
+        tiled=True,
+    ),
     "gpt-oss": Dialect(
         "GptOssForCausalLM",
         "GptOssForCausalLM",

@@ -14,6 +14,7 @@ from typing import Any
 
 from swarm.engine.dialects import ROUTER
 from swarm.engine.gguf import Array, shortest
+from swarm.engine.gguf_delta import ValueHeads
 from swarm.engine.gguf_keys import Keys
 from swarm.engine.gguf_model import GgufModel, open_model
 from swarm.engine.gguf_tokens import token_ids, vocabulary_size
@@ -49,6 +50,9 @@ UNREAD = {  # what such a key says would change what is computed, but nothing he
 }
 
 
+READ_OF_TILED = ("nextn_predict_layers", "rope.dimension_sections", "expert_shared_feed_forward_length")
+
+
 def gguf_config(model: Path) -> dict[str, Any]:
     """Raises ModelFault naming the file, and the key or tensor that is at fault."""
     return config_of(open_model(model))
@@ -60,7 +64,8 @@ def config_of(model: GgufModel) -> dict[str, Any]:
     experts = keys.whole("expert_count", 0)
     config: dict[str, Any] = {"architectures": [(dialect.with_experts if experts else None) or dialect.architecture]}
     for field, key in SAME.items():
-        config[field] = keys.whole(key, least=1)
+        if field != "intermediate_size" or keys.has(key) or not experts:  # layers may hold nothing but experts
+            config[field] = keys.whole(key, least=1)
     config["vocab_size"] = vocabulary_size(model)
     config["num_key_value_heads"] = keys.whole("attention.head_count_kv", config["num_attention_heads"])
     config["rms_norm_eps"] = keys.number("attention.layer_norm_rms_epsilon")
@@ -70,7 +75,7 @@ def config_of(model: GgufModel) -> dict[str, Any]:
         if keys.has(key):
             config[field] = keys.number(key)
     for key, harmless in UNREAD.items():
-        if keys.has(key) and keys.values[keys.full(key)] != harmless:
+        if keys.has(key) and keys.values[keys.full(key)] != harmless and not (dialect.tiled and key in READ_OF_TILED):
             raise keys.fault(key, f"{keys.shown(key)} is not read")
     config |= _head_width(keys, config, dialect.partial)
     config |= _biases(model)
@@ -206,6 +211,23 @@ def _pattern(keys: Keys) -> dict[str, Any]:
     return {"layer_types": ["sliding_attention" if each else "full_attention" for each in keys.each_layer(key, value)]}
 
 
+def _qwen35(keys: Keys, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections of the rope tell apart places in images: in texts all are equal. What guesses further tokens is left out."""
+    heads = ValueHeads.of(keys)
+    own = {
+        "num_hidden_layers": config["num_hidden_layers"] - keys.whole("nextn_predict_layers", 0),
+        "full_attention_interval": keys.whole("full_attention_interval", least=1),
+        "linear_conv_kernel_dim": keys.whole("ssm.conv_kernel", least=1),
+        "linear_num_key_heads": heads.key_heads,
+        "linear_num_value_heads": heads.key_heads * heads.values,
+        "linear_key_head_dim": keys.whole("ssm.state_size", least=1),
+        "linear_value_head_dim": heads.width,
+    }
+    if keys.has("expert_shared_feed_forward_length"):
+        own["shared_expert_intermediate_size"] = keys.whole("expert_shared_feed_forward_length", least=1)
+    return own
+
+
 def _gpt_oss(keys: Keys, config: Mapping[str, Any]) -> dict[str, Any]:
     own = {"sliding_window": _window(keys), **_pattern(keys)}
     scaling = config.get("rope_scaling")  # whose bounds are not rounded to whole pairs; no key says so
@@ -238,6 +260,8 @@ OWN: Mapping[
 ] = {  # what only one architecture says, or leaves out
     "llama": _unwindowed,
     "qwen3moe": _unwindowed,
+    "qwen35": _qwen35,
+    "qwen35moe": _qwen35,
     "gpt-oss": _gpt_oss,
     "gemma2": _gemma2,
     "gemma3": _gemma3,

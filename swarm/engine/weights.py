@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swarm.engine.dialects import ADDED
 from swarm.engine.formats import BadPart, Format, Layout, Part, Stacked
 from swarm.engine.formats.ggml import Ggml
 from swarm.engine.gguf_model import gguf_paths, open_model
@@ -143,7 +142,7 @@ class Checkpoint:
         for layer in range(spec.layer_count):
             wanted |= spec.layer_tensors(layer)
         read = {part.name for name, shape in wanted.items() for part in self._layout(name, shape).parts}
-        unread = [name for name in self.file_of if name not in read and name not in ADDED]
+        unread = [name for name in self.file_of if name not in read and self.format.has_use_for(name)]
         if unread:
             raise ModelFault(
                 f"{self.path(unread[0])}: tensor {unread[0]}: {spec.architecture} has no use for it: this is another model"

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Type
-from gguf import GGUFReader, quants
+from gguf import GGUFReader, GGUFWriter, quants
+from gguf import GGUFValueType as ValueType
 from support.families import CONFIGS
-from support.gguf import ARCHITECTURES, to_gguf
+from support.gguf import ARCHITECTURES, finish, to_gguf
 from support.oracles import difference, make_oracle_model
 from torch import Tensor
 
 from swarm.engine import Head, ModelSpec, Stage, read_spec
 from swarm.engine.dialects import DIALECTS
+from swarm.engine.gguf import Array, open_gguf
 from swarm.engine.spec import read_config
 from swarm.engine.weights import Checkpoint
 from swarm.errors import ModelFault
@@ -39,6 +41,8 @@ CASES: dict[str, dict[str, Any]] = {  # what GGUF has no key for stands as files
     "mistral": CONFIGS["mistral-no-window"],
     **{name: CONFIGS[name] for name in ("qwen2", "qwen2-odd", "qwen3", "qwen3-odd", "granite", "granite-odd")},
     **{name: CONFIGS[name] for name in ("olmo2", "olmo2-odd", "phi3", "phi3-odd", "phi3-long", "glm4", "glm4-odd")},
+    "qwen3-5": {**CONFIGS["qwen3-5"], "linear_num_value_heads": 6},
+    "qwen3-5-moe": CONFIGS["qwen3-5-moe"],
     "gpt-oss": CONFIGS["gpt-oss"],
     "gpt-oss-no-window": {**CONFIGS["gpt-oss-no-window"], "sliding_window": None, "layer_types": None},
     "gemma2": {**CONFIGS["gemma2"], "query_pre_attn_scalar": 16},
@@ -50,6 +54,7 @@ CASES: dict[str, dict[str, Any]] = {  # what GGUF has no key for stands as files
     "qwen3-moe": {**CONFIGS["qwen3-moe"], "mlp_only_layers": []},
     "qwen3-moe-odd": {**CONFIGS["qwen3-moe-odd"], "decoder_sparse_step": 1, "norm_topk_prob": True},
 }
+TOKENS = {"tokenizer.ggml.tokens": 288}  # as the oracle's reader counts them; these files hold none
 READ_BY_THE_ORACLE = (
     "hidden_size",
     "num_hidden_layers",
@@ -63,6 +68,8 @@ READ_BY_THE_ORACLE = (
     "bos_token_id",
 )
 NEARLY = (
+    "qwen3-5",
+    "qwen3-5-moe",
     "llama3",
     "gemma2",
     "gemma2-odd",
@@ -139,6 +146,64 @@ def test_the_oracle_reads_the_same_of_a_file(tmp_path: Path, name: str) -> None:
     for field, value in read_config(path).items():
         if field in READ_BY_THE_ORACLE:
             assert config[field] == pytest.approx(value), field
+
+
+@pytest.mark.parametrize("name", ["qwen3-5", "qwen3-5-moe"])
+def test_the_oracle_puts_value_heads_where_we_do(tmp_path: Path, name: str) -> None:
+    from transformers import AutoConfig
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+    from transformers.integrations.gguf.gguf_config_mapping import get_gguf_config
+    from transformers.integrations.gguf.gguf_conversion_mapping import GGUF_ARCHS
+    from transformers.integrations.gguf.reader import read_gguf_metadata
+
+    model = make_oracle_model(tmp_path / "model", CASES[name])
+    path = to_gguf(model, tmp_path / "tiny.gguf")
+    mapping = GGUF_ARCHS[ARCHITECTURES[CASES[name]["architectures"][0]]](AutoConfig.from_pretrained(model))
+    renamings = [each for each in mapping if isinstance(each, WeightRenaming)]
+    converters = [each for each in mapping if isinstance(each, WeightConverter)]
+    checkpoint, spec, file = Checkpoint.open(path), read_spec(path), open_gguf(path)[0]
+    wanted = {name: shape for layer in spec.span for name, shape in spec.layer_tensors(layer).items()}
+    compared = 0
+    for stored, entry in file.entries.items():
+        target, pattern = rename_source_key(stored, renamings, converters)
+        if target in wanted:
+            tensor = torch.frombuffer(bytearray(file.view(stored)), dtype=torch.float32).view(entry.shape)
+            for operation in next((each.operations for each in converters if pattern in each.source_patterns), []):
+                (tensor,) = operation.convert({stored: tensor}, [stored], [target]).values()
+            ours = checkpoint.tensor(target, wanted[target])
+            assert torch.allclose(ours.reshape(tensor.shape), tensor, atol=1e-6), target
+            compared += 1
+    assert compared > 30
+    metadata, names = read_gguf_metadata(str(path), ())
+    theirs = {key: value for key, value in get_gguf_config(metadata | TOKENS, names).items() if value is not None}
+    theirs |= theirs.pop("rope_parameters")
+    ours = read_config(path)
+    for key in theirs.keys() & ours.keys() - {"eos_token_id"}:
+        assert theirs[key] == pytest.approx(ours[key]) if isinstance(ours[key], float) else theirs[key] == ours[key], (
+            key
+        )
+
+
+def test_layers_that_guess_further_tokens_are_left_out(tmp_path: Path) -> None:
+    model = make_oracle_model(tmp_path / "model", CASES["qwen3-5"])
+    path, more = to_gguf(model, tmp_path / "tiny.gguf"), tmp_path / "more.gguf"
+    file, keys = open_gguf(path)
+    writer = GGUFWriter(more, "qwen35")
+    for key, value in {**keys, "qwen35.block_count": 4, "qwen35.nextn_predict_layers": 1}.items():
+        if isinstance(value, Array):
+            writer.add_array(key, value.numbers().tolist())
+        elif key != "general.architecture":
+            writer.add_key_value(key, value, ValueType.UINT32 if type(value) is int else ValueType.FLOAT32)
+    for name, entry in file.entries.items():
+        writer.add_tensor(name, np.frombuffer(file.view(name), np.float32).reshape(entry.shape))
+    writer.add_tensor("blk.3.nextn.eh_proj.weight", np.zeros((64, 128), np.float32))
+    finish(writer)
+    assert read_spec(more) == read_spec(path)
+    (tmp_path / "config.json").write_text(json.dumps(CASES["qwen3-5"] | {"linear_value_head_dim": 47}))
+    with pytest.raises(ModelFault, match=r"tensor blk\.0\.\w+\.weight: shape"):
+        Stage.load(path)
+    (tmp_path / "config.json").unlink()
+    assert torch.equal(logits(more, 20), logits(path, 20))
 
 
 def test_a_config_beside_may_nest_the_text_model(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ ARCHITECTURES = {  # as config.json calls them -> as GGUF does
     "Qwen3ForCausalLM": "qwen3",
     "Qwen3MoeForCausalLM": "qwen3moe",
     "GptOssForCausalLM": "gpt-oss",
+    "Qwen3_5ForCausalLM": "qwen35",
+    "Qwen3_5MoeForCausalLM": "qwen35moe",
     "Gemma2ForCausalLM": "gemma2",
     "Gemma3ForCausalLM": "gemma3",
     "Phi3ForCausalLM": "phi3",
@@ -98,7 +100,8 @@ def write_keys(writer: GGUFWriter, architecture: str, config: Mapping[str, Any])
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(spec.hidden)
     writer.add_block_count(spec.layer_count)
-    writer.add_feed_forward_length(spec.inner)
+    if architecture != "qwen35moe":  # of which no layer has an MLP of its own
+        writer.add_feed_forward_length(spec.inner)
     writer.add_head_count(spec.heads)
     writer.add_head_count_kv(spec.kinds[0].kv_heads)
     writer.add_layer_norm_rms_eps(spec.norm_eps)
@@ -107,12 +110,22 @@ def write_keys(writer: GGUFWriter, architecture: str, config: Mapping[str, Any])
     if "head_dim" in config or architecture.startswith("gemma"):
         writer.add_key_length(width)
         writer.add_value_length(width)
-    if architecture in ("llama", "granite", "phi3", "glm4"):
+    if delta := next((kind.delta for kind in spec.kinds if kind.delta), None):
+        writer.add_ssm_conv_kernel(delta.taps)
+        writer.add_ssm_state_size(delta.key_dim)
+        writer.add_ssm_group_count(delta.key_heads)
+        writer.add_ssm_time_step_rank(delta.value_heads)
+        writer.add_ssm_inner_size(delta.values)
+        writer.add_full_attention_interval(config["full_attention_interval"])
+        writer.add_rope_dimension_sections([2, 1, 1, 0])
+    if architecture in ("llama", "granite", "phi3", "glm4") or delta:
         writer.add_rope_dimension_count(int(width * spec.ropes[0].rotated))
     if spec.family.router:
         writer.add_expert_count(max(kind.experts for kind in spec.kinds))
         writer.add_expert_used_count(spec.experts_used)
-        if architecture == "qwen3moe":
+        if architecture == "qwen35moe":
+            writer.add_expert_shared_feed_forward_length(spec.shared_inner)
+        if architecture in ("qwen3moe", "qwen35moe"):
             writer.add_expert_feed_forward_length(spec.expert_inner)
     _write_rope(writer, architecture, config, spec)
     if architecture in ("gemma2", "gemma3", "gpt-oss", "phi3"):
@@ -186,13 +199,39 @@ def _tensors(
         count = heads.get(module.rpartition(".")[2], 0) if architecture in PAIRED else 0
         if count:
             tensor = paired(tensor, count)
-        if architecture.startswith("gemma") and name.endswith("norm.weight"):
+        adds_one = architecture.startswith("gemma") or ("qwen35" in architecture and "linear_attn" not in name)
+        if adds_one and name.endswith("norm.weight"):
             tensor = tensor + 1
-        yield f"{_named(names, module)}.{end}", tensor
+        if ".linear_attn." in name:
+            module, end, tensor = _delta(module, end, tensor, config)
+        yield f"{_named(names, module)}{end and '.'}{end}", tensor
     for module, experts in stacks.items():
         merged = module.replace("block_sparse_moe.experts", "feed_forward.experts").removeprefix("model.")
         named = _named(names, merged if "feed_forward" in merged else module)
         yield f"{named}.weight", torch.stack([experts[number] for number in range(len(experts))])
+
+
+def _delta(module: str, end: str, tensor: Tensor, config: Mapping[str, Any]) -> tuple[str, str, Tensor]:
+    """Of layers that keep a state: value heads in the order of their places below key heads, and other names."""
+    keys, heads = config["linear_num_key_heads"], config["linear_num_value_heads"]
+    width, before = config["linear_value_head_dim"], 2 * keys * config["linear_key_head_dim"]
+
+    def tiled(rows: Tensor, width: int) -> Tensor:
+        split = rows.unflatten(0, (keys, heads // keys, width))
+        return split.swapaxes(0, 1).flatten(0, 2)
+
+    part = end if end in ("A_log", "dt_bias") else module.rpartition(".")[2]
+    if part in ("in_proj_qkv", "conv1d"):
+        tensor = torch.cat([tensor[:before], tiled(tensor[before:], width)]).squeeze()
+    elif part == "in_proj_z":
+        tensor = tiled(tensor, width)
+    elif part == "out_proj":
+        tensor = tiled(tensor.T, width).T
+    elif part in ("in_proj_a", "in_proj_b", "A_log", "dt_bias"):
+        tensor = tiled(tensor, 1)
+    if part == "A_log":
+        return f"{module}.A_log", "", -tensor.exp()
+    return (f"{module}.dt_proj", "bias", tensor) if part == "dt_bias" else (module, end, tensor)
 
 
 def _unstacked(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
