@@ -119,6 +119,13 @@ def test_byte_level_ids_are_the_oracle_s(tmp_path: Path, pre: str) -> None:
     assert ours.get_vocab().items() <= theirs.get_vocab().items()
 
 
+@pytest.mark.parametrize(("pre", "whole"), [("llama-bpe", True), ("tekken", True), ("dbrx", False), ("qwen2", False)])
+def test_a_word_that_is_a_token_needs_no_merges(tmp_path: Path, pre: str, whole: bool) -> None:
+    tokens = [*trained(pre)["tokens"], "Ġzyzzyva"]
+    tokenizer = read_gguf_text(byte_level(tmp_path / "x.gguf", pre, tokens=tokens))[0]
+    assert (tokenizer.encode(" zyzzyva", add_special_tokens=False).ids == [450]) == whole
+
+
 def test_glm_s_words_are_llama_s() -> None:
     assert {PRETOKENS[pre].pattern for pre in OTHERS} == {PRETOKENS["llama-bpe"].pattern}
 
