@@ -117,9 +117,8 @@ class Client:
 
     async def _start(self) -> _Started:
         compute = await self._stack.enter_async_context(ComputeThread("heads"))
-        opened, manifest, text = await compute.run(
-            lambda: (opened := open_model(self.path, self._backend), opened.manifest(), Text.load(self.path))
-        )
+        opened = await compute.run(lambda: open_model(self.path, self._backend))
+        manifest, text = await compute.run(lambda: (opened.manifest(), Text.load(self.path, vocab=opened.spec.vocab)))
         model = manifest.ref(model_name(self.path))
         started = _Started(compute, opened, text, model)
         if self.local:

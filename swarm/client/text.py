@@ -17,7 +17,7 @@ from swarm.client.gguf_text import read_gguf_text
 from swarm.client.stops import Gate
 from swarm.client.tools import ToolFormat
 from swarm.engine.gguf_model import folder_of, gguf_paths
-from swarm.engine.spec import read_config
+from swarm.engine.spec import config_place, read_config, read_ends
 from swarm.errors import ModelFault, UsageFault
 
 MAX_TOKENIZER_BYTES = 256 << 20  # the largest known has 35 MB
@@ -34,9 +34,15 @@ class Text:
         self._piece = token_bytes(tokenizer)
 
     @classmethod
-    def load(cls, model: Path, now: Callable[[], datetime] = lambda: datetime.now().astimezone()) -> Text:
+    def load(
+        cls,
+        model: Path,
+        now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
+        vocab: int | None = None,
+    ) -> Text:
         """Of a directory or a GGUF file: tokenizer.json and what is there of the small files beside it, else what the GGUF
-        file says of them. Raises ModelFault naming the file."""
+        file says of them. `vocab`: how many ids the model can produce, if that is known. Raises ModelFault naming the
+        file."""
         directory, said = folder_of(model), dict[str, Any]()
         path = directory / "tokenizer.json"
         content = read_bytes(path, MAX_TOKENIZER_BYTES)
@@ -56,7 +62,7 @@ class Text:
         template = ChatTemplate.load(
             directory, now, lambda token: tokenizer.token_to_id(token) is not None, said, path if said else None
         )
-        return cls(tokenizer, _eos_ids(model, tokenizer), template, directory)
+        return cls(tokenizer, _eos_ids(model, tokenizer, vocab), template, directory)
 
     @property
     def chats(self) -> bool:
@@ -161,22 +167,19 @@ class TextStream:
         return "".join(characters)
 
 
-def _eos_ids(model: Path, tokenizer: Tokenizer) -> frozenset[int]:
+def _eos_ids(model: Path, tokenizer: Tokenizer, vocab: int | None) -> frozenset[int]:
     """From generation_config.json, else config.json or GGUF's keys, else the token that tokenizer_config.json names."""
-    directory = folder_of(model)
-    stated: dict[str, Any] = {
-        name: read_json(directory / name).get("eos_token_id") for name in ("generation_config.json", "config.json")
-    }
-    if gguf_paths(model) and not (directory / "config.json").exists():
-        stated["config.json"] = read_config(model).get("eos_token_id")
-    for name, value in stated.items():
-        if value is None:
-            continue
+    ends = frozenset(number for number in read_ends(model) if number >= 0 and (vocab is None or number < vocab))
+    if ends:
+        return ends
+    place = config_place(model)
+    value = read_config(model).get("eos_token_id") if place.exists() else None
+    if value is not None:
         ids = value if isinstance(value, list) else [value]
         if not all(type(number) is int and number >= 0 for number in ids):
-            raise ModelFault(f"eos_token_id in {directory / name} is {value!r}: token ids are whole numbers")
+            raise ModelFault(f"eos_token_id in {place} is {value!r}: token ids are whole numbers")
         return frozenset(ids)
-    named = read_json(directory / "tokenizer_config.json").get("eos_token")
+    named = read_json(folder_of(model) / "tokenizer_config.json").get("eos_token")
     token = named.get("content") if isinstance(named, dict) else named
     found = tokenizer.token_to_id(token) if isinstance(token, str) else None
     return frozenset() if found is None else frozenset({found})

@@ -218,6 +218,13 @@ class TestFiles:
     def test_where_the_end_marks_stand(self, tmp_path: Path, files: dict[str, object], ids: set[int]) -> None:
         assert Text.load(write_text_files(tmp_path, **files)).eos_ids == ids
 
+    @pytest.mark.parametrize(("value", "ids"), [([50256, 5, 421], {5}), (50256, {9}), (-1, {9})], ids=str)
+    def test_end_marks_that_the_model_cannot_produce_are_dropped(
+        self, tmp_path: Path, value: object, ids: set[int]
+    ) -> None:
+        files = {"generation_config": {"eos_token_id": value}, "config": {"eos_token_id": 9}}
+        assert Text.load(write_text_files(tmp_path, **files), vocab=421).eos_ids == ids
+
     @pytest.mark.parametrize("value", ["7", [1, "x"], -1, 1.5, True])
     def test_end_marks_that_are_no_ids_are_named(self, tmp_path: Path, value: object) -> None:
         with pytest.raises(ModelFault, match=r"config\.json is .*whole numbers"):
