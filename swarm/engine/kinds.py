@@ -177,7 +177,7 @@ def _stated_shapes(fields: Fields, stated: object, shapes: list[HeadShape]) -> l
 
 
 def rope_head_dims(fields: Fields, types: Sequence[str], shapes: Sequence[HeadShape]) -> tuple[int, int]:
-    """The head_dim of layers of each of LAYER_TYPES, which share a rope; that of the others where there are none."""
+    """The head_dim of layers of each of LAYER_TYPES, which share a rope; that of other layers where there are none."""
     dims = [
         {head_dim for each, (_, head_dim) in zip(types, shapes, strict=True) if each == kind} for kind in LAYER_TYPES
     ]
@@ -187,7 +187,7 @@ def rope_head_dims(fields: Fields, types: Sequence[str], shapes: Sequence[HeadSh
                 "per_layer_config", f"layers of {kind} have a head_dim of {sorted(found)}: one rope turns one"
             )
     full, sliding = dims
-    return next(iter(full or sliding)), next(iter(sliding or full))
+    return next(iter(full or sliding), shapes[0][1]), next(iter(sliding or full), shapes[0][1])
 
 
 def _keys_of(fields: Fields, family: Family, types: Sequence[str]) -> list[int | None]:

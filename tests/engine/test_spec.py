@@ -71,9 +71,16 @@ def test_shapes_of_a_layer_and_of_the_head() -> None:
     assert spec.head_tensors()["lm_head.weight"] == (288, 64)
 
 
+def test_a_model_without_any_attention_has_no_layer_that_turns_rows() -> None:
+    spec = ModelSpec.from_config(make_config(**QWEN3_5, head_dim=32))
+    assert [kind.rope for kind in spec.kinds] == [None] * 4
+
+
 MISTRAL: dict[str, Any] = {"architectures": ["MistralForCausalLM"]}
 QWEN2: dict[str, Any] = {"architectures": ["Qwen2ForCausalLM"]}
 MIXTRAL: dict[str, Any] = {"architectures": ["MixtralForCausalLM"]}
+GEMMA3: dict[str, Any] = {"architectures": ["Gemma3ForCausalLM"]}
+QWEN3_5: dict[str, Any] = {"architectures": ["Qwen3_5ForCausalLM"], "layer_types": ["linear_attention"] * 4}
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"architectures": ["MambaForCausalLM"]}, r"architectures.*MambaForCausalLM.*LlamaForCausalLM"),
     ({"architectures": None, "model_type": "mamba"}, r"architectures.*mamba"),
@@ -105,6 +112,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({**MIXTRAL, "num_local_experts": 1 << 20}, r"num_local_experts"),
     ({**MIXTRAL, "num_experts_per_tok": 9}, r"num_experts_per_tok: 9"),
     ({**MIXTRAL, "mlp_only_layers": 3}, r"mlp_only_layers"),
+    ({**GEMMA3, "use_bidirectional_attention": True}, r"use_bidirectional_attention: True is not supported"),
+    ({**QWEN3_5, "hidden_act": "gelu"}, r"hidden_act: 'gelu' is not supported"),
     ({"tie_word_embeddings": 1}, r"tie_word_embeddings"),
     ({"eos_token_id": 1000}, r"eos_token_id.*288"),
 ]

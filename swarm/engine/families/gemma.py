@@ -41,6 +41,7 @@ GEMMA3 = replace(
     query_norm="self_attn.q_norm",
     key_norm="self_attn.k_norm",
     local_theta="rope_local_base_freq",
+    required={"use_bidirectional_attention": False},
     defaults={
         **GEMMA2.defaults,
         "vocab_size": 262208,

@@ -27,7 +27,7 @@ QWEN3_5 = Family(
     delta="linear_attn",
     norm_offset=1.0,
     mlp_bias=False,
-    required={"attn_output_gate": True},
+    required={"attn_output_gate": True, "hidden_act": "silu"},  # which is that of the convolution too
     defaults={**COMMON, **_SIZES, "num_key_value_heads": 4},
 )
 
