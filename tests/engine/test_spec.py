@@ -49,6 +49,12 @@ def test_llama3_rope_in_both_spellings(spelling: str) -> None:
     assert ModelSpec.from_config(config).ropes == (Rope("llama3", 5e5, 8.0, 1.0, 4.0, 512),)
 
 
+def test_both_spellings_at_once_may_say_the_same() -> None:
+    older = {"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_theta": 5e4}
+    newer = {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e4}}
+    assert ModelSpec.from_config(make_config(**older, **newer)).ropes == (Rope("linear", 5e4, 4.0),)
+
+
 def test_a_rope_for_each_layer_type() -> None:
     nested = {"full_attention": {"rope_theta": 5e5}, "sliding_attention": {"rope_theta": 1e3}}
     spec = ModelSpec.from_config(make_config(rope_theta=None, rope_parameters=nested))
@@ -99,6 +105,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"rope_scaling": {"rope_type": "spiral"}}, r"rope_scaling.*spiral.*llama3"),
     ({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, r"low_freq_factor"),
     ({"rope_scaling": [1]}, r"rope_scaling"),
+    (
+        {"rope_scaling": {"type": "yarn", "factor": 4.0}, "rope_parameters": {"rope_theta": 1e6}},
+        r"rope_scaling: .* is not what rope_parameters says",
+    ),
+    ({"rope_scaling": [1], "rope_parameters": {"rope_theta": 1e6}}, r"rope_scaling: \[1\] is no object"),
     ({"partial_rotary_factor": 1.5}, r"partial_rotary_factor"),
     ({"rope_scaling": {"rope_type": "yarn", "factor": 2}, "rope_theta": 1.0}, r"rope_scaling.*rope_theta of 1"),
     ({"rope_scaling": {"rope_type": "yarn", "original_max_position_embeddings": 0.5}}, r"rope_scaling: 0 original"),
