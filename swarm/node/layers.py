@@ -27,6 +27,7 @@ from swarm.worker.service import WorkerService
 RESERVED_SHARE = 0.1  # of the free memory, left to the rest of the machine unless --max-memory says what may be used
 CACHE_SHARE = 0.9  # of what the weights leave; the rest is for activations
 MEASURED_STEPS = 8  # decode steps of which the fastest says how many tokens a second the span does
+PROGRESS_STEP = 5  # percent between two lines about a long reading
 
 
 class Layers:
@@ -153,7 +154,8 @@ class Layers:
             )
 
     def _checking(self, done: int, total: int) -> None:
-        self._progress(f"checking {self._serve.model}: {done * 100 // max(1, total)} %")
+        part = done * 100 // max(1, total) // PROGRESS_STEP * PROGRESS_STEP
+        self._progress(f"checking {self._serve.model}: {part} %")
 
     async def _choose(self, fitting: Sequence[LayerSpan], model: ModelRef, capacity: Capacity) -> LayerSpan:
         """The thinnest part of the coverage, as many layers as fit."""
