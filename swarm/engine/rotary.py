@@ -39,7 +39,10 @@ def read_ropes(fields: Fields, local_theta: str | None, head_dims: tuple[int, in
     Both spellings: rope_theta beside rope_scaling, and the newer rope_parameters that holds all of it, perhaps for
     each layer type.
     """
-    spelling, scaling = _stated(fields)
+    spelling = "rope_parameters" if "rope_parameters" in fields.config else "rope_scaling"
+    scaling = fields.config.get(spelling, {})
+    if not isinstance(scaling, dict):
+        raise fields.fault(spelling, f"{scaling!r} is no object")
     if "full_attention" in scaling or "sliding_attention" in scaling:
         return _ropes_by_type(fields, spelling, scaling, local_theta, head_dims)
     rope = _rope(fields, spelling, scaling, head_dims[0])
@@ -49,20 +52,16 @@ def read_ropes(fields: Fields, local_theta: str | None, head_dims: tuple[int, in
     return rope, Rope("default", fields.number(local_theta), rotated=rope.rotated)
 
 
-def _stated(fields: Fields) -> tuple[str, Mapping[str, Any]]:
-    """What is said of ropes, and the field that says it. Raises ModelFault where two fields contradict each other."""
-    newer, older = (fields.config.get(each) for each in ("rope_parameters", "rope_scaling"))
-    for spelling, scaling in (("rope_parameters", newer), ("rope_scaling", older)):
-        if scaling is not None and not isinstance(scaling, dict):
-            raise fields.fault(spelling, f"{scaling!r} is no object")
-    if newer is None:
-        return "rope_scaling", older or {}
+def check_ropes(stated: Fields) -> None:
+    """Of what a config says itself: raises ModelFault where its two fields for ropes contradict each other."""
+    newer, older = (stated.config.get(each) or {} for each in ("rope_parameters", "rope_scaling"))
+    if not newer or not isinstance(newer, dict) or not isinstance(older, dict):
+        return
     full = newer.get("full_attention") or newer  # older configs say nothing of windows there
     said = {"type": full.get("rope_type"), **full} if isinstance(full, dict) else {}
-    for key, value in (older or {}).items():
+    for key, value in older.items():
         if value is not None and said.get(key) != value:  # some readers would believe the one field, some the other
-            raise fields.fault("rope_scaling", f"{key} {value!r} is not what rope_parameters says: keep one of the two")
-    return "rope_parameters", newer
+            raise stated.fault("rope_scaling", f"{key} {value!r} is not what rope_parameters says: keep one of the two")
 
 
 def _ropes_by_type(

@@ -23,7 +23,7 @@ from swarm.engine.kinds import (
     rope_head_dims,
 )
 from swarm.engine.naming import Shape, Slot, head_tensors, layer_tensors, stacked_tensors, token_tensors
-from swarm.engine.rotary import Rope, read_ropes
+from swarm.engine.rotary import Rope, check_ropes, read_ropes
 from swarm.engine.variants import variant_of
 from swarm.errors import ModelFault
 from swarm.span import MAX_LAYERS, LayerSpan, held_in_part
@@ -221,7 +221,9 @@ def read_spec(model: Path) -> ModelSpec:
 
 def _spec(config: Mapping[str, Any], source: str, ends: Sequence[int]) -> ModelSpec:
     family = _family(Fields(config, source))
-    fields = Fields(_flat(config, source, family.spellings), source, family.spellings).over(family.defaults)
+    stated = Fields(_flat(config, source, family.spellings), source, family.spellings)
+    check_ropes(stated)
+    fields = stated.over(family.defaults)
     family = variant_of(family, fields)
     hidden, heads = fields.whole("hidden_size"), fields.whole("num_attention_heads")
     vocab = fields.whole("vocab_size")

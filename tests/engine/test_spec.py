@@ -109,7 +109,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"rope_scaling": {"type": "yarn", "factor": 4.0}, "rope_parameters": {"rope_theta": 1e6}},
         r"rope_scaling: .* is not what rope_parameters says",
     ),
-    ({"rope_scaling": [1], "rope_parameters": {"rope_theta": 1e6}}, r"rope_scaling: \[1\] is no object"),
+    ({"rope_parameters": [1]}, r"rope_parameters: \[1\] is no object"),
     ({"partial_rotary_factor": 1.5}, r"partial_rotary_factor"),
     ({"rope_scaling": {"rope_type": "yarn", "factor": 2}, "rope_theta": 1.0}, r"rope_scaling.*rope_theta of 1"),
     ({"rope_scaling": {"rope_type": "yarn", "original_max_position_embeddings": 0.5}}, r"rope_scaling: 0 original"),
