@@ -86,6 +86,7 @@ MISTRAL: dict[str, Any] = {"architectures": ["MistralForCausalLM"]}
 QWEN2: dict[str, Any] = {"architectures": ["Qwen2ForCausalLM"]}
 MIXTRAL: dict[str, Any] = {"architectures": ["MixtralForCausalLM"]}
 GEMMA3: dict[str, Any] = {"architectures": ["Gemma3ForCausalLM"]}
+MODERNBERT: dict[str, Any] = {"architectures": ["ModernBertModel"]}
 QWEN3_5: dict[str, Any] = {"architectures": ["Qwen3_5ForCausalLM"], "layer_types": ["linear_attention"] * 4}
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"architectures": ["MambaForCausalLM"]}, r"architectures.*MambaForCausalLM.*LlamaForCausalLM"),
@@ -124,6 +125,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({**MIXTRAL, "num_experts_per_tok": 9}, r"num_experts_per_tok: 9"),
     ({**MIXTRAL, "mlp_only_layers": 3}, r"mlp_only_layers"),
     ({**GEMMA3, "use_bidirectional_attention": True}, r"use_bidirectional_attention: True is not supported"),
+    ({**MODERNBERT, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}, r"rope_scaling: .* is not supported"),
     ({**QWEN3_5, "hidden_act": "gelu"}, r"hidden_act: 'gelu' is not supported"),
     ({"tie_word_embeddings": 1}, r"tie_word_embeddings"),
     ({"eos_token_id": 1000}, r"eos_token_id.*288"),
