@@ -228,6 +228,7 @@ Seconds are virtual: a call takes 10 ms, a message 2 ms.
 
 Across numerics classes rows are judged by a tolerance, so that a lie below it passes: a last bit, and noise of 2 % of what the
 layers changed. Where nobody can settle a contradiction both sides are avoided for half a minute. Hops that contradicted two
-together are all avoided too, as any of them may have lied, until an audit of each by itself finds its rows to be right. Two liars in different address
-blocks who give the same wrong rows are a majority of three: no audit by three can tell them from honest peers.
+together are all avoided too, as any of them may have lied, until an audit of each by itself finds its rows to be right. Two
+liars in different address blocks who give the same wrong rows are a majority of three: no audit by three can tell them from
+honest peers.
 """
