@@ -38,8 +38,9 @@ class Pretokens:
     begins: bool = False  # texts begin with a token of their own where the file does not say whether they do
     composed: bool = False  # characters are composed first (Unicode's NFC)
 
-    def pre_tokenizer(self) -> pre_tokenizers.PreTokenizer:
-        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=self.pattern is None)
+    def pre_tokenizer(self, leading_space: bool = False) -> pre_tokenizers.PreTokenizer:
+        """`leading_space`: a text that begins with none is given one."""
+        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=leading_space, use_regex=self.pattern is None)
         steps: list[pre_tokenizers.PreTokenizer] = []
         if self.single_digits:
             steps.append(pre_tokenizers.Digits(individual_digits=True))

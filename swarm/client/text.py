@@ -16,6 +16,7 @@ from swarm.client.files import read_bytes, read_json
 from swarm.client.gguf_text import read_gguf_text
 from swarm.client.stops import Gate
 from swarm.client.tools import ToolFormat
+from swarm.client.vocabularies import read_vocabulary
 from swarm.engine.gguf_model import folder_of, gguf_paths
 from swarm.engine.spec import config_place, read_config, read_ends
 from swarm.errors import ModelFault, UsageFault
@@ -41,8 +42,8 @@ class Text:
         vocab: int | None = None,
     ) -> Text:
         """Of a directory or a GGUF file: tokenizer.json and what is there of the small files beside it, else what the GGUF
-        file says of them. `vocab`: how many ids the model can produce, if that is known. Raises ModelFault naming the
-        file."""
+        file says of them, else the vocabularies of older directories. `vocab`: how many ids the model can produce, if that
+        is known. Raises ModelFault naming the file."""
         directory, said = folder_of(model), dict[str, Any]()
         path = directory / "tokenizer.json"
         content = read_bytes(path, MAX_TOKENIZER_BYTES)
@@ -55,7 +56,7 @@ class Text:
             path = paths[0]
             tokenizer, said = read_gguf_text(model)
         else:
-            raise ModelFault(f"{path} is missing: without it text cannot be turned into tokens")
+            tokenizer, said = read_vocabulary(directory)
         # Both may be left over from training, and would alter prompts.
         tokenizer.no_truncation()
         tokenizer.no_padding()
