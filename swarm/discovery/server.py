@@ -79,7 +79,7 @@ class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
     @property
     def contacts(self) -> int:
         """Known nodes that answered when last asked."""
-        return sum(1 for _ in self.protocol.router.contacts()) - len(self.protocol.router.suspects())
+        return sum(map(len, self.protocol.router.buckets)) - len(self.protocol.router.suspects())
 
     async def ask_seeds(self, most: int = MAX_SEEDS) -> list[Node]:
         """Ping bootstrap addresses, and where lost contacts were; who answers, whatever its id is now."""
