@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +45,7 @@ class Fields:
         if isinstance(field, float):
             return field
         value = (self.config if mapping is None else mapping).get(field)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
             raise self.fault(field, f"{value!r} is no positive number")
         return float(value)
 

@@ -231,7 +231,7 @@ def _spec(config: Mapping[str, Any], source: str, ends: Sequence[int]) -> ModelS
     types = layer_types(fields, family, layers)
     shapes = head_shapes(fields, family, types)
     ropes = read_ropes(fields, family.local_theta, rope_head_dims(fields, types, shapes)) if family.rotary else ()
-    pad_id = fields.ids("pad_token_id", vocab)[0] if family.positions_after_pad else None
+    pad_id = fields.whole("pad_token_id", most=vocab - 1, least=0) if family.positions_after_pad else None
     return ModelSpec(
         family=family,
         layer_count=layers,

@@ -139,7 +139,7 @@ def _older(name: str) -> str:
         ("bert", {"position_embedding_type": "relative_key"}, "position_embedding_type: 'relative_key' is not supp"),
         ("bert", {"is_decoder": True}, "is_decoder: True is not supported; only False is"),
         ("roberta", {"max_position_embeddings": 2}, "max_position_embeddings: 2 leave none after pad_token_id 1"),
-        ("roberta", {"pad_token_id": 288}, "pad_token_id: 288 is not within the vocabulary"),
+        ("roberta", {"pad_token_id": 288}, "pad_token_id: 288 is no whole number from 0 to 287"),
     ],
 )
 def test_what_cannot_be_honoured_is_named(name: str, changes: dict[str, Any], said: str) -> None:

@@ -103,6 +103,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"rms_norm_eps": -1}, r"rms_norm_eps"),
     ({"rms_norm_eps": float("nan")}, r"rms_norm_eps"),
     ({"rope_theta": "x"}, r"rope_theta"),
+    ({"rope_theta": 10**400}, r"rope_theta"),
+    ({"architectures": ["RobertaModel"], "pad_token_id": []}, r"pad_token_id: \[\]"),
     ({"rope_scaling": {"rope_type": "spiral"}}, r"rope_scaling.*spiral.*llama3"),
     ({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, r"low_freq_factor"),
     ({"rope_scaling": [1]}, r"rope_scaling"),
