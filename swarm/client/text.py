@@ -174,7 +174,10 @@ def _eos_ids(model: Path, tokenizer: Tokenizer, vocab: int | None) -> frozenset[
     if ends:
         return ends
     place = config_place(model)
-    value = read_config(model).get("eos_token_id") if place.exists() else None
+    config = read_config(model) if place.exists() else {}
+    nested = config.get("text_config")
+    value = nested.get("eos_token_id") if isinstance(nested, dict) else None
+    value = config.get("eos_token_id") if value is None else value
     if value is not None:
         ids = value if isinstance(value, list) else [value]
         if not all(type(number) is int and number >= 0 for number in ids):
