@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.vocabularies import BRACKETS, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.vocabularies import BRACKETS, FAIRSEQ, token, write
 
 from swarm.client.vocabularies import read_vocabulary
 from swarm.errors import ModelFault
@@ -127,3 +129,45 @@ def test_what_is_of_no_known_class_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "CTRLTokenizer"}')
     with pytest.raises(ModelFault, match=r"a CTRLTokenizer is not made .* known: GPT2Tokenizer, .*AutoTokenizer"):
         read_vocabulary(tmp_path)
+
+
+@pytest.fixture(scope="module", params=["gpt2", "bert"])
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    decoder = {
+        "added_tokens_decoder": {"0": token("[PAD]"), "205": token("<s>"), "4": token("[MASK]", lstrip=True)},
+        "add_bos_token": True,
+    }
+    return write(
+        tmp_path_factory.mktemp("fuzz"),
+        request.param,
+        BRACKETS if request.param == "bert" else FAIRSEQ,
+        tokenizer_config=decoder if request.param == "bert" else {"add_bos_token": True, "bos_token": token("<s>")},
+        special_tokens_map={"mask_token": token("<mask>"), "additional_special_tokens": ["<s>"]},
+        added_tokens={"<mask>": 424},
+    )
+
+
+JUNK = st.sampled_from([b"null", b"[]", b"{}", b"9" * 12, b"-1", b'"', b",", b"\n", b"1e9"]) | st.binary(max_size=9)
+
+
+@given(st.data(), st.floats(0, 1, exclude_max=True), st.integers(0, 40), JUNK)
+@settings(max_examples=100, deadline=None)
+def test_bytes_changed_anywhere(whole: Path, data: st.DataObject, where: float, count: int, raw: bytes) -> None:
+    """A tokenizer that works, or a fault that names the file."""
+    place = data.draw(st.sampled_from(sorted(whole.iterdir())))
+    content, outcome = place.read_bytes(), str(whole)
+    at = int(where * len(content))
+    place.write_bytes(content[:at] + raw + content[at + count :])
+    try:
+        read_vocabulary(whole)[0].encode("the fox é <s>[MASK]")
+    except ModelFault as fault:
+        outcome = str(fault)
+    finally:
+        place.write_bytes(content)
+    assert str(whole) in outcome
+
+
+@pytest.mark.parametrize("whole", ["gpt2", "bert"], indirect=True)
+def test_unchanged_ones_are_read(whole: Path) -> None:
+    tokenizer, said = read_vocabulary(whole)
+    assert tokenizer.token_to_id(said["mask_token"]) in (4, 424)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.vocabularies import BRACKETS, FAIRSEQ, TEXTS, write
+from support.vocabularies import BRACKETS, FAIRSEQ, TEXTS, token, write
 from tokenizers import Tokenizer, models
 
 from swarm.client.constraint import Grammars
@@ -20,11 +20,6 @@ from swarm.client.vocabularies import CLASSES, KINDS
 unicode = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 familiar = st.lists(st.sampled_from([*" \n", "the", " fox", "é", "你", "<s>", "</s>", "<mask>", "[MASK]", "<|extra|>"]))
 written_ones = unicode | familiar.map("".join)
-
-
-def token(content: str, **flags: bool) -> dict[str, Any]:
-    """As directories of 2022 have them."""
-    return {"content": content, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False} | flags
 
 
 OPT = {role: token("</s>") for role in ("bos_token", "eos_token", "unk_token")} | {"pad_token": token("<pad>")}

@@ -66,3 +66,8 @@ def write(directory: Path, model: str, special: list[str], **files: Any) -> Path
     for name, content in {"config": {"model_type": model}, **files}.items():
         (directory / f"{name}.json").write_text(json.dumps(content))
     return directory
+
+
+def token(content: str, **flags: bool) -> dict[str, Any]:
+    """As directories of 2022 have them."""
+    return {"content": content, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False} | flags
