@@ -32,7 +32,8 @@ class Encoded:
 
 
 def encode_text(text: Text, pooling: Pooling, written: str) -> Encoded:
-    """Ids with the marks that the tokenizer puts around a text, within what the model's files allow. Raises UsageFault."""
+    """Ids of a text, with what the model's files put before and the tokenizer around it, cut as they say. Raises UsageFault."""
+    written = pooling.prompt + written
     written = written.lower() if pooling.lower_case else written
     ids = text.encode(written, add_special=True)
     most = pooling.most_tokens

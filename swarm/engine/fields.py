@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from swarm.errors import ModelFault
 
 MAX_SIZE = 1 << 24  # of one dimension; no known model comes near, and products of two stay far below 2^63
+LARGEST = float(2**127)  # number; fp32 holds it
 MAX_EOS_IDS = 64
 # Where null is a statement of its own, not an omission
 NULLABLE = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "head_dim", "num_key_value_heads")
@@ -45,7 +45,7 @@ class Fields:
         if isinstance(field, float):
             return field
         value = (self.config if mapping is None else mapping).get(field)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= LARGEST:
             raise self.fault(field, f"{value!r} is no positive number")
         return float(value)
 

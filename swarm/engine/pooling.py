@@ -20,10 +20,12 @@ from swarm.errors import ModelFault
 
 MODULES_FILE = "modules.json"
 POOLING_FILE = "config.json"  # in the folder of the module
-LENGTH_FILES = ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json")
+PROMPTS_FILE = "config_sentence_transformers.json"
+LENGTH_FILES = tuple(f"sentence_{kind}_config.json" for kind in ("bert", "roberta", "distilbert", "xlm-roberta"))
 MAX_FILE_BYTES = 1 << 20
 MAX_MODULES = 16
 MAX_SEQUENCE = 1 << 24
+MAX_PROMPT_CHARACTERS = 1 << 16
 MARK = "pooling_mode_"  # before the name of a mode that is on or off
 
 
@@ -52,6 +54,7 @@ class Pooling:
     unit: bool  # the vector is brought to length 1
     most_tokens: int | None = None  # longer texts are cut; None: to nothing short of the model's context
     lower_case: bool = False  # of the text, before it is cut into tokens
+    prompt: str = ""  # stands before every text
 
     @property
     def last_only(self) -> bool:
@@ -87,13 +90,35 @@ def read_pooling(directory: Path, both_ways: bool) -> Pooling:
     folder = modules[1].get("path")
     if not isinstance(folder, str) or Path(folder).name != folder or folder in ("", ".."):
         raise ModelFault(f"{path}: Pooling: {folder!r} names no folder beside it")
-    return Pooling(_modes(directory / folder / POOLING_FILE), len(kinds) == 3, most, lower)
+    path, prompt = directory / folder / POOLING_FILE, _prompt(directory / PROMPTS_FILE)
+    stated = _object(path)
+    if prompt and stated.get("include_prompt", True) is not True:
+        raise ModelFault(f"{path}: include_prompt: {stated['include_prompt']!r} is not supported beside {PROMPTS_FILE}")
+    return Pooling(_modes(path, stated), len(kinds) == 3, most, lower, prompt)
 
 
-def _modes(path: Path) -> tuple[str, ...]:
+def _object(path: Path) -> dict[str, Any]:
     stated = read_json(path, MAX_FILE_BYTES)
     if not isinstance(stated, dict):
         raise ModelFault(f"{path}: must hold a JSON object")
+    return stated
+
+
+def _prompt(path: Path) -> str:
+    """What is put before a text that nobody gives another prompt."""
+    stated = _object(path) if path.is_file() else {}
+    name, prompts = stated.get("default_prompt_name"), stated.get("prompts")
+    if name is None:
+        return ""
+    prompt = prompts.get(name) if isinstance(prompts, dict) and isinstance(name, str) else None
+    if not isinstance(prompt, str):
+        raise ModelFault(f"{path}: default_prompt_name: {name!r} is none of its prompts")
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        raise ModelFault(f"{path}: prompts: {len(prompt)} characters are more than {MAX_PROMPT_CHARACTERS}")
+    return prompt
+
+
+def _modes(path: Path, stated: Mapping[str, Any]) -> tuple[str, ...]:
     short = stated.get("pooling_mode")
     if short is not None:
         named: Sequence[Any] = short if isinstance(short, list) else [short]
@@ -114,9 +139,7 @@ def _lengths(directory: Path) -> tuple[int | None, bool]:
         path = directory / name
         if not path.is_file():
             continue
-        stated = read_json(path, MAX_FILE_BYTES)
-        if not isinstance(stated, dict):
-            raise ModelFault(f"{path}: must hold a JSON object")
+        stated = _object(path)
         most = stated.get("max_seq_length")
         if most is not None and (type(most) is not int or not 1 <= most <= MAX_SEQUENCE):
             raise ModelFault(f"{path}: max_seq_length: {most!r} is no whole number from 1 to {MAX_SEQUENCE}")

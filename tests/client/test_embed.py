@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,14 @@ def test_a_decoder_gives_its_last_row_unless_its_files_say_otherwise(tmp_path: P
     (directory / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
     ids = Tokenizer.from_file(str(directory / "tokenizer.json")).encode(text).ids
     assert torch.allclose(torch.tensor(vector(directory, text)), oracle_rows(directory, ids).mean(0), atol=1e-5)
+
+
+def test_a_model_s_own_prompt_stands_before_every_text(tmp_path: Path) -> None:
+    directory = make_embedder(tmp_path, "mean_tokens")
+    plain = vector(directory, "fn: " + TEXT)
+    stated = {"prompts": {"query": "fn: "}, "default_prompt_name": "query"}
+    (directory / "config_sentence_transformers.json").write_text(json.dumps(stated))
+    assert vector(directory, TEXT) == plain
 
 
 def test_a_text_is_cut_where_the_files_say_so_and_the_user_is_told(tmp_path: Path) -> None:

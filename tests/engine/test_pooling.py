@@ -65,6 +65,47 @@ def test_both_spellings_a_length_and_a_last_norm(tmp_path: Path) -> None:
     assert read_pooling(directory, both_ways=True).most_tokens is None
 
 
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta"])
+def test_a_length_in_a_file_of_the_model_s_kind(tmp_path: Path, kind: str) -> None:
+    (tmp_path / f"sentence_{kind}_config.json").write_text(json.dumps({"max_seq_length": 128}))
+    assert read_pooling(tmp_path, both_ways=True).most_tokens == 128
+
+
+def test_what_stands_before_every_text(tmp_path: Path) -> None:
+    directory = written(tmp_path, {"pooling_mode_mean_tokens": True})
+    path = directory / "config_sentence_transformers.json"
+    prompts = {"query": "Find: ", "document": ""}
+    for named, found in ((None, ""), ("query", "Find: "), ("document", "")):
+        path.write_text(json.dumps({"prompts": prompts, "default_prompt_name": named}))
+        assert read_pooling(directory, both_ways=True).prompt == found
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ([], "must hold a JSON object"),
+        ({"default_prompt_name": "query"}, "default_prompt_name: 'query' is none of its prompts"),
+        ({"default_prompt_name": ["query"], "prompts": {"query": "a"}}, r"\['query'\] is none of its prompts"),
+        ({"default_prompt_name": "query", "prompts": {"query": 7}}, "'query' is none of its prompts"),
+        ({"default_prompt_name": "query", "prompts": {"query": "x" * 70000}}, "70000 characters are more than"),
+    ],
+)
+def test_prompts_that_are_none(tmp_path: Path, stated: Any, said: str) -> None:
+    directory = written(tmp_path, {"pooling_mode_mean_tokens": True})
+    (directory / "config_sentence_transformers.json").write_text(json.dumps(stated))
+    with pytest.raises(ModelFault, match=f"config_sentence_transformers.json: .*{said}"):
+        read_pooling(directory, both_ways=True)
+
+
+def test_a_prompt_that_does_not_count_is_refused(tmp_path: Path) -> None:
+    directory = written(tmp_path, {"pooling_mode_mean_tokens": True, "include_prompt": False})
+    assert read_pooling(directory, both_ways=True).prompt == ""
+    stated = {"prompts": {"query": "Find: "}, "default_prompt_name": "query"}
+    (directory / "config_sentence_transformers.json").write_text(json.dumps(stated))
+    with pytest.raises(ModelFault, match="include_prompt: False is not supported"):
+        read_pooling(directory, both_ways=True)
+
+
 @pytest.mark.parametrize(
     ("stated", "kinds", "said"),
     [

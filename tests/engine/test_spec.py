@@ -104,6 +104,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"rms_norm_eps": float("nan")}, r"rms_norm_eps"),
     ({"rope_theta": "x"}, r"rope_theta"),
     ({"rope_theta": 10**400}, r"rope_theta"),
+    ({"architectures": ["GptOssForCausalLM"], "swiglu_limit": 1e308}, r"swiglu_limit: 1e\+308"),
     ({"architectures": ["RobertaModel"], "pad_token_id": []}, r"pad_token_id: \[\]"),
     ({"rope_scaling": {"rope_type": "spiral"}}, r"rope_scaling.*spiral.*llama3"),
     ({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, r"low_freq_factor"),
