@@ -119,7 +119,8 @@ def _answer_and_sums(
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         return flash(queries, keys, values, attn_mask=mask, scale=scale)  # type: ignore[no-any-return]
     scale = queries.shape[-1] ** -0.5 if scale is None else scale
-    products = torch.matmul(queries.float() * scale, keys.float().transpose(-1, -2))
+    keys, values = keys.float().contiguous(), values.float().contiguous()  # copied as in capped_attention
+    products = torch.matmul(queries.float() * scale, keys.transpose(-1, -2))
     if mask is not None:
         products = products + mask
-    return torch.matmul(products.softmax(-1), values.float()), products.logsumexp(-1)
+    return torch.matmul(products.softmax(-1), values), products.logsumexp(-1)

@@ -45,3 +45,16 @@ def test_a_sink_is_one_logit_more(
     assert (answer - expected).abs().max() < {"fp32": 2e-6, "bf16": 0.02}[precision]
     alone = sink_attention(queries[:, :, 4::ROWS], keys, values, None, scale=scale, sinks=sinks)  # a row that sees all
     assert (alone - expected[:, :, 4::ROWS]).abs().max() < {"fp32": 2e-6, "bf16": 0.02}[precision]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_cache_s_capacity_decides_no_bit(precision: str, elsewhere: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if elsewhere:
+        monkeypatch.setattr(attention, "FUSED", ())
+    queries, keys, values, mask, sinks = drawn(PRECISIONS[precision].dtype)
+    answer = sink_attention(queries, keys, values, mask, scale=None, sinks=sinks)
+    for capacity in (POSITIONS + 1, 64, 1024):
+        held = torch.full((2, 1, KV_HEADS, capacity, HEAD_DIM), torch.nan, dtype=queries.dtype)[:, :, :, :POSITIONS]
+        held[0], held[1] = keys, values
+        assert torch.equal(sink_attention(queries, *held.unbind(), mask, scale=None, sinks=sinks), answer)
