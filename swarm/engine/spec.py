@@ -31,6 +31,7 @@ from swarm.span import MAX_LAYERS, LayerSpan, held_in_part
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
 MAX_CONFIG_BYTES = 4 << 20
+TIED = "tie_word_embeddings"
 ACTIVATIONS: Mapping[str, str] = {  # as configs call them -> as they are called here
     "silu": "silu",
     "swish": "silu",
@@ -267,7 +268,7 @@ def _spec(config: Mapping[str, Any], source: str, ends: Sequence[int]) -> ModelS
         mlp_bias=fields.flag(family.mlp_bias),
         router_bias=fields.flag(family.router_bias),
         expert_bias=fields.flag(family.expert_bias),
-        tied=fields.flag("tie_word_embeddings"),
+        tied=fields.flag(TIED),
         bos_id=fields.ids("bos_token_id", vocab)[0] if fields.ids("bos_token_id", vocab) else None,
         eos_ids=tuple(each for each in ends if 0 <= each < vocab) or fields.ids("eos_token_id", vocab),
     )
@@ -299,6 +300,8 @@ def _flat(config: Mapping[str, Any], source: str, spellings: Mapping[str, str]) 
     if not isinstance(nested, dict):
         raise Fields(config, source).fault("text_config", f"{nested!r} is no object")
     said = {key: value for key, value in nested.items() if value is not None or key not in config}
+    if config.get(TIED) is not None:  # which is said of the whole model
+        said[TIED] = config[TIED]
     flat = {**config, **said}
     return {**flat, **{spellings[key]: value for key, value in flat.items() if key in spellings and value is not None}}
 

@@ -82,6 +82,13 @@ def test_a_model_without_any_attention_has_no_layer_that_turns_rows() -> None:
     assert [kind.rope for kind in spec.kinds] == [None] * 4
 
 
+@pytest.mark.parametrize(("outer", "inner", "tied"), [(True, False, True), (False, True, False), (None, True, True)])
+def test_a_head_is_tied_as_the_whole_model_says(outer: bool | None, inner: bool, tied: bool) -> None:
+    config = {"architectures": ["Qwen3_5ForConditionalGeneration"], "tie_word_embeddings": outer}
+    nested = make_config(head_dim=32, tie_word_embeddings=inner)
+    assert ModelSpec.from_config({**config, "text_config": nested}).tied is tied
+
+
 MISTRAL: dict[str, Any] = {"architectures": ["MistralForCausalLM"]}
 QWEN2: dict[str, Any] = {"architectures": ["Qwen2ForCausalLM"]}
 MIXTRAL: dict[str, Any] = {"architectures": ["MixtralForCausalLM"]}
