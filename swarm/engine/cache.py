@@ -157,9 +157,7 @@ class SessionCache:
         if not self._capacity:
             self._layers = [self._allocate(layer, capacity) for layer in self.span]
         else:
-            for index, old in enumerate(
-                self._layers
-            ):  # one at a time: old and new stand side by side for one layer only
+            for index, old in enumerate(self._layers):  # old and new stand side by side for one layer only
                 new = self._allocate(self.span.start + index, capacity)
                 new[:, :, :, : self.position] = old[:, :, :, : self.position]
                 self._layers[index] = new

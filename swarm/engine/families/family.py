@@ -79,9 +79,7 @@ class Family:
     norm_whole_width: bool = False  # all heads of a row are normed together, not each for itself
     output: str = "self_attn.o_proj"
     attention_gate: bool = False  # each head's query is followed by what its answer is multiplied by, through a sigmoid
-    delta: str | None = (
-        None  # in some layers in the place of attention: below it are these inputs, and names of its own
-    )
+    delta: str | None = None  # what some layers have instead of attention: below it are these inputs, and its own names
     delta_inputs: tuple[str, ...] = ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a")
     delta_by_key_head: bool = False  # inputs hold one key head's parts after the other's
     sinks: str | None = None  # a logit for each head, which takes part in attention's softmax and answers nothing
