@@ -13,8 +13,11 @@ import openai
 import pytest
 import torch
 from support.embedders import bert_tokenizer, make_embedder, oracle_rows
+from support.families_classics import CONFIGS
 from support.gateway import DEMO, Served, serving
+from support.oracles import make_oracle_model
 from support.swarm import LocalSwarm
+from support.tokenizers import write_text_files
 
 from swarm.client import Client
 
@@ -81,6 +84,19 @@ def test_what_is_wrong_is_said(model: Path) -> None:
                 await client.embeddings.create(model="bert", **wrong)  # type: ignore[arg-type]
 
     run(model, work)
+
+
+def test_vectors_of_a_decoder_whose_embedding_is_narrower_than_its_rows(tmp_path: Path) -> None:
+    opt = make_oracle_model(tmp_path / "opt", CONFIGS["opt-norms-of-sums"])
+    write_text_files(opt, bert_tokenizer())
+
+    async def work(client: openai.AsyncOpenAI, served: Served) -> None:
+        answer = await client.embeddings.create(model="opt", input=[[5, 6, 7]], encoding_format="float", dimensions=48)
+        assert len(answer.data[0].embedding) == 48
+        with pytest.raises(openai.BadRequestError, match="this model's vectors have 48"):
+            await client.embeddings.create(model="opt", input=[[5, 6, 7]], dimensions=64)
+
+    run(opt, work)
 
 
 def test_an_encoder_writes_no_text_by_any_api(model: Path) -> None:

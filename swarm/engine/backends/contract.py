@@ -33,6 +33,10 @@ class Sizes(Protocol):
         """Of rows as they travel between layers: `hidden`, or more where they carry something besides."""
 
     @property
+    def embedding_width(self) -> int:
+        """Of the embedding, and of the rows that vectors are made of."""
+
+    @property
     def vocab(self) -> int: ...
 
     @property

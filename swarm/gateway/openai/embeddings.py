@@ -47,7 +47,7 @@ async def embeddings(call: Call) -> Answering:
     request = EmbeddingRequest.model_validate(call.json())
     client = await call.gateway.catalog.client(request.model)
     inputs = request.inputs()
-    width = client.pooling.width(client.spec.hidden)
+    width = client.pooling.width(client.spec.embedding_width)
     if request.dimensions not in (None, width):
         raise FieldFault(f"dimensions: this model's vectors have {width}", "dimensions")
     ids = await asyncio.to_thread(_encoded, client, inputs)

@@ -58,6 +58,10 @@ class Outline:
         return self.hidden
 
     @property
+    def embedding_width(self) -> int:
+        return self.hidden
+
+    @property
     def bonds(self) -> tuple[LayerSpan, ...]:
         """Layers that use what others keep are refused when layers are tried."""
         return ()
