@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from swarm.engine.budget import Budget
 from swarm.engine.states import Memory, States, StateShape, states_of
-from swarm.errors import LocalFault, Overloaded, UsageFault
+from swarm.errors import LocalFault, UsageFault
 from swarm.span import LayerSpan
 
 PAGE_ROWS = 64
@@ -23,7 +24,7 @@ def pages_of(rows: int) -> int:
     return -(-rows // PAGE_ROWS) * PAGE_ROWS
 
 
-class CachePool:
+class CachePool(Budget):
     """The byte budget that the sessions of one stage share."""
 
     def __init__(
@@ -36,18 +37,11 @@ class CachePool:
         max_positions: int,
         states: Sequence[StateShape | None] = (),
     ) -> None:
-        self.span = span
+        super().__init__(span, budget, max_positions)
         self.states = states or [None] * len(span)  # of each layer; None: it keeps rows
         self.shapes = shapes  # kv_heads and head_dim of each layer
         self.dtype = dtype
         self.device = device
-        self.budget = budget  # bytes
-        self.max_positions = max_positions  # rows that one session may have
-        self.reserved = 0  # bytes
-        self.sessions = 0
-
-    def __repr__(self) -> str:
-        return f"<CachePool of layers {self.span}: {self.sessions} sessions, {self.reserved} of {self.budget} bytes>"
 
     def row_bytes(self, span: LayerSpan) -> int:
         """What one row takes in these layers."""
@@ -62,11 +56,6 @@ class CachePool:
         """Of those of these layers that keep a state."""
         shapes = {layer: self.states[layer - self.span.start] for layer in span}
         return {layer: shape for layer, shape in shapes.items() if shape is not None}
-
-    @property
-    def tokens_free(self) -> int:
-        """Rows through all layers of the span that may still be reserved."""
-        return self.tokens_of(self.budget - self.reserved)
 
     def tokens_of(self, size: int) -> int:
         """Rows through all layers of the span that sessions of so many bytes may have: the longest, and one of the rest."""
@@ -85,28 +74,7 @@ class CachePool:
     def open(self, max_rows: int, span: LayerSpan | None = None) -> SessionCache:
         """Reserve room for a session. Raises Overloaded with numbers, UsageFault for what can never be had."""
         span = self.span if span is None else span
-        if not self.span.covers(span):
-            raise UsageFault(f"a session over layers {span} was asked of a worker that holds layers {self.span}")
-        if not 1 <= max_rows <= self.max_positions:
-            raise UsageFault(f"a session of {max_rows} tokens: the model's context takes 1 to {self.max_positions}")
-        needed = self.needed(max_rows, span)
-        if needed > self.budget - self.reserved:
-            raise Overloaded(
-                f"a cache of {max_rows} tokens over layers {span} takes {needed} bytes; of the {self.budget} that the "
-                f"cache may use, {self.budget - self.reserved} are free ({self.tokens_free} tokens, "
-                f"{self.sessions} sessions are open)"
-            )
-        self.reserved += needed
-        self.sessions += 1
-        return SessionCache(self, span, max_rows, needed)
-
-    def release(self, reserved: int) -> None:
-        self.reserved -= reserved
-        self.sessions -= 1
-
-    def shrink(self, reserved: int, needed: int) -> None:
-        """A session that has reserved so much keeps what it needs."""
-        self.reserved -= reserved - needed
+        return SessionCache(self, span, max_rows, self.reserve(max_rows, span))
 
 
 class SessionCache:

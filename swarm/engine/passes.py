@@ -47,7 +47,27 @@ class Pass(Protocol):
         """Take [rows, width of the projection] through the layer's states; answer with [rows, value_heads * value_dim]."""
 
 
-class ChunkPass:
+class Together:
+    """Kernels for rows that are computed in one call, at exactly their shape."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.activation = activation_of(spec.activation, spec.activation_slope)
+
+    def linear(self, linear: Linear, x: Tensor) -> Tensor:
+        return linear.chunk(x)
+
+    def gated(self, gate_up: Tensor) -> Tensor:
+        gate, up = gate_up.chunk(2, -1)
+        return self.activation(gate) * up
+
+    def activated(self, x: Tensor) -> Tensor:
+        return self.activation(x)
+
+    def each(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        return function(x)
+
+
+class ChunkPass(Together):
     """Rows of one session at consecutive positions, computed together; each attends to all before it and itself."""
 
     def __init__(
@@ -59,10 +79,10 @@ class ChunkPass:
         dtype: torch.dtype,
         alibi: AlibiTable | None = None,
     ) -> None:
+        super().__init__(spec)
         self.cache = cache
         self.start, self.stop = cache.position, cache.position + rows
         self.angles = [rope.slice(self.start, self.stop) for rope in ropes]
-        self.activation = activation_of(spec.activation, spec.activation_slope)
         self.dtype = dtype
         self._alibi = alibi
         self._seen: dict[tuple[int | None, int], tuple[int, Tensor]] = {}  # one for each kind of attention
@@ -89,19 +109,6 @@ class ChunkPass:
             return first, mask.repeat(group, 1)
         biases = self._alibi.rows(self.start, self.stop, first).add_(mask)
         return first, biases.view(1, -1, group * shape[0], shape[1])
-
-    def linear(self, linear: Linear, x: Tensor) -> Tensor:
-        return linear.chunk(x)
-
-    def gated(self, gate_up: Tensor) -> Tensor:
-        gate, up = gate_up.chunk(2, -1)
-        return self.activation(gate) * up
-
-    def activated(self, x: Tensor) -> Tensor:
-        return self.activation(x)
-
-    def each(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        return function(x)
 
     def recur(self, delta: Delta, layer: int, projected: Tensor) -> Tensor:
         return delta.chunk(projected, *self.cache.state(layer, self.start))

@@ -5,16 +5,15 @@ The call has exactly the text's rows, so that its bits depend on the text alone:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from swarm.engine.activations import ACTIVATIONS
 from swarm.engine.attention import Attention
 from swarm.engine.delta import Delta
 from swarm.engine.distances import distance_biases
-from swarm.engine.linear import Linear
+from swarm.engine.passes import Together
 from swarm.engine.rope import RopeTable
 from swarm.engine.spec import ModelSpec
 from swarm.errors import LocalFault
@@ -22,28 +21,15 @@ from swarm.errors import LocalFault
 BLOCK_ROWS = 512  # that ask together where a row sees only those near it
 
 
-class WholePass:
+class WholePass(Together):
     """Rows of one text, positions 0 to its end."""
 
     def __init__(self, spec: ModelSpec, ropes: Sequence[RopeTable], rows: int, dtype: torch.dtype) -> None:
+        super().__init__(spec)
         self.rows = rows
         self.angles = [rope.slice(0, rows) for rope in ropes]
-        self.activation = ACTIVATIONS[spec.activation]
         self.dtype = dtype
         self._biases: Tensor | None = None  # [heads, rows, rows]
-
-    def linear(self, linear: Linear, x: Tensor) -> Tensor:
-        return linear.chunk(x)
-
-    def gated(self, gate_up: Tensor) -> Tensor:
-        gate, up = gate_up.chunk(2, -1)
-        return self.activation(gate) * up
-
-    def activated(self, x: Tensor) -> Tensor:
-        return self.activation(x)
-
-    def each(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        return function(x)
 
     def recur(self, delta: Delta, layer: int, projected: Tensor) -> Tensor:
         raise LocalFault("a state goes through rows one way only")

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from transformers.cache_utils import Cache, DynamicLayer
 
+from swarm.engine.budget import Budget
 from swarm.engine.cache import pages_of
-from swarm.errors import LocalFault, Overloaded, UsageFault
+from swarm.errors import LocalFault, UsageFault
 from swarm.span import LayerSpan
 
 
@@ -25,56 +26,25 @@ class Elsewhere(DynamicLayer):
         return self.rows
 
 
-class Pool:
+class Pool(Budget):
     """The byte budget that the sessions of one stage share."""
 
     def __init__(self, span: LayerSpan, row_bytes: Sequence[int], budget: int, max_positions: int) -> None:
-        self.span = span
+        super().__init__(span, budget, max_positions)
         self.layer_count = len(row_bytes)
         self.row_bytes = tuple(row_bytes)  # of each layer of the model
-        self.budget = budget
-        self.max_positions = max_positions
-        self.reserved = 0  # bytes
-        self.sessions = 0
-
-    def __repr__(self) -> str:
-        return f"<Pool of layers {self.span}: {self.sessions} sessions, {self.reserved} of {self.budget} bytes>"
-
-    @property
-    def tokens_free(self) -> int:
-        """Rows through all layers of the span that may still be reserved."""
-        return self.tokens_of(self.budget - self.reserved)
 
     def tokens_of(self, size: int) -> int:
-        """Rows through all layers of the span that so many bytes take."""
         page = self.needed(1, self.span)
         return size // page * pages_of(1)
 
     def needed(self, max_rows: int, span: LayerSpan) -> int:
-        """Bytes that a session takes of the budget."""
         return pages_of(max_rows) * sum(self.row_bytes[layer] for layer in span)
 
     def open(self, max_rows: int, span: LayerSpan | None = None) -> SpanCache:
         """Reserve room for a session. Raises Overloaded with numbers, UsageFault for what can never be had."""
         span = self.span if span is None else span
-        if not self.span.covers(span):
-            raise UsageFault(f"a session over layers {span} was asked of a worker that holds layers {self.span}")
-        if not 1 <= max_rows <= self.max_positions:
-            raise UsageFault(f"a session of {max_rows} tokens: the model's context takes 1 to {self.max_positions}")
-        needed = self.needed(max_rows, span)
-        if needed > self.budget - self.reserved:
-            raise Overloaded(
-                f"a cache of {max_rows} tokens over layers {span} takes {needed} bytes; of the {self.budget} that the "
-                f"cache may use, {self.budget - self.reserved} are free ({self.tokens_free} tokens, "
-                f"{self.sessions} sessions are open)"
-            )
-        self.reserved += needed
-        self.sessions += 1
-        return SpanCache(self, span, max_rows, needed)
-
-    def give_back(self, size: int, closed: bool) -> None:
-        self.reserved -= size
-        self.sessions -= closed
+        return SpanCache(self, span, max_rows, self.reserve(max_rows, span))
 
 
 class SpanCache:
@@ -145,7 +115,7 @@ class SpanCache:
                 held = self._layers[layer]
                 if held.keys is not None and held.values is not None:
                     held.keys, held.values = held.keys.clone(), held.values.clone()
-            self._pool.give_back(self._reserved - needed, False)
+            self._pool.shrink(self._reserved, needed)
             self._reserved, self.max_rows = needed, pages_of(self.position)
         return self._reserved
 
@@ -170,4 +140,4 @@ class SpanCache:
         if self._open:
             self._open = False
             self._layers = []
-            self._pool.give_back(self._reserved, True)
+            self._pool.release(self._reserved)
