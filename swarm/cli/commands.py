@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from swarm import __version__
-from swarm.cli import api, compute, peers, private
+from swarm.cli import alone, api, compute, peers, private
 from swarm.cli import options as types
 from swarm.cli.embed import embed_option
 from swarm.config import DEFAULT_PORT, ApiConfig, NodeConfig
@@ -179,7 +179,11 @@ def bootstrap(**given: Any) -> None:
 
 @swarm.command()
 @click.option("--model", required=True, help="A directory, a GGUF file or a name; `demo` is the one that comes along.")
-@click.option("--layers", type=types.LAYERS, help="Both included, from 0.  [default: the thinnest part that fits]")
+@click.option(
+    "--layers",
+    type=types.LAYERS,
+    help="Both included, from 0; or one.  [default: the part that is held least, as much as fits]",
+)
 @click.option("--precision", type=compute.precision_type, default="bf16", show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--max-memory", type=types.SIZE, help="At most so much memory.  [default: what is free, less a reserve]")
@@ -212,7 +216,13 @@ def worker(
 @swarm.command()
 @click.argument("prompt", required=False)
 @embed_option
-@click.option("--chain", type=types.CHAIN, default="auto", show_default=True, help="Or the workers to use, in order.")
+@click.option(
+    "--chain",
+    type=types.CHAIN,
+    default="auto",
+    show_default=True,
+    help="auto: found by the client; or the workers to use, in order, as `swarm status` names them.",
+)
 @click.option(
     "--model", help="A directory, a GGUF file or a name; `demo` comes along.  [default: what the swarm serves]"
 )
@@ -273,37 +283,6 @@ def top(**given: Any) -> None:
     run_top(TopRequest(**given))
 
 
-@swarm.command()
-@click.option("--prompt", help="What the model goes on from.")
-@click.option("--max-tokens", type=click.IntRange(4, 1500), default=160, show_default=True)
-@click.option("--workers", type=click.IntRange(2, 12), default=6, show_default=True)
-def demo(prompt: str | None, max_tokens: int, workers: int) -> None:
-    """Start a swarm on this machine, kill a worker in mid-sentence, and compare with the unsplit model."""
-    from swarm.demo.showcase import DEFAULT_PROMPT, run_showcase
-
-    raise SystemExit(run_showcase(prompt or DEFAULT_PROMPT, max_tokens, workers))
-
-
-@swarm.command()
-@click.option("--shape", default="llama-1b", show_default=True, help="Of the model; its weights are random.")
-@click.option("--precision", type=compute.precision_type, default="bf16", show_default=True)
-@compute.threads_option
-@click.option("--quick", is_flag=True, help="Fewer rounds.")
-def bench(shape: str, precision: str, threads: int | None, quick: bool) -> None:
-    """Measure this machine: memory, decoding, prompts, chains, sessions, hops, recovery. Takes minutes."""
-    import asyncio
-
-    from rich.console import Console
-
-    from swarm.bench.run import measure, show
-
-    def progress(text: str) -> None:
-        click.echo(f"swarm: {text}", err=True)
-
-    figures = asyncio.run(measure(shape, precision=precision, threads=threads, quick=quick, progress=progress))
-    show(figures, Console(highlight=False))
-
-
 @swarm.command("api")
 @click.option(
     "--host", type=types.HOST, default=ApiConfig().host, show_default=True, help="Numeric address to listen on."
@@ -341,5 +320,7 @@ def run_api(**given: Any) -> None:
     run(ApiRequest(**given))
 
 
+swarm.add_command(alone.demo)
+swarm.add_command(alone.bench)
 swarm.add_command(private.key)
 swarm.add_command(peers.peers)

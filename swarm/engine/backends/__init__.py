@@ -11,7 +11,7 @@ from swarm.errors import UsageFault
 __all__ = ["BACKENDS", "Head", "Model", "Sizes", "Stage", "open_model"]
 
 BACKENDS = ("swarm", "transformers")
-EXTRA = "pip install 'swarm[transformers]'"
+EXTRA = "pip install -c constraints.txt '.[transformers]' where swarm was installed from"
 
 
 def open_model(directory: Path, backend: str = "swarm") -> Model:

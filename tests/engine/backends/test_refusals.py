@@ -179,7 +179,7 @@ def test_a_machine_without_the_library(tmp_path: Path) -> None:
         "    print(fault)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert "pip install 'swarm[transformers]'" in done.stdout
+    assert "pip install -c constraints.txt '.[transformers]'" in done.stdout
 
 
 def test_there_is_no_such_backend(tmp_path: Path) -> None:
