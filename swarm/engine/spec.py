@@ -283,8 +283,16 @@ def _family(fields: Fields) -> Family:
         for family in FAMILIES.values():
             if family.model_type == model_type:
                 return family
-    known = f"known: {', '.join(FAMILIES)}{_other_backend()}"
-    raise fields.fault("architectures", f"{architectures or model_type!r} is not known; {known}")
+    stated = f"{architectures or model_type!r} is not known here"
+    raise fields.fault("architectures", f"{stated}{_other_backend()}; {_known(model_type)}")
+
+
+def _known(model_type: Any) -> str:
+    """What might have been meant: the classes of this model type, or else all model types."""
+    classes = [name for name, family in FAMILIES.items() if family.model_type == model_type]
+    if classes:
+        return f"known of model_type {model_type}: {', '.join(sorted(classes))}"
+    return f"known model types: {', '.join(sorted({family.model_type for family in FAMILIES.values()}))}"
 
 
 def _other_backend() -> str:

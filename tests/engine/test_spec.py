@@ -10,6 +10,7 @@ import pytest
 from support.models import make_config, make_model
 
 from swarm.engine import ModelSpec, read_spec
+from swarm.engine.families import FAMILIES
 from swarm.engine.rotary import Rope
 from swarm.errors import ModelFault
 from swarm.span import LayerSpan
@@ -167,3 +168,18 @@ def test_generation_config_adds_ids_that_end_an_answer(tmp_path: Path) -> None:
     make_model(tmp_path)
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [257, 260]}))
     assert read_spec(tmp_path).eos_ids == (257, 260)
+
+
+def test_an_unknown_architecture_is_told_what_to_do_before_what_is_known() -> None:
+    config = make_config(architectures=["StableLmForCausalLM"], model_type="stablelm")
+    with pytest.raises(
+        ModelFault, match=r"\['StableLmForCausalLM'\] is not known here; `--backend transformers`"
+    ) as raised:
+        ModelSpec.from_config(config)
+    known = str(raised.value).partition("known model types: ")[2].split(", ")
+    assert known == sorted({family.model_type for family in FAMILIES.values()})
+
+
+def test_another_class_of_a_known_model_type_is_told_the_known_ones() -> None:
+    with pytest.raises(ModelFault, match=r"known of model_type llama: .*LlamaForCausalLM"):
+        ModelSpec.from_config(make_config(architectures=["LlamaForTokenClassification"], model_type="llama"))
