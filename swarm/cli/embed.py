@@ -34,6 +34,7 @@ SAMPLING = (
     "stop_ids",
     "raw",
 )
+OPTIONS = {"stop_ids": "--stop-id"}  # those that are not called as they are kept
 
 embed_option = click.option(
     "--embed",
@@ -48,8 +49,8 @@ def run_embed(request: Request, output: Output) -> None:
     if request.prompt is not None:
         raise UsageFault("--embed TEXT makes a vector and PROMPT asks for an answer: use one of them")
     if given := [name for name in SAMPLING if getattr(request, name) not in (None, (), False)]:
-        names = ", ".join(f"--{name.removesuffix('s').replace('_', '-')}" for name in given)
-        raise UsageFault(f"{names}: nothing is drawn with --embed")
+        names = ", ".join(OPTIONS.get(name, f"--{name.replace('_', '-')}") for name in given)
+        raise UsageFault(f"{names}: --embed writes no answer; leave {'it' if len(given) == 1 else 'them'} out")
     asyncio.run(_embed(request, output))
 
 

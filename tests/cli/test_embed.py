@@ -56,7 +56,12 @@ def test_a_text_that_is_cut_is_warned_of(models):
     ("arguments", "given", "said"),
     [
         (("--embed", "a", "an answer"), {}, "--embed TEXT makes a vector and PROMPT asks for an answer"),
-        (("--embed", "a", "--temperature", "1", "--stop-id", "3"), {}, "--temperature, --stop-id: nothing is drawn"),
+        (
+            ("--embed", "a", "--temperature", "1", "--max-tokens", "2", "--stop", "b", "--stop-id", "3"),
+            {},
+            "--temperature, --max-tokens, --stop, --stop-id: --embed writes no answer; leave them out",
+        ),
+        (("--embed", "a", "--raw"), {}, "--raw: --embed writes no answer; leave it out"),
         (("--embed", "-"), {"input": b"ok\n\xff\n"}, "stdin is no text"),
         (("an answer",), {}, "bert is an encoder: it gives vectors of texts and writes none"),
         (("--raw", "an answer"), {}, "Ask with `swarm client --embed TEXT`, or POST /v1/embeddings"),
