@@ -22,6 +22,7 @@ from swarm.span import LayerSpan, held_in_part, missing_layers, name_layers
 Measurements = Mapping[PeerId, Measurement]
 Key = TypeVar("Key", str, tuple[str, str])
 MAX_NAMED = 8  # peers that a message names
+MAX_STARTED = 3  # workers that a message says how to start
 
 
 def find_chain(
@@ -208,7 +209,7 @@ def _grouped(records: Iterable[PeerRecord], key: Callable[[PeerRecord], Key]) ->
 
 
 def _explanation(missing: Sequence[LayerSpan], newest: Iterable[PeerRecord], sieve: _Sieve) -> str:
-    """What is missing, and why the workers that hold it do not count."""
+    """What is missing, why the workers that hold it do not count, and what helps."""
     reasons = Counter(
         sieve.refusal(record) or "of a precision that does not cover the rest"
         for record in newest
@@ -220,7 +221,10 @@ def _explanation(missing: Sequence[LayerSpan], newest: Iterable[PeerRecord], sie
     if reasons:
         counts = "; ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         text += f" (workers that hold some of them: {counts})"
-    return text
+    starts = " and ".join(
+        f"`swarm worker --model {sieve.model.name} --layers {hole}`" for hole in missing[:MAX_STARTED]
+    )
+    return f"{text}. Start {starts}{' and so on' if len(missing) > MAX_STARTED else ''}, or wait longer with --timeout"
 
 
 def _misfit(record: PeerRecord, reached: int, model: ModelRef) -> str:

@@ -107,13 +107,26 @@ class TestWhoIsUsed:
             find([make_record(1, "0-9"), other])
 
     def test_an_empty_swarm_misses_every_layer(self) -> None:
-        with pytest.raises(NoChain, match=r"layers 0-9 of .* are served by nobody that can be used$") as caught:
+        with pytest.raises(NoChain, match=r"layers 0-9 of .* are served by nobody that can be used\. Start ") as caught:
             find([])
         assert caught.value.missing == (WHOLE,)
 
     def test_one_missing_layer_in_the_middle(self) -> None:
         with pytest.raises(NoChain, match=r"layer 5 of .* is served by nobody"):
             find([make_record(1, "0-4"), make_record(2, "6-9")])
+
+    @pytest.mark.parametrize(
+        ("held", "advice"),
+        [
+            (["0-4"], "`swarm worker --model {} --layers 5-9`"),
+            (["0-1", "3-7"], "`swarm worker --model {0} --layers 2` and `swarm worker --model {0} --layers 8-9`"),
+            (["1", "3", "5", "7"], "--layers 4` and so on"),
+        ],
+    )
+    def test_what_helps_is_said(self, held: list[str], advice: str) -> None:
+        with pytest.raises(NoChain) as caught:
+            find([make_record(index, span) for index, span in enumerate(held, 1)])
+        assert f"{advice.format(MODEL.name)}, or wait longer with --timeout" in str(caught.value)
 
 
 class TestClasses:
