@@ -88,7 +88,7 @@ class BenchSwarm:
 
     async def _start(self, span: LayerSpan) -> BenchWorker:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "swarm.bench.worker", "--shape", self._name, "--layers", str(span)),
+            *(sys.executable, "-P", "-m", "swarm.bench.worker", "--shape", self._name, "--layers", str(span)),
             *("--precision", self._precision, "--threads", str(self._threads)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

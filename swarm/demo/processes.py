@@ -93,7 +93,8 @@ class Processes:
 
 def _command(arguments: Sequence[str], key: Path) -> list[str]:
     own = ["--host", "127.0.0.1", "--port", "0", "--key", str(key), "--exit-with-stdin"]
-    return [sys.executable, "-m", "swarm", *arguments, *own]
+    # -P: a folder `swarm` where this was started, such as a clone, is not taken for the package
+    return [sys.executable, "-P", "-m", "swarm", *arguments, *own]
 
 
 def _tail(log: Path) -> str:
