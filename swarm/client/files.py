@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from swarm.engine.tensorfile import check_fetched
 from swarm.errors import ModelFault
 
 MAX_JSON_BYTES = 16 << 20  # the largest tokenizer_config.json known has 1.2 MB
@@ -22,6 +23,7 @@ def read_bytes(path: Path, limit: int) -> bytes | None:
         raise ModelFault(f"{path} cannot be read: {error.strerror}") from error
     if len(content) > limit:
         raise ModelFault(f"{path} has more than {limit} bytes")
+    check_fetched(path, content)
     return content
 
 

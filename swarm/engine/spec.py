@@ -24,6 +24,7 @@ from swarm.engine.kinds import (
 )
 from swarm.engine.naming import Shape, Slot, head_tensors, layer_tensors, stacked_tensors, token_tensors
 from swarm.engine.rotary import Rope, check_ropes, read_ropes
+from swarm.engine.tensorfile import check_fetched
 from swarm.engine.variants import variant_of
 from swarm.errors import ModelFault
 from swarm.span import MAX_LAYERS, LayerSpan, held_in_part
@@ -171,7 +172,9 @@ def read_json(path: Path, limit: int = MAX_CONFIG_BYTES) -> Any:
         size = path.stat().st_size
         if size > limit:
             raise ModelFault(f"{path}: {size} bytes are more than the {limit} that such a file may have")
-        return json.loads(path.read_bytes())
+        content = path.read_bytes()
+        check_fetched(path, content)
+        return json.loads(content)
     except OSError as error:
         raise ModelFault(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -20,6 +20,7 @@ SINGLE_FILE = "model.safetensors"  # as a directory calls its tensors
 INDEX_FILE = "model.safetensors.index.json"  # or what says which of several files holds which
 MAX_HEADER_BYTES = 100 << 20  # as in the reference implementation
 MAX_DIMENSIONS = 8
+POINTER = b"version https://git-lfs.github.com/spec/v1"  # what stands in a checkout for a file that was not fetched
 ITEM_BYTES: Mapping[str, int] = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
     "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
@@ -65,6 +66,7 @@ def map_file(path: Path, kind: str) -> tuple[mmap.mmap, int]:
     """The file as memory, and its size. Raises ModelFault naming the file."""
     try:
         with path.open("rb") as file:
+            check_fetched(path, file.read(len(POINTER)))
             size = file.seek(0, 2)
             if size < 8:
                 raise ModelFault(f"{path}: {size} bytes are too few for a {kind} file; it is truncated")
@@ -74,6 +76,12 @@ def map_file(path: Path, kind: str) -> tuple[mmap.mmap, int]:
         raise ModelFault(f"{path}: this file of the model is missing") from None
     except OSError as error:
         raise ModelFault(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def check_fetched(path: Path, content: bytes) -> None:
+    """Raises ModelFault if a file that begins like this stands for another that Git has not fetched."""
+    if content.startswith(POINTER):
+        raise ModelFault(f"{path}: is a Git LFS pointer, not the file itself: run `git lfs pull` in its directory")
 
 
 def _parse_header(path: Path, mapping: mmap.mmap, size: int) -> dict[str, Entry]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from swarm.client.files import read_bytes
+from swarm.engine.gguf import open_gguf
+from swarm.engine.spec import read_json
 from swarm.engine.tensorfile import ITEM_BYTES, TensorFile
 from swarm.errors import ModelFault
 
@@ -78,3 +83,21 @@ def test_any_header(header: bytes, data: bytes) -> None:
 def test_headers_of_the_right_form(header: dict[str, object]) -> None:
     raw = json.dumps(header).encode()
     opened(len(raw).to_bytes(8, "little") + raw + bytes(32))
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 4096\n"
+READERS: dict[str, Callable[[Path], object]] = {
+    "model.safetensors": TensorFile.open,
+    "model.gguf": open_gguf,
+    "config.json": read_json,
+    "tokenizer.json": lambda path: read_bytes(path, 1 << 20),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_file_that_git_has_not_fetched_is_told_what_fetches_it(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(POINTER)
+    with pytest.raises(ModelFault, match=r"is a Git LFS pointer, not the file itself: run `git lfs pull`") as raised:
+        READERS[name](path)
+    assert str(path) in str(raised.value)
