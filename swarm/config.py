@@ -1,10 +1,13 @@
-"""One frozen dataclass per service: every bound, interval and limit by name. No environment, no I/O."""
+"""One frozen dataclass per service: every bound, interval and limit by name; addresses as text. No environment, no I/O."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from swarm.errors import UsageFault
 from swarm.span import LayerSpan
 
 KIB = 1 << 10
@@ -12,6 +15,23 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 DEFAULT_PORT = 7700  # TCP data and UDP directory; the probe is on the next one
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """`HOST:PORT`, `[V6]:PORT` or `HOST` (then the default port). Raises UsageFault."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s\[\]:,]+))(?::(\d{1,5}))?", text.strip())
+    port = int(match[3] or DEFAULT_PORT) if match else 0
+    if match is None or not 0 < port < 1 << 16:
+        raise UsageFault(
+            f"'{text}' is no address: write HOST:PORT, such as 192.0.2.7:{DEFAULT_PORT} or [2001:db8::7]:7700"
+        )
+    return match[1] or match[2], port
+
+
+def parse_addresses(given: str | Sequence[str | tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    """Addresses as text or as pairs; one text is one address. Raises UsageFault."""
+    several = (given,) if isinstance(given, str) else given
+    return tuple(parse_address(each) if isinstance(each, str) else each for each in several)
 
 
 @dataclass(frozen=True, slots=True)

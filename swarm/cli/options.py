@@ -9,24 +9,13 @@ from typing import Any, TypeVar
 
 import click
 
-from swarm.config import DEFAULT_PORT
+from swarm.config import parse_address
 from swarm.errors import UsageFault
 from swarm.span import LayerSpan
 
 T = TypeVar("T")
 
 MIN_PEER_DIGITS = 8  # hex digits of a peer id that are taken for the whole where only one peer fits
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """`HOST:PORT`, `[V6]:PORT` or `HOST` (then the default port). Raises UsageFault."""
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s\[\]:,]+))(?::(\d{1,5}))?", text.strip())
-    port = int(match[3] or DEFAULT_PORT) if match else 0
-    if match is None or not 0 < port < 1 << 16:
-        raise UsageFault(
-            f"'{text}' is no address: write HOST:PORT, such as 192.0.2.7:{DEFAULT_PORT} or [2001:db8::7]:7700"
-        )
-    return match[1] or match[2], port
 
 
 def parse_place(text: str) -> tuple[str, int]:

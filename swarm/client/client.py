@@ -25,7 +25,7 @@ from swarm.client.opening import open_chain
 from swarm.client.peers import Peers, Probe
 from swarm.client.resolver import Directory, Resolver
 from swarm.client.text import Text
-from swarm.config import ChannelConfig, ClientConfig
+from swarm.config import ChannelConfig, ClientConfig, parse_addresses
 from swarm.discovery import Directory as KademliaDirectory
 from swarm.engine import model_name
 from swarm.engine.backends import Model, Sizes, Stage, open_model
@@ -46,19 +46,20 @@ Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
 
 
 class Client:
-    """`async with Client("demo", bootstrap=[("10.0.0.1", 7700)]) as client: async for token in client.generate("Hi")`.
+    """`async with Client("demo", bootstrap=["10.0.0.1:7700"]) as client: async for token in client.generate("Hi")`.
 
-    `model` is a directory or a name in `models_dir`. With `local` there is no network: every layer is computed here.
-    `swarm_key` is the secret of a private swarm, `bans` the file of peers that lied (None: remembered while the client runs),
-    `random` draws what is audited. Parts that are not given (identity, network, directory) are made and stopped
-    with the client. `now` is swarm time where the directory is given; one that is made here tells it.
+    `model` is a directory or a name in `models_dir`, `bootstrap` HOST:PORT or (host, port) of nodes to begin with. With
+    `local` there is no network: every layer is computed here. `swarm_key` is the secret of a private swarm, `bans` the
+    file of peers that lied (None: remembered while the client runs), `random` draws what is audited. Parts that are not
+    given (identity, network, directory) are made and stopped with the client. `now` is swarm time where the directory is
+    given; one that is made here tells it.
     """
 
     def __init__(
         self,
         model: str | Path,
         *,
-        bootstrap: Sequence[tuple[str, int]] = (),
+        bootstrap: str | Sequence[str | tuple[str, int]] = (),
         swarm_key: bytes | None = None,
         chain: Sequence[PeerId] = (),
         precision: str | None = None,
@@ -82,7 +83,7 @@ class Client:
         self.trace = trace or Trace()
         self.local = local
         self.precision = precision  # of the chain; None until a chain says it
-        self._bootstrap = tuple(bootstrap)
+        self._bootstrap = parse_addresses(bootstrap)
         self._swarm_key = swarm_key
         self._by_hand = tuple(chain)
         self._device = device

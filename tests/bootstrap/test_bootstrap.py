@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from swarm.cli.commands import bootstrap
-from swarm.cli.options import parse_address
+from swarm.config import parse_address
 from swarm.identity import PeerId
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "bootstrap"

@@ -2,7 +2,8 @@ import pytest
 from click.testing import CliRunner
 
 from swarm.cli import main
-from swarm.cli.options import ADDRESS, parse_address, parse_chain, parse_host, parse_ids, parse_size
+from swarm.cli.options import ADDRESS, parse_chain, parse_host, parse_ids, parse_size
+from swarm.config import parse_address
 from swarm.errors import UsageFault
 
 PEER = "ab" * 32

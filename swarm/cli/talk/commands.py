@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from swarm.cli.options import parse_address, parse_chain
+from swarm.cli.options import parse_chain
 from swarm.cli.talk import conversation
 from swarm.cli.talk.figures import chain_lines, stats
 from swarm.cli.talk.settings import DEFAULT, SETTINGS, Settings
+from swarm.config import parse_address
 from swarm.errors import UsageFault
 
 if TYPE_CHECKING:
