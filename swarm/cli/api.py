@@ -34,7 +34,10 @@ def api_config(
     models_dir: Path | None = None,
     **more: Any,
 ) -> ApiConfig | None:
-    """What the options say; None without --api. The demo model and all of `models_dir` are among the models."""
+    """What the options say; None without --api. The demo model and all of `models_dir` are among the models, after those named.
+
+    Raises UsageFault when two of those named have one name.
+    """
     if place is None:
         if keys and not os.environ.get("SWARM_API_KEY"):
             raise UsageFault("--api-key is for programs that ask over HTTP: give --api [HOST:]PORT too")
@@ -44,10 +47,25 @@ def api_config(
     from swarm.client.models import list_models
 
     paths = [model_directory(name, models_dir) for name in models]
+    _check_names(paths)
     if models_dir is not None:
         paths += [models_dir / name for name in list_models(models_dir)]
     distinct = tuple(dict.fromkeys([*paths, *SHIPPED.values()]))
     return ApiConfig(place[0], place[1], tuple(keys), models=distinct, bans=bans_file(os.environ), **more)
+
+
+def _check_names(paths: Sequence[Path]) -> None:
+    """Programs ask for a model by its name alone: only one of two could be had. Raises UsageFault naming both paths."""
+    from swarm.engine import model_name
+
+    known: dict[str, Path] = {}
+    for path in paths:
+        name = model_name(path)
+        first = known.setdefault(name, path)
+        if first.resolve() != path.resolve():
+            raise UsageFault(
+                f"{first} and {path} are both called {name}, and programs ask by name: give --model for one of them"
+            )
 
 
 def how_to_ask(url: str) -> str:

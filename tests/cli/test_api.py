@@ -1,0 +1,46 @@
+"""Which models an API is for, as the options say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from swarm.cli.api import api_config
+from swarm.errors import UsageFault
+
+PLACE = ("127.0.0.1", 0)
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Two models that are both called gpt2."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    both = tmp_path / "a" / "gpt2", tmp_path / "b" / "gpt2"
+    for folder in both:
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    return both
+
+
+def test_two_models_of_one_name_are_refused_with_both_paths(folders: tuple[Path, Path]) -> None:
+    first, second = folders
+    with pytest.raises(UsageFault) as fault:
+        api_config(PLACE, (), (str(first), str(second)))
+    assert str(first) in str(fault.value)
+    assert str(second) in str(fault.value)
+
+
+def test_one_model_named_twice_is_one(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    first, _ = folders
+    (tmp_path / "gpt2").symlink_to(first)
+    config = api_config(PLACE, (), (str(first), str(first), str(tmp_path / "gpt2")))
+    assert config is not None
+    assert first in config.models
+
+
+def test_a_model_that_was_named_goes_before_one_that_was_found(folders: tuple[Path, Path]) -> None:
+    first, second = folders
+    config = api_config(PLACE, (), (str(second),), first.parent)
+    assert config is not None
+    assert config.models[:2] == (second, first)
