@@ -182,9 +182,12 @@ class Resolver:
         return self._records[chain.hops[0].peer_id].precision
 
     async def _other_model(self) -> None:
-        """Raises WrongModel if peers serve another model under this one's name."""
-        for signed in await self._directory.lookup_all():
-            other = signed.record.model
+        """Raises WrongModel if peers serve another model under this one's name, and nobody this one."""
+        served = {record.model for record in self._unexpired()}
+        served |= {signed.record.model for signed in await self._directory.lookup_all()}
+        if any(model.digest == self.model.digest for model in served):
+            return  # it is its precision, or some of its layers, that is missing
+        for other in sorted(served, key=lambda model: model.digest):
             if other.name == self.model.name and other.digest != self.model.digest:
                 raise WrongModel(
                     f"the swarm's {other.name} has digest {other.digest.hex()}, the one here {self.model.digest.hex()}: "
