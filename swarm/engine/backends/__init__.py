@@ -6,7 +6,8 @@ from pathlib import Path
 
 from swarm.engine.backends.contract import Head, Model, Sizes, Stage
 from swarm.engine.backends.own import OwnModel
-from swarm.errors import UsageFault
+from swarm.engine.spec import config_place, read_spec
+from swarm.errors import ModelFault, UsageFault
 
 __all__ = ["BACKENDS", "Head", "Model", "Sizes", "Stage", "open_model"]
 
@@ -20,8 +21,22 @@ def open_model(directory: Path, backend: str = "swarm") -> Model:
         return OwnModel.open(directory)
     if backend != "transformers":
         raise UsageFault(f"--backend {backend}: there is no such one; choose one of {', '.join(BACKENDS)}")
+    _refuse_encoder(Path(directory))
     try:
         from swarm.engine.backends.library.model import LibraryModel
     except ImportError as error:
         raise UsageFault(f"--backend transformers: the library cannot be used here ({error}): {EXTRA}") from error
     return LibraryModel.open(directory)
+
+
+def _refuse_encoder(directory: Path) -> None:
+    """Raises ModelFault for a model that only our own engine computes, and computes."""
+    try:
+        spec = read_spec(directory)
+    except ModelFault:  # one that our engine does not know, or a directory that is none: the library says which
+        return
+    if spec.both_ways:
+        raise ModelFault(
+            f"{config_place(directory)}: {spec.architecture} is an encoder, and --backend transformers runs decoders only: "
+            f"leave out --backend, swarm's own engine computes it"
+        )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.families_encoders import CONFIGS
 from support.library import make_library_model
 from support.models import make_model
 from support.oracles import TINY
@@ -97,7 +98,17 @@ def test_rows_that_see_those_after_them_are_found_out(tmp_path: Path) -> None:
 def make_bert(directory: Path) -> Path:
     from support.oracles import make_oracle_model
 
-    return make_oracle_model(directory, {**TINY, "model_type": "bert", "pad_token_id": 0})
+    config = {**TINY, "architectures": ["BertLMHeadModel"], "model_type": "bert", "pad_token_id": 0}
+    return make_oracle_model(directory, config)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_encoder_of_our_own_engine_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    directory = config_alone(tmp_path, **CONFIGS[name])
+    assert open_model(directory).spec.both_ways
+    with pytest.raises(ModelFault, match=r"is an encoder.*leave out --backend") as raised:
+        open_model(directory, "transformers")
+    assert str(directory / "config.json") in str(raised.value)
 
 
 def test_weights_are_verified_and_wanted_ones_alone(tmp_path: Path) -> None:
@@ -157,7 +168,7 @@ def test_an_unknown_architecture_is_told_of_the_library_where_it_is_installed(
     with pytest.raises(ModelFault, match=r"--backend transformers.*known model types: .*llama"):
         read_spec(directory)
     monkeypatch.setattr(engine_spec, "find_spec", lambda name: None)
-    with pytest.raises(ModelFault, match="known model types: .*llama") as raised:
+    with pytest.raises(ModelFault, match=r"known model types: .*llama") as raised:
         read_spec(directory)
     assert "--backend" not in str(raised.value)
 
