@@ -73,6 +73,8 @@ def sentence_of(event: Event) -> str | None:
                 f"the replacement of {details.get('lost')} computed other rows for layers {details.get('layers')}: "
                 "asking a third peer who is right"
             )
+        case "session.exactness", "failed" if details.get("opening"):
+            return "the workers of this chain compute in different numerics classes: the answer is not bit-exact"
         case "session.exactness", "failed":
             return "the replacement computes in another numerics class: from here on the answer is not bit-exact"
         case "peers.ban", "complete":

@@ -95,6 +95,8 @@ class ChainSession:
                 whole = LayerSpan(0, self._resolver.model.layer_count)
                 self._links = await self._replace(whole, History(), History(), None, self._chain)
         self.exact = len({link.numerics for link in self._links}) == 1
+        if not self.exact:
+            self._tell_inexact(opening=True)
         self._renewer = asyncio.create_task(self._renew(), name="renewals")
         return self
 
@@ -290,7 +292,11 @@ class ChainSession:
         changed = lost.inputs.length and any(link.numerics != lost.numerics for link in links)
         if changed or len({link.numerics for link in self._links}) > 1:
             self.exact = False
-            self._trace.failed("session.exactness", numerics=",".join(link.numerics for link in self._links))
+            self._tell_inexact(opening=False)
+
+    def _tell_inexact(self, *, opening: bool) -> None:
+        numerics = ",".join(link.numerics for link in self._links)
+        self._trace.failed("session.exactness", opening=opening, numerics=numerics)
 
     def _blame(self, hop: Hop, error: BaseException) -> None:
         if isinstance(error, Overloaded):

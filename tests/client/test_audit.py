@@ -65,9 +65,22 @@ def test_rows_of_another_class_are_not_called_exact_though_a_replay_was_equal(
 
 def test_a_chain_of_two_classes_is_not_called_exact(model: Path) -> None:
     async def main() -> None:
-        async with LocalSwarm(model, [(0, 2), (2, 4)]) as swarm, swarm.client() as client:
+        events: list[Event] = []
+        async with LocalSwarm(model, [(0, 2), (2, 4)]) as swarm, swarm.client(Trace(events.append)) as client:
             reclass(swarm.workers[0])
             assert not (await ask(client)).session.exact  # type: ignore[union-attr]
+        told = [event.details["opening"] for event in events if event.name == "session.exactness"]
+        assert told == [True]
+
+    run_virtual(main())
+
+
+def test_of_a_chain_of_one_class_nothing_is_told(model: Path) -> None:
+    async def main() -> None:
+        events: list[Event] = []
+        async with LocalSwarm(model, [(0, 2), (2, 4)]) as swarm, swarm.client(Trace(events.append)) as client:
+            assert (await ask(client)).session.exact  # type: ignore[union-attr]
+        assert not [event for event in events if event.name == "session.exactness"]
 
     run_virtual(main())
 
