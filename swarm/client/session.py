@@ -290,7 +290,8 @@ class ChainSession:
     def _note_numerics(self, lost: Link, links: list[Link]) -> None:
         """Rows of another numerics class have other bits, be it only the rows that are still to come."""
         changed = lost.inputs.length and any(link.numerics != lost.numerics for link in links)
-        if changed or len({link.numerics for link in self._links}) > 1:
+        mixed = len({link.numerics for link in self._links}) > 1
+        if changed or (mixed and self.exact):  # what is known already is not told again
             self.exact = False
             self._tell_inexact(opening=False)
 

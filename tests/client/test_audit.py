@@ -75,6 +75,29 @@ def test_a_chain_of_two_classes_is_not_called_exact(model: Path) -> None:
     run_virtual(main())
 
 
+def test_a_chain_of_two_classes_is_told_once_though_a_worker_is_replaced_by_its_like(model: Path) -> None:
+    async def main() -> None:
+        events: list[Event] = []
+        async with LocalSwarm(model, [(0, 2), (2, 4), (2, 4)]) as swarm:
+            first, killed = swarm.workers[0], list[LocalWorker]()
+            reclass(first)
+
+            def kill_second(event: Event) -> None:
+                events.append(event)
+                asked = (event.name, event.phase) == ("hop.forward", "started") and not killed
+                if asked and event.details["position"] == MIDDLE and event.details["peer"] != first.peer_id.short:
+                    killed.append(swarm.worker(event.details["peer"]))
+                    killed[0].kill()
+
+            async with swarm.client(Trace(kill_second)) as client:
+                answer = await ask(client)
+            assert answer.session.recoveries  # type: ignore[union-attr]
+        told = [event.details["opening"] for event in events if event.name == "session.exactness"]
+        assert told == [True]
+
+    run_virtual(main())
+
+
 def test_of_a_chain_of_one_class_nothing_is_told(model: Path) -> None:
     async def main() -> None:
         events: list[Event] = []
