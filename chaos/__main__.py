@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from chaos.run import Setup
+    from chaos.runner.run import Setup
 
 MAX_SEED = 1 << 32
 ROUND_SECONDS = 1200.0  # of a soak's storm, at most
@@ -76,8 +76,8 @@ def run(
 
     With --namespaces `all` is every one that is made for them, and those are found first.
     """
-    from chaos.namespaces import missing
-    from chaos.running import run_all
+    from chaos.network.namespaces import missing
+    from chaos.runner.running import run_all
     from chaos.scenarios import MACHINES, SCENARIOS, find
 
     if namespaces and (why := missing()):
@@ -190,8 +190,8 @@ def soak(
 
     It ends when time is over; a round that began is brought to its end. What broke is told with its seed.
     """
-    from chaos.report import as_json, markdown
-    from chaos.running import run_all
+    from chaos.runner.report import as_json, markdown
+    from chaos.runner.running import run_all
     from chaos.scenarios import SCENARIOS, STORM
 
     first = Random().randrange(MAX_SEED) if seed is None else seed
@@ -217,7 +217,7 @@ def soak(
 
 
 def _setup(model: Path | None, precision: str, seed: int, seconds: float | None) -> Setup:
-    from chaos.run import Setup
+    from chaos.runner.run import Setup
     from swarm.client.client import SHIPPED
 
     path = model or SHIPPED["demo"]

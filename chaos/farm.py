@@ -22,9 +22,9 @@ from typing import Any
 
 import psutil
 
-from chaos.namespaces import Namespaces, Wire
+from chaos.network.namespaces import Namespaces, Wire
+from chaos.network.proxy import Link, Proxy
 from chaos.process import write_faults
-from chaos.proxy import Link, Proxy
 from swarm.errors import LocalFault
 from swarm.identity import PeerId
 

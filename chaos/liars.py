@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from swarm.engine import SessionCache, Stage
-from swarm.engine.attention import Attention
-from swarm.engine.delta import Delta
-from swarm.engine.linear import Linear
-from swarm.engine.model import Decoder
-from swarm.engine.norm import Norm
-from swarm.engine.passes import ChunkPass, DecodePass, Pass
+from swarm.engine.decoder import Decoder
+from swarm.engine.layers.attention import Attention
+from swarm.engine.layers.gated_delta import Delta
+from swarm.engine.layers.linear import Linear
+from swarm.engine.layers.norm import Norm
+from swarm.engine.layers.passes import ChunkPass, DecodePass, Pass
 from swarm.span import LayerSpan
 from swarm.wire import tensors as wire
 

@@ -6,12 +6,13 @@ Importing this package loads neither torch nor the network; `Client` and `Node` 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from swarm.version import __version__
+
 if TYPE_CHECKING:
     from swarm.client import Client
     from swarm.node import Node
 
 __all__ = ["Client", "Node", "__version__"]
-__version__ = "0.1.0"
 
 _LAZY = {"Client": "swarm.client", "Node": "swarm.node"}
 

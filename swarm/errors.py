@@ -6,10 +6,20 @@ makes the session leave that peer; `Overloaded` and `NoChain` are nobody's fault
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sized
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from swarm.span import LayerSpan
+
+class LayerRange(Sized, Protocol):
+    """A range of layers, as far as an error that names some is concerned. `span.LayerSpan` is one."""
+
+    @property
+    def start(self) -> int:
+        """The first layer."""
+
+    @property
+    def stop(self) -> int:
+        """One past the last layer."""
 
 
 class SwarmError(Exception):
@@ -61,7 +71,7 @@ class NoChain(SwarmError):
 
     exit_code = 6
 
-    def __init__(self, message: str, missing: tuple[LayerSpan, ...] = ()) -> None:
+    def __init__(self, message: str, missing: tuple[LayerRange, ...] = ()) -> None:
         super().__init__(message)
         self.missing = missing
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from swarm.errors import UsageFault
+from swarm.errors import LayerRange, UsageFault
 
 MAX_LAYERS = 4096  # no known model comes near; bounds what a record or a message may claim
 
@@ -58,7 +58,7 @@ def held_in_part(span: LayerSpan, bonds: Iterable[LayerSpan]) -> LayerSpan | Non
     return next((bond for bond in bonds if span.intersection(bond) and not span.covers(bond)), None)
 
 
-def missing_layers(spans: Iterable[LayerSpan], wanted: LayerSpan) -> tuple[LayerSpan, ...]:
+def missing_layers(spans: Iterable[LayerSpan], wanted: LayerRange) -> tuple[LayerSpan, ...]:
     """The parts of `wanted` that no span covers, in order."""
     missing: list[LayerSpan] = []
     reached = wanted.start
@@ -73,7 +73,7 @@ def missing_layers(spans: Iterable[LayerSpan], wanted: LayerSpan) -> tuple[Layer
     return tuple(missing)
 
 
-def name_layers(spans: Iterable[LayerSpan]) -> str:
+def name_layers(spans: Iterable[LayerRange]) -> str:
     """`"layer 3"`, `"layers 3-5, 9"`: how messages name layers to a person."""
     parts = list(spans)
     plural = len(parts) > 1 or any(len(part) > 1 for part in parts)

@@ -1,7 +1,7 @@
-"""The floors of docs/DESIGN.md, held by reading every import: a package imports lower floors only.
+"""The floors of docs/DESIGN.md, held by reading every import: a package imports lower floors only, and no modules import
+each other in a circle.
 
-An import inside a function counts as much as one at the top; imports for type checkers alone (`if TYPE_CHECKING`) are
-let be within a floor, as they never run.
+An import inside a function, or for type checkers alone (`if TYPE_CHECKING`), counts as much as one at the top.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +17,21 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
-    ("errors", "span", "identity", "membership", "records", "shares", "config", "trace"),
-    ("wire", "routing"),
-    ("engine",),
-    ("transport", "discovery"),
+    (
+        "errors",
+        "span",
+        "identity",
+        "membership",
+        "records",
+        "shares",
+        "config",
+        "trace",
+        "version",
+        "torch_environment",
+    ),
+    ("wire", "routing", "model"),
+    ("checkpoint",),
+    ("engine", "text", "transport", "discovery"),
     ("worker", "client"),
     ("gateway",),
     ("node",),
@@ -38,16 +49,21 @@ NEVER = ("pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelv
 OPTIONAL = {"transformers": "swarm/engine/backends/library"}  # extras, and the one package that imports each
 RUNS_DATA = ("eval", "exec", "compile", "__import__")
 LOADS_CODE = ("torch.load", "torch.jit.load", "torch.hub.load", "numpy.load", "np.load", "yaml.load")
+WITHOUT_TORCH = ("text", "transport", "discovery")  # as are floors 0 and 1
 LIGHT = (
     "swarm",
+    "swarm.model.spec",
+    "swarm.checkpoint",
+    "swarm.text.tokenizer",
+    "swarm.text.grammar",
     "swarm.cli",
     "swarm.wire",
     "swarm.routing",
     "swarm.errors",
     "swarm.records",
     "swarm.config",
-    "swarm.client.bans",
-    "swarm.client.proof",
+    "swarm.client.audits.bans",
+    "swarm.client.audits.proof",
 )
 
 
@@ -126,8 +142,8 @@ def breach(importer: str, found: Import) -> str | None:
     if misplaced(found):
         return f"{top} may not be installed: {OPTIONAL[top]} alone imports it"
     floor = FLOOR.get(importer, TOP)
-    if top == "torch" and floor < 2:
-        return "torch lives on floor 2 and above"
+    if top == "torch" and (floor < 2 or importer in WITHOUT_TORCH):
+        return f"torch is for floor 2 and above, and not for {', '.join(WITHOUT_TORCH)}"
     if floor == 1 and top in PURE:
         return "floor 1 is pure"
     if top in SOCKETS and importer not in WITH_SOCKETS:
@@ -141,7 +157,7 @@ def _breach_within(importer: str, imported: str, typing_only: bool) -> str | Non
     if imported not in FLOOR or importer == imported:
         return None  # a name of swarm/__init__.py, or the package's own
     if importer == "":
-        return None if typing_only else "importing swarm loads nothing else"
+        return None if typing_only or imported == "version" else "importing swarm loads nothing else"
     if FLOOR[imported] == FLOOR[importer] == 0 or (importer, imported) in DISPATCHED:
         return None
     if FLOOR[imported] == FLOOR[importer]:
@@ -159,20 +175,51 @@ def test_every_package_has_a_floor() -> None:
     assert {package_of(file) for file in sources("swarm")} - {""} <= set(FLOOR)
 
 
-def test_floor_0_has_no_circles() -> None:
-    needs = {
-        name: {
-            found.module.split(".")[1]
-            for found in imports_of(ROOT / "swarm" / f"{name}.py")
-            if found.module.startswith("swarm.") and not found.typing_only
-        }
-        for name in FLOORS[0]
+def module_name(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def needs_of(files: Sequence[Path]) -> dict[str, set[str]]:
+    """Which of these modules each of them imports."""
+    known = {module_name(file): file for file in files}
+    return {
+        name: {each for each in _modules_of(file) if each in known and each != name} for name, file in known.items()
     }
-    while needs:
-        free = [name for name, below in needs.items() if not below & needs.keys()]
-        assert free, f"these import each other: {sorted(needs)}"
+
+
+def _modules_of(file: Path) -> Iterator[str]:
+    """What may be modules: `from a import b` names a and a.b."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(file, node)
+            whole = [f"{base}.{alias.name}" for alias in node.names]
+            modules = [each for each in whole if _is_module(each)]
+            yield from modules if len(modules) == len(whole) else [base, *modules]
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def circle_in(needs: Mapping[str, set[str]]) -> list[str]:
+    """Modules that are left when all that need none of the others are taken away, again and again; none: no circle."""
+    left = {name: set(below) for name, below in needs.items()}
+    while free := [name for name, below in left.items() if not below & left.keys()]:
         for name in free:
-            del needs[name]
+            del left[name]
+    while idle := [name for name in left if not any(name in below for below in left.values())]:
+        for name in idle:
+            del left[name]
+    return sorted(left)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    files = [file for folder in ("swarm", *OUTSIDE) for file in sources(folder)]
+    assert circle_in(needs_of(files)) == []
 
 
 @pytest.mark.parametrize("folder", ["swarm", *OUTSIDE])
@@ -210,7 +257,12 @@ class TestTheRulesThemselves:
             ("wire", "asyncio"),
             ("routing", "torch.nn"),
             ("span", "torch"),
-            ("engine", "swarm.transport.tls"),
+            ("model", "torch"),
+            ("text", "torch"),
+            ("model", "swarm.checkpoint.gguf.file"),
+            ("text", "swarm.engine.head"),
+            ("checkpoint", "swarm.engine.stage"),
+            ("engine", "swarm.transport.tls.network"),
             ("engine", "socket"),
             ("client", "swarm.worker"),
             ("client", "swarm.demo"),
@@ -232,6 +284,10 @@ class TestTheRulesThemselves:
     )
     def test_it_is_allowed(self, importer: str, module: str) -> None:
         assert breach(importer, Import(ROOT, 1, module, False)) is None
+
+    def test_a_circle_is_seen(self) -> None:
+        assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"a"}}) == ["b", "c"]
+        assert circle_in({"a": {"b"}, "b": {"c"}, "c": set()}) == []
 
     def test_an_extra_is_for_one_package(self) -> None:
         inside = ROOT / OPTIONAL["transformers"] / "imagined.py"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from chaos.farm import Member
 from chaos.faults.base import Kind
-from chaos.weather import WAYS, Way
+from chaos.network.weather import WAYS, Way
 
 
 @dataclass(frozen=True, slots=True)

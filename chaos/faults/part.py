@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from chaos.farm import Member
 from chaos.faults.base import Kind
-from chaos.namespaces import Wire
-from chaos.weather import WAYS, Way
+from chaos.network.namespaces import Wire
+from chaos.network.weather import WAYS, Way
 from swarm.errors import UsageFault
 
 

@@ -72,7 +72,7 @@ class Case:
     memory: bool = False  # what every process holds may not grow
     storm: tuple[Fault, ...] = ()  # these, drawn at random, at any member whose part has another that is well
     first_token: float | None = None  # seconds from the start of the client to its first token, at most
-    attack: str | None = None  # of chaos.attack: under way from before the requests to their end
+    attack: str | None = None  # of chaos.attacks.attack: under way from before the requests to their end
     client: tuple[tuple[str, Any], ...] = ()  # fields of the client's ClientConfig: how it audits, and whom
     lingers: float = 0.0  # seconds, at most, for which the client stays after the load until its audits are over
 

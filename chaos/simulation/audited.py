@@ -15,8 +15,8 @@ from random import Random
 from chaos.liars import Liar, Lie, Moment, always, lie
 from chaos.simulation.model import CONTEXT, Prepared
 from chaos.simulation.peers import Compute
-from swarm.client.auditor import Auditor
-from swarm.client.bans import Bans
+from swarm.client.audits.auditor import Auditor
+from swarm.client.audits.bans import Bans
 from swarm.client.generate import Answer
 from swarm.client.heads import Heads
 from swarm.client.opening import open_chain
@@ -24,15 +24,15 @@ from swarm.client.peers import Peers
 from swarm.client.resolver import Resolver
 from swarm.client.session import ChainSession
 from swarm.config import ChannelConfig, ClientConfig
-from swarm.engine.compute import InlineCompute
+from swarm.engine.compute_thread import InlineCompute
 from swarm.errors import SwarmError
 from swarm.identity import Identity, PeerId
 from swarm.records import RECORD_LIFETIME, Address, ModelRef, PeerRecord, PeerState, SignedRecord
 from swarm.routing.cost import Measurement
 from swarm.span import LayerSpan
 from swarm.trace import Event, Trace
-from swarm.transport.memory import MemoryNetwork
-from swarm.transport.server import ChannelServer
+from swarm.transport.channels.server import ChannelServer
+from swarm.transport.in_process import MemoryNetwork
 from swarm.worker.service import WorkerService
 
 STEP_SECONDS = 0.01  # of one call of a worker

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from chaos.liars import Lie
 from chaos.simulation.peers import BOOTSTRAP
-from chaos.simulation.world import Topology, World
+from chaos.simulation.surroundings import Topology
+from chaos.simulation.world import World
 from swarm.span import LayerSpan
 
 ASKED = "the worker asked"

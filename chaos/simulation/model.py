@@ -20,15 +20,16 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 
+from swarm.checkpoint.manifest import read_manifest
 from swarm.client.generate import Answer, Options
 from swarm.client.heads import Heads
 from swarm.client.local import LocalSession
-from swarm.client.text import Text
-from swarm.engine import Head, Stage, read_manifest
-from swarm.engine.compute import InlineCompute
+from swarm.engine import Head, Stage
+from swarm.engine.compute_thread import InlineCompute
 from swarm.engine.sampler import Sampling
 from swarm.records import ModelRef
 from swarm.span import LayerSpan
+from swarm.text.tokenizer import Text
 
 LAYERS = 2
 VOCABULARY = 96

@@ -9,32 +9,30 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from chaos.process import Inside, Turncoat
 from chaos.simulation.model import CONTEXT, Ask
-from swarm.client.auditor import Auditor
-from swarm.client.bans import Bans
+from chaos.simulation.surroundings import Surroundings
+from swarm.client.audits.auditor import Auditor
+from swarm.client.audits.bans import Bans
 from swarm.client.generate import Answer
 from swarm.client.heads import Heads
-from swarm.client.kept import KeptSessions, Prompt
 from swarm.client.opening import open_chain
 from swarm.client.peers import Peers
+from swarm.client.prefix_cache import PrefixCache, Prompt
 from swarm.client.resolver import Resolver
 from swarm.client.session import ChainSession
 from swarm.discovery import Directory
-from swarm.engine.compute import InlineCompute
+from swarm.engine.compute_thread import InlineCompute
 from swarm.errors import NoSwarm
 from swarm.identity import Identity, PeerId
 from swarm.records import Address, PeerRecord, PeerState
 from swarm.span import LayerSpan
-from swarm.transport.memory import MemoryNode
-from swarm.transport.server import ChannelServer
+from swarm.transport.channels.server import ChannelServer
+from swarm.transport.in_process import MemoryNode
 from swarm.worker.announcer import Announcer, highest_sequence
 from swarm.worker.service import WorkerService
-
-if TYPE_CHECKING:
-    from chaos.simulation.world import World
 
 EPOCH = 1.7e9  # what the wall clock shows when the loop's shows 0
 PORT = 7700
@@ -58,7 +56,7 @@ class Compute:
 class Peer:
     """One process of the swarm. `kill` as SIGKILL, `pause` as SIGSTOP."""
 
-    def __init__(self, world: World, name: str, number: int) -> None:
+    def __init__(self, world: Surroundings, name: str, number: int) -> None:
         self.world = world
         self.name = name
         self.identity = Identity.from_seed(number.to_bytes(32, "big"))
@@ -137,7 +135,7 @@ class Peer:
                 self.identity,
                 host=self.host,
                 port=PORT,
-                bootstrap=[] if first else [(world.peers[BOOTSTRAP].host, PORT)],
+                bootstrap=[] if first else [world.bootstrap],
                 passive=passive,
                 config=world.directory_config,
                 now=self.now,
@@ -165,7 +163,7 @@ class Worker(Peer):
     service: WorkerService
     address: Address
 
-    def __init__(self, world: World, name: str, number: int, span: LayerSpan, precision: str) -> None:
+    def __init__(self, world: Surroundings, name: str, number: int, span: LayerSpan, precision: str) -> None:
         super().__init__(world, name, number)
         self.span, self.precision = span, precision
         self.compute = Compute(world.topology.step_seconds)
@@ -259,7 +257,7 @@ class Asker(Peer):
     peers: Peers
     auditor: Auditor
 
-    def __init__(self, world: World, name: str, number: int, precision: str) -> None:
+    def __init__(self, world: Surroundings, name: str, number: int, precision: str) -> None:
         super().__init__(world, name, number)
         self.precision = precision
         self.ready = asyncio.Event()  # it can be asked
@@ -295,7 +293,7 @@ class Asker(Peer):
             )
         )
         self._kept = await stack.enter_async_context(
-            KeptSessions(self._resolver, self.peers, world.client_config, world.trace)
+            PrefixCache(self._resolver, self.peers, world.client_config, world.trace)
         )
         self.ready.set()
 

@@ -21,7 +21,8 @@ from chaos.simulation.faults import Lies, Planned, Slow, aimed, draw_faults, dra
 from chaos.simulation.model import Ask, Prepared, prepared
 from chaos.simulation.peers import Asker
 from chaos.simulation.seeding import seeded
-from chaos.simulation.world import Topology, World
+from chaos.simulation.surroundings import Topology
+from chaos.simulation.world import World
 from swarm.client.session import ChainSession
 from swarm.errors import AuditFault, DeadlineExceeded, NoChain, Overloaded, SwarmError
 

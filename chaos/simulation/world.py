@@ -7,58 +7,30 @@ it). Which faults befall it, and what is asked of it, is decided elsewhere.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from chaos.simulation.datagrams import UdpSwitch
 from chaos.simulation.model import Prepared
-from chaos.simulation.peers import BOOTSTRAP, Asker, Peer, Worker
-from swarm.config import ChannelConfig, ClientConfig, DirectoryConfig, WorkerConfig
-from swarm.span import LayerSpan
+from chaos.simulation.peers import BOOTSTRAP, PORT, Asker, Peer, Worker
+from chaos.simulation.surroundings import Surroundings, Topology
 from swarm.trace import Event, Trace
-from swarm.transport.memory import MemoryNetwork
 
-T = TypeVar("T")
 P = TypeVar("P", bound=Peer)
 
 
-@dataclass(frozen=True, slots=True)
-class Topology:
-    """Who takes part. Workers are named w0, w1, …, clients c0, c1, …; the bootstrap is b0."""
-
-    workers: tuple[tuple[LayerSpan, str], ...]  # layers and precision
-    clients: tuple[str, ...]  # precision
-    latency: float = 0.002  # seconds one way, streams and datagrams
-    step_seconds: float = 0.1  # that a worker computes for one call
-    audit_share: float = 0.0  # of sessions
-
-
-class World:
+class World(Surroundings):
     """`async with World(seed, topology, prepared()) as world`."""
 
     def __init__(self, seed: int, topology: Topology, prepared: Prepared) -> None:
-        self.seed, self.topology, self.prepared = seed, topology, prepared
-        self.client_config = ClientConfig(
-            deadline_seconds=30.0, open_seconds=15.0, retry_seconds=1.0, audit_share=topology.audit_share
-        )
-        self.worker_config = WorkerConfig()
-        self.channel_config = ChannelConfig()
-        self.directory_config = DirectoryConfig()
-        self.hub = MemoryNetwork(latency=topology.latency)
-        self.switch = UdpSwitch(f"{seed} datagrams", delay=topology.latency)
+        super().__init__(seed, topology, prepared, Trace(self._note))
         self.events: list[str] = []  # everything that was traced, with its virtual time
-        self.trace = Trace(self._note)
         self.peers: dict[str, Peer] = {}
-        self.liars: set[str] = set()  # workers that lied at any time
         self.banned: list[str] = []  # by whomever, in their order
         self.asked = ""  # the worker to whom a client sent rows last
         self._steps = 0  # how often one did
         self._awaited: list[tuple[int, asyncio.Future[None]]] = []  # steps that somebody waits for
-        self._tasks: dict[asyncio.Task[Any], None] = {}
         self._began = 0.0
         numbers = iter(range(1, 1000))
-        self.add(Peer(self, BOOTSTRAP, next(numbers)))
+        self.bootstrap = self.add(Peer(self, BOOTSTRAP, next(numbers))).host, PORT
         self.workers = [
             self.add(Worker(self, f"w{index}", next(numbers), *each)) for index, each in enumerate(topology.workers)
         ]
@@ -92,18 +64,6 @@ class World:
         peer = self.peers[name]
         assert isinstance(peer, Worker)
         return peer
-
-    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Something that goes on beside everything else; `settled` waits for it."""
-        task = asyncio.create_task(work)
-        self._tasks[task] = None
-        return task
-
-    async def settled(self) -> None:
-        """Everything that was set in motion has ended. Raises what any of it raised."""
-        while self._tasks:
-            tasks, self._tasks = list(self._tasks), {}
-            await asyncio.gather(*tasks)
 
     def note(self, text: str) -> None:
         self.events.append(f"{self.time:10.6f} {text}")

@@ -15,7 +15,7 @@ from swarm.client.session import ChainSession
 from swarm.engine import CHUNK_ROWS, Stage
 from swarm.engine.sampler import Sampling
 from swarm.errors import LocalFault
-from swarm.wire.messages import Rows
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 GREEDY = Wish(Sampling(), answer_start=0)

@@ -16,9 +16,10 @@ from swarm.bench.roofline import read_bandwidth
 from swarm.bench.shapes import shape
 from swarm.bench.swarm import BenchSwarm
 from swarm.client.heads import Heads
-from swarm.engine import Head, ModelSpec, Stage, footprint
-from swarm.engine.compute import ComputeThread
+from swarm.engine import Head, Stage, footprint
+from swarm.engine.compute_thread import ComputeThread
 from swarm.engine.numerics import settle_threads
+from swarm.model.spec import ModelSpec
 from swarm.span import LayerSpan
 
 SESSIONS = (1, 4, 16)

@@ -14,14 +14,14 @@ from swarm.client.peers import Peers
 from swarm.client.resolver import Resolver
 from swarm.client.session import ChainSession
 from swarm.config import ChannelConfig, ClientConfig
-from swarm.engine import ModelSpec
 from swarm.engine.numerics import numerics_class, precision_named
 from swarm.errors import LocalFault
 from swarm.identity import Identity, PeerId
+from swarm.model.spec import ModelSpec
 from swarm.records import Address, ModelRef, PeerRecord, PeerState, SignedRecord
 from swarm.span import LayerSpan
 from swarm.trace import Trace
-from swarm.transport.tls import TlsNetwork
+from swarm.transport.tls.network import TlsNetwork
 
 START_SECONDS = 180.0  # a worker that fills gigabytes with random weights
 LIFETIME_SECONDS = 500.0  # of the records, which nobody renews

@@ -12,15 +12,16 @@ import click
 
 from swarm.bench.shapes import shape
 from swarm.config import ChannelConfig
-from swarm.engine import ModelSpec, Stage
-from swarm.engine.compute import ComputeThread
+from swarm.engine import Stage
+from swarm.engine.compute_thread import ComputeThread
 from swarm.engine.numerics import settle_threads
 from swarm.identity import Identity
+from swarm.model.spec import ModelSpec
 from swarm.records import ModelRef
 from swarm.span import LayerSpan
 from swarm.trace import Trace
-from swarm.transport.server import ChannelServer
-from swarm.transport.tls import TlsNetwork
+from swarm.transport.channels.server import ChannelServer
+from swarm.transport.tls.network import TlsNetwork
 from swarm.worker.service import WorkerService
 
 CACHE_BYTES = 1 << 30

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 import click
 
-from swarm import __version__
-from swarm.cli import alone, api, compute, peers, private
+from swarm.cli import api, compute, peers, private, standalone
 from swarm.cli import options as types
-from swarm.cli.embed import embed_option
+from swarm.cli.answer.embed import embed_option
 from swarm.config import DEFAULT_PORT, ApiConfig, NodeConfig
 from swarm.errors import SwarmError
 from swarm.span import LayerSpan
+from swarm.version import __version__
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -251,7 +251,8 @@ def worker(
 @verbose_option
 def client(**given: Any) -> None:
     """Answer PROMPT, or what stdin holds; chat when stdin is a terminal. Or, with --embed, print vectors of texts."""
-    from swarm.cli.answer import Request, run_client
+    from swarm.cli.answer.answer import run_client
+    from swarm.cli.answer.request import Request
 
     run_client(Request(**given))
 
@@ -263,7 +264,7 @@ def client(**given: Any) -> None:
 @verbose_option
 def status(bootstrap: tuple[tuple[str, int], ...], swarm_key: bytes | None, as_json: bool, verbose: bool) -> None:
     """Show peers, their layers and load, and the layers that nobody holds."""
-    from swarm.cli.status import run_status
+    from swarm.cli.status.status import run_status
 
     run_status(bootstrap, swarm_key, as_json=as_json, verbose=verbose)
 
@@ -278,7 +279,7 @@ def status(bootstrap: tuple[tuple[str, int], ...], swarm_key: bytes | None, as_j
 @click.option("--json", "as_json", is_flag=True, help="For programs: a line each time, with --once only one.")
 def top(**given: Any) -> None:
     """Watch peers, their layers, load, memory and faults from one second to the next; q leaves."""
-    from swarm.cli.top import TopRequest, run_top
+    from swarm.cli.top.top import TopRequest, run_top
 
     run_top(TopRequest(**given))
 
@@ -320,7 +321,7 @@ def run_api(**given: Any) -> None:
     run(ApiRequest(**given))
 
 
-swarm.add_command(alone.demo)
-swarm.add_command(alone.bench)
+swarm.add_command(standalone.demo)
+swarm.add_command(standalone.bench)
 swarm.add_command(private.key)
 swarm.add_command(peers.peers)

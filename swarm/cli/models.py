@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
+from swarm.checkpoint.locate import find_model, list_models
+from swarm.checkpoint.manifest import model_name
 from swarm.cli.keys import data_directory
-from swarm.client.models import find_model, list_models
-from swarm.engine import model_name
 from swarm.errors import UsageFault
 from swarm.records import ModelRef
 

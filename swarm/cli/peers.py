@@ -15,7 +15,7 @@ from swarm.config import ClientConfig
 from swarm.errors import UsageFault
 
 if TYPE_CHECKING:
-    from swarm.client.bans import Ban, Bans
+    from swarm.client.audits.bans import Ban, Bans
 
 MIN_PEER_DIGITS = 8
 MAX_PROOF_BYTES = 64 << 20
@@ -53,7 +53,7 @@ def show_bans(clear: str | None, as_json: bool) -> None:
 
     The proof of each is a file that anybody can check with `swarm peers check`.
     """
-    from swarm.client.bans import Bans
+    from swarm.client.audits.bans import Bans
 
     bans = Bans(bans_file(os.environ), time.time)
     bans.load()
@@ -79,7 +79,7 @@ def show_bans(clear: str | None, as_json: bool) -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def check(file: Path) -> None:
     """Check the proof in FILE, whoever wrote it: who signed what, and that two others contradict it."""
-    from swarm.client.proof import NoProof, Proof
+    from swarm.client.audits.proof import NoProof, Proof
 
     try:
         with file.open("rb") as opened:

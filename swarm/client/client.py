@@ -12,34 +12,34 @@ from random import Random, SystemRandom
 from typing import Any
 from weakref import WeakSet
 
-from swarm.client.auditor import Auditor
-from swarm.client.bans import Bans
+from swarm.checkpoint.locate import find_model
+from swarm.checkpoint.manifest import model_name
+from swarm.client.audits.auditor import Auditor
+from swarm.client.audits.bans import Bans
 from swarm.client.embed import Encoded, embed_ids, encode_text, text_rows
 from swarm.client.generate import Answer, Options, Session
 from swarm.client.heads import Heads
-from swarm.client.kept import KeptSessions
-from swarm.client.kept import Prompt as SharedPrompt
 from swarm.client.local import LocalSession
-from swarm.client.models import find_model
 from swarm.client.opening import open_chain
 from swarm.client.peers import Peers, Probe
+from swarm.client.prefix_cache import PrefixCache
+from swarm.client.prefix_cache import Prompt as SharedPrompt
 from swarm.client.resolver import Directory, Resolver
-from swarm.client.text import Text
 from swarm.config import ChannelConfig, ClientConfig, parse_addresses
 from swarm.discovery import Directory as KademliaDirectory
-from swarm.engine import model_name
 from swarm.engine.backends import Model, Sizes, Stage, open_model
-from swarm.engine.compute import ComputeThread
+from swarm.engine.compute_thread import ComputeThread
 from swarm.engine.pooling import Pooling, read_pooling
 from swarm.engine.sampler import Sampling
 from swarm.errors import LocalFault, UsageFault
 from swarm.identity import Identity, PeerId
 from swarm.records import ModelRef
+from swarm.text.tokenizer import Text
 from swarm.trace import Trace
 from swarm.transport.base import Network
-from swarm.transport.knock import telling_why
-from swarm.transport.tls import TlsNetwork
-from swarm.transport.udp import measure_round_trips
+from swarm.transport.probes.service import measure_round_trips
+from swarm.transport.tls.diagnosis import diagnosed
+from swarm.transport.tls.network import TlsNetwork
 
 SHIPPED = {"demo": Path(__file__).parents[1] / "demo" / "model"}  # models that come with the package
 Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
@@ -142,7 +142,7 @@ class Client:
                     trace=self.trace,
                 )
             )
-            await telling_why(directory.join(), network, self._bootstrap)
+            await diagnosed(directory.join(), network, self._bootstrap)
             self._directory, now = directory, directory.time
         carried = opened.spec.width - opened.spec.hidden
         started.peers = await self._stack.enter_async_context(
@@ -169,7 +169,7 @@ class Client:
         )
         if self.config.max_kept:
             started.kept = await self._stack.enter_async_context(
-                KeptSessions(started.resolver, started.peers, self.config, self.trace)
+                PrefixCache(started.resolver, started.peers, self.config, self.trace)
             )
         return started
 
@@ -344,4 +344,4 @@ class _Started:
     peers: Peers | None = None  # without
     resolver: Resolver | None = None
     auditor: Auditor | None = None
-    kept: KeptSessions | None = None
+    kept: PrefixCache | None = None

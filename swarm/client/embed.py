@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from swarm.client.generate import Session
 from swarm.client.heads import Heads
-from swarm.client.text import Text
 from swarm.engine import chunk_rows
 from swarm.engine.backends import Sizes
 from swarm.engine.pooling import Pooling
 from swarm.errors import PromptTooLong, UsageFault
-from swarm.wire.messages import Rows
+from swarm.text.tokenizer import Text
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 

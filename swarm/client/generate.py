@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from swarm.client.heads import Constraint, Heads, Picked, Wish
-from swarm.client.text import Text, TextStream
 from swarm.engine import CHUNK_ROWS
 from swarm.engine.sampler import Sampling
 from swarm.errors import PromptTooLong, UsageFault
-from swarm.wire.messages import Rows
+from swarm.text.tokenizer import Text, TextStream
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 DEFAULT_MAX_TOKENS = 256

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from swarm.engine.backends import Head
-from swarm.engine.gathering import Gathering
+from swarm.engine.coalescing import Coalescing
 from swarm.engine.pooling import Pooling
-from swarm.engine.rows import join_rows
+from swarm.engine.row_tensors import join_rows
 from swarm.engine.sampler import Sampling, log_probabilities, sample
 from swarm.errors import SwarmError
 from swarm.wire.tensors import Tensor
@@ -87,7 +87,7 @@ class Heads:
         self.head = head
         self._compute = compute
         self._picks: list[Pick] = []
-        self._gathering = Gathering()  # members are the ids of what sessions have seen
+        self._gathering = Coalescing()  # members are the ids of what sessions have seen
         self._running: asyncio.Task[None] | None = None
 
     async def embed(self, ids: Sequence[int], start: int) -> Tensor:

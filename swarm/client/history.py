@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from swarm.wire.messages import Rows
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from swarm.client.heads import Compute
 from swarm.engine.backends import Stage
-from swarm.wire.messages import Rows
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from swarm.client.auditor import Auditor
+from swarm.client.audits.auditor import Auditor
 from swarm.client.heads import Heads
-from swarm.client.kept import KeptSessions, Prompt
 from swarm.client.peers import Peers
+from swarm.client.prefix_cache import PrefixCache, Prompt
 from swarm.client.resolver import Resolver
 from swarm.client.session import ChainSession
 from swarm.config import ClientConfig
@@ -28,7 +28,7 @@ async def open_chain(
     max_rows: int,
     heads_for: Callable[[str], Awaitable[Heads]],
     auditor: Auditor | None = None,
-    kept: KeptSessions | None = None,
+    kept: PrefixCache | None = None,
     prompt: Prompt | None = None,
 ) -> AsyncIterator[tuple[ChainSession, Heads]]:
     """A session with room for `max_rows` and the head that belongs to it.

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
-from swarm.client.traffic import Traffic
+from swarm.client.failover.interference import Interference
 from swarm.config import ChannelConfig, ClientConfig
-from swarm.errors import Overloaded, PeerLost, PortInUse, UsageFault
+from swarm.errors import LayerRange, Overloaded, PeerLost, PortInUse, UsageFault
 from swarm.identity import PeerId
 from swarm.records import Address, PeerRecord
 from swarm.routing.chain import Hop
@@ -21,7 +21,7 @@ from swarm.routing.cost import Measurement
 from swarm.span import LayerSpan, missing_layers
 from swarm.trace import Trace
 from swarm.transport.base import Network
-from swarm.transport.channel import Channel, dial
+from swarm.transport.channels.channel import Channel, dial
 from swarm.wire.messages import Load
 
 MAX_MEASURED = 4096  # peers whose measurements are kept
@@ -65,7 +65,7 @@ class Peers:
         self._suspicions: dict[PeerId, _Suspicion] = {}
         self._measured_at: OrderedDict[PeerId, float] = OrderedDict()
         self.measurements: dict[PeerId, Measurement] = {}
-        self.traffic = Traffic()
+        self.traffic = Interference()
 
     async def __aenter__(self) -> Peers:
         return self
@@ -122,7 +122,7 @@ class Peers:
         self._suspicions[peer_id] = _Suspicion(until, now + pause, failures, full, span)
         self.trace.complete("peers.suspect", peer=peer_id.short, seconds=round(until - now, 3))
 
-    def full(self, missing: Iterable[LayerSpan]) -> Overloaded | None:
+    def full(self, missing: Iterable[LayerRange]) -> Overloaded | None:
         """Why these layers are not to be had, if it is only that those who hold them have no room at the moment."""
         self.avoided(strictly=True)  # forgets what is over
         told = [each.full for each in self._suspicions.values() if each.full is not None]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from swarm.client.bans import Bans
+from swarm.client.audits.bans import Bans
 from swarm.client.peers import Peers
 from swarm.errors import NoChain, WrongModel
 from swarm.identity import PeerId

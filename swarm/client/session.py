@@ -2,7 +2,7 @@
 
 Failover is in docs/DESIGN.md, "Sessions and failover". The replacement is given the very inputs that the lost worker had; its
 outputs must equal what the next hop was given, so a failover is also an audit. A worker that only became slow is left in the
-same way (`moving`), while it still works.
+same way (`failover.migration`), while it still works.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from swarm.client.audit import Audit
-from swarm.client.auditor import Auditor
+from swarm.client.audits.auditor import Auditor
+from swarm.client.audits.evidence import account_of
+from swarm.client.audits.failover_audit import Audit
 from swarm.client.deadline import Deadline
-from swarm.client.evidence import account_of
+from swarm.client.failover.migration import Migrated, Migration, Timed
+from swarm.client.failover.replay import Replay
+from swarm.client.failover.stragglers import Step
 from swarm.client.history import Entry, History
-from swarm.client.link import HopFault, Link, close_links, open_links
-from swarm.client.moving import Moved, Mover, Timed
+from swarm.client.hop_session import HopFault, HopSession, close_hop_sessions, open_hop_sessions
 from swarm.client.peers import Peers
-from swarm.client.replay import Replay
+from swarm.client.prefix import Prefix
 from swarm.client.resolver import Resolver
-from swarm.client.stem import Stem
-from swarm.client.tempo import Step
 from swarm.config import ClientConfig
 from swarm.errors import NoChain, NotAllowed, Overloaded, PeerFault, SwarmError, UsageFault, WrongModel
 from swarm.identity import PeerId
 from swarm.routing.chain import Chain, Hop
 from swarm.span import LayerSpan, name_layers
 from swarm.trace import Trace
-from swarm.wire.messages import Rows
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 PATIENCE = 2  # times that a running session waits for a worker whose queue is full
@@ -62,7 +62,7 @@ class ChainSession:
         precision: str,
         max_rows: int,
         auditor: Auditor | None = None,
-        begun: Stem | None = None,
+        begun: Prefix | None = None,
     ) -> None:
         self._resolver = resolver
         self._peers = peers
@@ -75,12 +75,12 @@ class ChainSession:
         self._auditor = auditor
         self._begun = begun  # the session starts with the rows of these links, which are open
         self.keep = False  # whether the workers are to keep it when it ends, for others to begin with its rows
-        self.kept: Stem | None = None  # they do
-        self._links: list[Link] = []
+        self.kept: Prefix | None = None  # they do
+        self._links: list[HopSession] = []
         self._outputs = History()  # of the last hop
         self._renewer: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()  # links that were left
-        self._mover = Mover(resolver, peers, config, precision, max_rows, auditor)
+        self._mover = Migration(resolver, peers, config, precision, max_rows, auditor)
         self._deadline = Deadline(config.deadline_seconds, "")  # of what is under way
         self.position = 0
         self.exact = True  # False once rows of another numerics class were let in
@@ -110,23 +110,23 @@ class ChainSession:
         assert renewer is not None
         renewer.cancel()
         await self._mover.abandon()
-        await asyncio.gather(close_links(links) if stem is None else self._rest(stem), *self._closing)
+        await asyncio.gather(close_hop_sessions(links) if stem is None else self._rest(stem), *self._closing)
         if self._auditor is not None and links:
             self._auditor.session_ended(account_of(links, outputs).parts)
         await asyncio.wait({renewer})
         if not renewer.cancelled():
             renewer.result()  # it never ends by itself: a bug of ours
 
-    async def _rest(self, stem: Stem) -> None:
+    async def _rest(self, stem: Prefix) -> None:
         if await stem.rest():
             self.kept = stem
 
     @property
-    def stem(self) -> Stem | None:
+    def stem(self) -> Prefix | None:
         """What others may begin with; None if rows of another numerics class were let in."""
         if not self._links or any(link.mixed for link in self._links):
             return None
-        return Stem(tuple(self._links), self._outputs, self.precision)
+        return Prefix(tuple(self._links), self._outputs, self.precision)
 
     @property
     def chain(self) -> Chain:
@@ -190,23 +190,23 @@ class ChainSession:
         self._note_numerics(lost, links)
         self._recovered("session.failover", lost, links, str(error), loop.time() - began)
 
-    def _move(self, moved: Moved) -> None:
+    def _move(self, moved: Migrated) -> None:
         """Put replacements, already level, in the place of a link that is slow."""
         self._peers.suspect(moved.old.hop.peer_id)
         self._leave(moved.old)
         self._splice(moved.old, moved.links)
         self._recovered("session.move", moved.old, moved.links, moved.cause, moved.seconds)
 
-    def _leave(self, link: Link) -> None:
+    def _leave(self, link: HopSession) -> None:
         closing = asyncio.create_task(link.close(), name="closing")
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
-    def _splice(self, old: Link, links: list[Link]) -> None:
+    def _splice(self, old: HopSession, links: list[HopSession]) -> None:
         index = self._links.index(old)
         self._links[index : index + 1] = links
 
-    def _recovered(self, event: str, old: Link, links: list[Link], cause: str, seconds: float) -> None:
+    def _recovered(self, event: str, old: HopSession, links: list[HopSession], cause: str, seconds: float) -> None:
         to = tuple(link.hop.peer_id for link in links)
         self.recoveries.append(
             Recovery(
@@ -223,8 +223,8 @@ class ChainSession:
         )
 
     async def _replace(
-        self, span: LayerSpan, inputs: History, after: History, lost: Link | None, chain: Chain | None
-    ) -> list[Link]:
+        self, span: LayerSpan, inputs: History, after: History, lost: HopSession | None, chain: Chain | None
+    ) -> list[HopSession]:
         """Open links over `span` and bring them level with `inputs`; tries until the deadline around it ends."""
         audit = Audit(lost, after, self._auditor)
         deadline = self._deadline
@@ -240,7 +240,7 @@ class ChainSession:
                         barred=audit.barred,
                         replacing=lost is not None,
                     )
-                links = await open_links(
+                links = await open_hop_sessions(
                     chain.hops, self._peers, self._resolver.model, self.precision, self._config, self._max_rows, inputs
                 )
                 accepted = await self._level(links, inputs, after, audit)
@@ -275,7 +275,7 @@ class ChainSession:
             self._deadline.waiting_for = error
             self._blame(hop, error)
 
-    async def _level(self, links: list[Link], inputs: History, after: History, audit: Audit) -> bool:
+    async def _level(self, links: list[HopSession], inputs: History, after: History, audit: Audit) -> bool:
         """Whether the links are of use, brought level with `inputs`; if not they are closed. Raises HopFault, AuditFault."""
         accepted = False
         try:
@@ -284,10 +284,10 @@ class ChainSession:
             accepted = audit.accepts(links, replay.digest)
         finally:
             if not accepted:
-                await close_links(links)
+                await close_hop_sessions(links)
         return accepted
 
-    def _note_numerics(self, lost: Link, links: list[Link]) -> None:
+    def _note_numerics(self, lost: HopSession, links: list[HopSession]) -> None:
         """Rows of another numerics class have other bits, be it only the rows that are still to come."""
         changed = lost.inputs.length and any(link.numerics != lost.numerics for link in links)
         mixed = len({link.numerics for link in self._links}) > 1
@@ -323,7 +323,7 @@ class ChainSession:
             await asyncio.gather(*(link.renew(self._config.renew_seconds) for link in self._links))
 
 
-async def _patiently(link: Link, entry: Entry) -> tuple[Tensor, Step | None]:
+async def _patiently(link: HopSession, entry: Entry) -> tuple[Tensor, Step | None]:
     """`link.forward` and what it took; a worker whose queue is full is given a little time: that costs less than a replay.
 
     No Step if it was full: how long it then takes says nothing of how fast it is.

@@ -14,10 +14,10 @@ from typing import Self
 
 from swarm.config import DirectoryConfig
 from swarm.discovery.clock import SwarmClock
-from swarm.discovery.collect import FetchPage
 from swarm.discovery.endpoint import OpenSocket, open_udp, resolve
 from swarm.discovery.keys import Keyspace
-from swarm.discovery.known import KnownPeer, chosen, read_known, write_known
+from swarm.discovery.peer_file import KnownPeer, chosen, read_peer_file, write_peer_file
+from swarm.discovery.record_lookup import FetchPage
 from swarm.discovery.server import Published, RecordServer
 from swarm.discovery.store import is_live
 from swarm.errors import NoSwarm, Overloaded
@@ -129,7 +129,7 @@ class Directory:
 
     async def join(self) -> None:
         """Get to know the swarm through the bootstraps, else through peers known from before. Raises NoSwarm, naming those."""
-        known = self._read_known()
+        known = self._read_peer_file()
         if not self._bootstrap and not known:
             return
         with self.trace.span("directory.join", known=len(known)):
@@ -144,12 +144,12 @@ class Directory:
             if self._bootstrap:
                 raise NoSwarm(self._silence())
 
-    def _read_known(self) -> list[KnownPeer]:
+    def _read_peer_file(self) -> list[KnownPeer]:
         """A file that cannot be used is as good as none: it is told, and written anew."""
         if self._known_peers is None:
             return []
         try:
-            return read_known(self._known_peers)
+            return read_peer_file(self._known_peers)
         except (OSError, ValueError) as error:
             self.trace.failed("directory.known", file=str(self._known_peers), error=str(error))
             return []
@@ -160,7 +160,7 @@ class Directory:
         if self._known_peers is None or not alive:
             return
         try:
-            write_known(self._known_peers, chosen(alive, self._read_known(), self.time()))
+            write_peer_file(self._known_peers, chosen(alive, self._read_peer_file(), self.time()))
         except OSError as error:  # the disk is full or read-only: the swarm does without
             self.trace.failed("directory.known", file=str(self._known_peers), error=str(error))
 

@@ -26,8 +26,8 @@ from swarm.discovery.clock import MAX_OFFSET, SwarmClock
 from swarm.discovery.endpoint import Socket
 from swarm.discovery.keys import distance, fingerprint, node_id
 from swarm.discovery.packets import BadDatagram, Method, Request, Response
+from swarm.discovery.routing_table import RoutingTable
 from swarm.discovery.store import RecordStore
-from swarm.discovery.table import Table
 from swarm.identity import Identity, PeerId
 from swarm.records import address_block
 from swarm.trace import Trace
@@ -80,7 +80,7 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         super().__init__(Node(node_id(identity.peer_id)), store, k)
         self.identity, self.store, self.k, self.passive, self.data_port = identity, store, k, passive, data_port
         self.clock, self.random, self.trace = clock, random, trace
-        self.router = Table(self.source_node, k, self._check_head)
+        self.router = RoutingTable(self.source_node, k, self._check_head)
         self.counters: Counter[str] = Counter()  # what arrived and what was refused; its names are fixed
         self.round_trip, self.deviation = FIRST_ROUND_TRIP, FIRST_DEVIATION  # seconds, smoothed (RFC 6298)
         self._measures = False  # whether those are more than a guess

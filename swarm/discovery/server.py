@@ -17,15 +17,15 @@ from kademlia.node import Node
 from swarm.config import DirectoryConfig
 from swarm.discovery.addresses import Endpoint
 from swarm.discovery.clock import SwarmClock
-from swarm.discovery.collect import Collector, FetchPage
 from swarm.discovery.crawl import crawl
 from swarm.discovery.endpoint import OpenSocket
 from swarm.discovery.keys import KEY_BYTES, Keyspace, distance
-from swarm.discovery.known import KnownPeer
 from swarm.discovery.packets import Method
+from swarm.discovery.peer_file import KnownPeer
 from swarm.discovery.protocol import ANYBODY, Answer, RecordProtocol
+from swarm.discovery.record_lookup import FetchPage, RecordLookup
+from swarm.discovery.routing_table import ID_BITS
 from swarm.discovery.store import RecordStore, Verifier
-from swarm.discovery.table import ID_BITS
 from swarm.identity import Identity
 from swarm.records import SignedRecord
 from swarm.trace import Trace
@@ -143,16 +143,16 @@ class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
 
     async def collect(self, key: bytes, fetch_page: FetchPage | None) -> list[SignedRecord]:
         """Every record under a key that replicas, or we ourselves, hold and that holds good now."""
-        collector = Collector(self.protocol, key, fetch_page, self.config.max_records_per_key)
+        lookup = RecordLookup(self.protocol, key, fetch_page, self.config.max_records_per_key)
         ends = asyncio.get_running_loop().time() + self.config.lookup_seconds
         start = self._start(key)
         if start:
-            await collector.collect(start, alpha=self.alpha, seconds=self.config.lookup_seconds / 2)
-        if not collector.heard:
+            await lookup.collect(start, alpha=self.alpha, seconds=self.config.lookup_seconds / 2)
+        if not lookup.heard:
             start = await self.ask_seeds()
             left = max(0.0, ends - asyncio.get_running_loop().time())
-            await collector.collect(start, alpha=self.alpha, seconds=left)
-        return collector.merge.believed()
+            await lookup.collect(start, alpha=self.alpha, seconds=left)
+        return lookup.merge.believed()
 
     async def publish(self, key: bytes, raw: bytes, insist: bool = True) -> Published:
         """Store a record at the k nodes nearest to a key.

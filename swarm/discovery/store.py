@@ -20,7 +20,7 @@ from kademlia.storage import IStorage
 from swarm.config import DirectoryConfig
 from swarm.discovery.keys import HIGHEST, LOWEST, PUBLIC, Keyspace, node_id
 from swarm.discovery.packets import RECORD_OVERHEAD
-from swarm.discovery.shelf import Held, Shelf
+from swarm.discovery.record_bucket import Held, RecordBucket
 from swarm.identity import PeerId
 from swarm.records import MAX_LIFETIME, BadRecord, PeerRecord, SignedRecord
 
@@ -88,8 +88,8 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
         self.keyspace = keyspace
         self.allow: frozenset[bytes] | None = None  # peers whose records are kept; None: everybody's
         self._secret = secret
-        self._shelves: dict[bytes, Shelf] = {}
-        self._ordered: dict[bytes, list[Held]] = {}  # shelves by place, where asked for since they last changed
+        self._buckets: dict[bytes, RecordBucket] = {}
+        self._ordered: dict[bytes, list[Held]] = {}  # buckets by place, where asked for since they last changed
         self._keys: dict[PeerId, set[bytes]] = {}
         self._networks: dict[bytes, dict[tuple[bytes, PeerId], None]] = {}  # what each network brought, oldest first
         self._purged_at = 0.0
@@ -106,15 +106,15 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
         peer, keys = signed.record.peer_id, frozenset(self.keyspace.keys_of(signed.record))
         new = Held(signed, node_id(peer), network, hashlib.blake2b(peer, key=self._secret, digest_size=8).digest())
         for held_key in tuple(self._keys.get(peer, ())):
-            held = self._shelves[held_key][peer].signed
+            held = self._buckets[held_key][peer].signed
             if held.record.sequence < signed.record.sequence:
                 self._remove(held_key, peer)
                 if held_key in keys:
                     self._insert(held_key, new)
         if key not in keys:
             return False
-        shelf = self._shelves.get(key)
-        held_here = shelf.get(peer) if shelf is not None else None
+        bucket = self._buckets.get(key)
+        held_here = bucket.get(peer) if bucket is not None else None
         if held_here is not None:
             return held_here.signed.raw == signed.raw
         if not self._make_room(key, new, now):
@@ -129,10 +129,10 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
         if self._full(key) or self.size >= self.config.max_records:
             self.purge(now)
         if self._full(key):
-            shelf = self._shelves[key]
-            shelf.add(new)
-            victim = shelf.victim()
-            shelf.pop(new.signed.record.peer_id)
+            bucket = self._buckets[key]
+            bucket.add(new)
+            victim = bucket.victim()
+            bucket.pop(new.signed.record.peer_id)
             if victim is new:
                 return False
             self._remove(key, victim.signed.record.peer_id)
@@ -144,25 +144,25 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
         return True
 
     def _full(self, key: bytes) -> bool:
-        shelf = self._shelves.get(key)
-        return shelf is not None and len(shelf) >= self.config.max_records_per_key
+        bucket = self._buckets.get(key)
+        return bucket is not None and len(bucket) >= self.config.max_records_per_key
 
     def _insert(self, key: bytes, held: Held) -> None:
         peer = held.signed.record.peer_id
-        self._shelves.setdefault(key, Shelf()).add(held)
+        self._buckets.setdefault(key, RecordBucket()).add(held)
         self._ordered.pop(key, None)
         self._keys.setdefault(peer, set()).add(key)
         self._networks.setdefault(held.network, {})[key, peer] = None
         self.size += 1
 
     def _remove(self, key: bytes, peer: PeerId) -> None:
-        held = self._shelves[key].pop(peer)
+        held = self._buckets[key].pop(peer)
         self._ordered.pop(key, None)
         self._keys[peer].discard(key)
         del self._networks[held.network][key, peer]
         self.size -= 1
-        if not self._shelves[key]:
-            del self._shelves[key]
+        if not self._buckets[key]:
+            del self._buckets[key]
         if not self._keys[peer]:
             del self._keys[peer]
         if not self._networks[held.network]:
@@ -174,18 +174,18 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
             return
         self._purged_at = now
         self.verifier.purge(now)
-        for key, shelf in list(self._shelves.items()):
-            for peer in [held.signed.record.peer_id for held in shelf if held.signed.record.expired(now)]:
+        for key, bucket in list(self._buckets.items()):
+            for peer in [held.signed.record.peer_id for held in bucket if held.signed.record.expired(now)]:
                 self._remove(key, peer)
 
     def held(self, key: bytes, now: float) -> list[Held]:
         """What is held under a key and still believed, by place."""
         ordered = self._ordered.get(key)
         if ordered is None:
-            shelf = self._shelves.get(key)
-            if shelf is None:
+            bucket = self._buckets.get(key)
+            if bucket is None:
                 return []
-            ordered = self._ordered[key] = sorted(shelf, key=lambda held: held.place)
+            ordered = self._ordered[key] = sorted(bucket, key=lambda held: held.place)
         return [held for held in ordered if self.verifier.current(held.signed, now)]
 
     def after(
@@ -210,7 +210,7 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
         return [one.signed.raw for one in held[max(0, offset) : stop]], stop < len(held)
 
     def __repr__(self) -> str:
-        return f"RecordStore({self.size} records under {len(self._shelves)} keys)"
+        return f"RecordStore({self.size} records under {len(self._buckets)} keys)"
 
     def __iter__(self) -> Iterator[tuple[bytes, Any]]:
         return iter(())  # the package would push everything to every new neighbour

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from swarm.engine.linear import Linear
-from swarm.engine.norm import Norm
-from swarm.engine.spec import ModelSpec
-from swarm.engine.weights import Table
+from swarm.checkpoint.stored_tensors import Table
+from swarm.engine.layers.linear import Linear
+from swarm.engine.layers.norm import Norm
 from swarm.errors import UsageFault
+from swarm.model.spec import ModelSpec
 
 
 class Embedding:

@@ -11,18 +11,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from swarm.engine import exchange
-from swarm.engine.carried import with_ids
+from swarm.checkpoint import open_checkpoint
+from swarm.checkpoint.manifest import Manifest, Progress
+from swarm.engine import conversion
 from swarm.engine.embedding import Embedding
-from swarm.engine.linear import Linear
-from swarm.engine.loading import RandomSource, Source, VerifiedSource, build_norm
-from swarm.engine.manifest import Manifest, Progress, read_manifest
-from swarm.engine.norm import Norm
+from swarm.engine.layers.linear import Linear
+from swarm.engine.layers.norm import Norm
+from swarm.engine.layers.token_digits import with_ids
+from swarm.engine.loading.parts import build_norm
+from swarm.engine.loading.sources import RandomSource, Source, VerifiedSource
 from swarm.engine.numerics import Precision, numerics_class, precision_named, settle_threads
-from swarm.engine.spec import ModelSpec, read_spec
 from swarm.engine.stage import usable_device
-from swarm.engine.weights import Checkpoint
 from swarm.errors import UsageFault
+from swarm.model.spec import ModelSpec
+from swarm.model.tensor_names import head_tensors
 from swarm.wire import tensors as wire
 
 
@@ -60,11 +62,11 @@ class Head:
         cls, directory: Path, precision: str = "bf16", device: str = "cpu", progress: Progress | None = None
     ) -> Head:
         """Raises ModelFault naming file and tensor, UsageFault naming the precision or device."""
-        directory, exactly = Path(directory), precision_named(precision)
-        spec = read_spec(directory)
-        checkpoint, manifest = Checkpoint.open(directory, spec.family.optional_prefix), read_manifest(directory)
+        checkpoint, exactly = open_checkpoint(directory), precision_named(precision)
+        spec = checkpoint.spec
+        tensors, manifest = checkpoint.tensors(spec.family.optional_prefix), checkpoint.manifest()
         return cls._build(
-            spec, exactly, device, VerifiedSource(checkpoint, manifest, spec.head_tensors(), progress), manifest
+            spec, exactly, device, VerifiedSource(tensors, manifest, head_tensors(spec), progress), manifest
         )
 
     @classmethod
@@ -78,7 +80,7 @@ class Head:
     ) -> Head:
         place = usable_device(device)
         settle_threads()
-        shapes, family = spec.head_tensors(), spec.family
+        shapes, family = head_tensors(spec), spec.family
         with torch.inference_mode():
 
             def norm(module: str | None) -> Norm | None:
@@ -159,8 +161,8 @@ class Head:
 
     def rows(self, tensor: wire.Tensor) -> Tensor:
         """Rows as they came over the wire. Raises UsageFault naming dtypes and shapes."""
-        return exchange.from_wire(tensor, self.spec.width, self._exactly, self.device)
+        return conversion.from_wire(tensor, self.spec.width, self._exactly, self.device)
 
     def tensor(self, rows: Tensor) -> wire.Tensor:
         """Rows as they go over the wire."""
-        return exchange.to_wire(rows, self._exactly)
+        return conversion.to_wire(rows, self._exactly)

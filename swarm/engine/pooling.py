@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from swarm.engine.spec import read_json
+from swarm.checkpoint.small_files import read_json
 from swarm.errors import ModelFault
 
 MODULES_FILE = "modules.json"

@@ -12,17 +12,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from swarm.engine import exchange
-from swarm.engine.cache import CachePool, SessionCache
-from swarm.engine.loading import RandomSource, Source, VerifiedSource, build_layer
-from swarm.engine.manifest import Manifest, Progress, read_manifest
-from swarm.engine.model import Decoder
+from swarm.checkpoint import open_checkpoint
+from swarm.checkpoint.manifest import Manifest, Progress
+from swarm.engine import conversion
+from swarm.engine.caches.footprint import row_bytes, session_bytes, state_shape
+from swarm.engine.caches.kv_cache import CachePool, SessionCache
+from swarm.engine.decoder import Decoder
+from swarm.engine.loading.layers import build_layer
+from swarm.engine.loading.per_layer_inputs import build_token_inputs
+from swarm.engine.loading.sources import RandomSource, Source, VerifiedSource
 from swarm.engine.numerics import CHUNK_ROWS, Precision, numerics_class, precision_named, settle_threads
-from swarm.engine.plan import row_bytes, session_bytes, state_shape
-from swarm.engine.spec import ModelSpec, config_place, read_spec
-from swarm.engine.token_loading import build_token_inputs
-from swarm.engine.weights import Checkpoint
 from swarm.errors import LocalFault, UsageFault
+from swarm.model.spec import ModelSpec
+from swarm.model.tensor_names import layer_tensors, stacked_tensors, token_tensors
 from swarm.span import LayerSpan, held_in_part
 from swarm.wire import tensors as wire
 
@@ -81,14 +83,13 @@ class Stage:
 
         Raises ModelFault naming file and tensor, UsageFault naming the precision or device.
         """
-        directory, exactly = Path(directory), precision_named(precision)
-        spec = read_spec(directory)
-        span = spec.check_span(span or spec.span, str(config_place(directory)))
-        slots = {name: slot for layer in span for name, slot in spec.stacked_tensors(layer).items()}
-        checkpoint = Checkpoint.open(directory, spec.family.optional_prefix, slots)
-        manifest = read_manifest(directory)
-        shapes = {name: shape for layer in span for name, shape in spec.layer_tensors(layer).items()}
-        source = VerifiedSource(checkpoint, manifest, shapes | spec.token_tensors(), progress)
+        checkpoint, exactly = open_checkpoint(directory), precision_named(precision)
+        spec = checkpoint.spec
+        span = spec.check_span(span or spec.span, str(checkpoint.source))
+        slots = {name: slot for layer in span for name, slot in stacked_tensors(spec, layer).items()}
+        tensors, manifest = checkpoint.tensors(spec.family.optional_prefix, slots), checkpoint.manifest()
+        shapes = {name: shape for layer in span for name, shape in layer_tensors(spec, layer).items()}
+        source = VerifiedSource(tensors, manifest, shapes | token_tensors(spec), progress)
         return cls._build(spec, span, exactly, device, cache_bytes, source, manifest)
 
     @classmethod
@@ -209,11 +210,11 @@ class Stage:
 
     def rows(self, tensor: wire.Tensor) -> Tensor:
         """Rows as they came over the wire. Raises UsageFault naming dtypes and shapes."""
-        return exchange.from_wire(tensor, self.width, self.decoder.precision, self.device)
+        return conversion.from_wire(tensor, self.width, self.decoder.precision, self.device)
 
     def tensor(self, rows: Tensor) -> wire.Tensor:
         """Rows as they go over the wire."""
-        return exchange.to_wire(rows, self.decoder.precision)
+        return conversion.to_wire(rows, self.decoder.precision)
 
     def _check(self, cache: SessionCache, rows: Tensor) -> None:
         if rows.dim() != 2 or rows.shape[0] < 1 or rows.shape[1] != self.width:

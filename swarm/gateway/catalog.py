@@ -14,11 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from swarm.checkpoint.manifest import model_name
 from swarm.client import Client
-from swarm.engine import model_name
 from swarm.engine.backends import Sizes, open_model
 from swarm.errors import ModelFault, NoSwarm
-from swarm.gateway.errors import UnknownModel
+from swarm.gateway.http.errors import UnknownModel
 from swarm.records import ModelRef, PeerRecord, PeerState, SignedRecord
 from swarm.span import LayerSpan, missing_layers
 from swarm.trace import Trace

@@ -5,29 +5,30 @@ from __future__ import annotations
 from starlette.routing import BaseRoute
 
 from swarm.gateway.anthropic import endpoints as anthropic
-from swarm.gateway.app import Gateway, route
-from swarm.gateway.console import Console
+from swarm.gateway.call import Gateway
+from swarm.gateway.endpoint import route
+from swarm.gateway.monitoring.console import Console
+from swarm.gateway.monitoring.endpoints import Monitoring
+from swarm.gateway.monitoring.status import StatusSource
 from swarm.gateway.openai import endpoints as openai
 from swarm.gateway.openai.document import show as show_document
 from swarm.gateway.openai.embeddings import embeddings
 from swarm.gateway.responses.endpoints import Responses
-from swarm.gateway.status import StatusSource
-from swarm.gateway.watching import Watching
 
 
 def routes_of(gateway: Gateway) -> list[BaseRoute]:
     responses = Responses()
-    source = StatusSource(gateway.catalog, gateway.asking, gateway.who, gateway.now)
-    watching = Watching(source, gateway.metrics)
+    source = StatusSource(gateway.catalog, gateway.generator, gateway.who, gateway.now)
+    monitoring = Monitoring(source, gateway.metrics)
     console = Console()
     return [
         route(gateway, "/", console.page, open_to_all=True),
         *(route(gateway, f"/{name}", console.file, open_to_all=True) for name in console.names),
-        route(gateway, "/health", watching.health, open_to_all=True),
+        route(gateway, "/health", monitoring.health, open_to_all=True),
         route(gateway, "/openapi.json", show_document, open_to_all=True),
-        route(gateway, "/metrics", watching.metrics),
-        route(gateway, "/api/status", watching.status),
-        route(gateway, "/api/events", watching.events),
+        route(gateway, "/metrics", monitoring.metrics),
+        route(gateway, "/api/status", monitoring.status),
+        route(gateway, "/api/events", monitoring.events),
         route(gateway, "/v1/models", openai.list_models),
         route(gateway, "/v1/models/{model:path}", openai.get_model),
         route(gateway, "/v1/chat/completions", openai.chat_completions, "POST"),

@@ -12,11 +12,12 @@ from typing import Self
 from swarm.client import Client
 from swarm.config import ApiConfig, ChannelConfig, ClientConfig
 from swarm.discovery import Directory
-from swarm.gateway.app import Gateway, create_app
-from swarm.gateway.auth import Keys, check_exposure
+from swarm.gateway.app import create_app
+from swarm.gateway.call import Gateway
 from swarm.gateway.catalog import Catalog
-from swarm.gateway.serve import HttpServer
-from swarm.gateway.status import Who
+from swarm.gateway.http.auth import Keys, check_exposure
+from swarm.gateway.http.server import HttpServer
+from swarm.gateway.monitoring.status import Who
 from swarm.identity import Identity
 from swarm.trace import Trace
 from swarm.transport.base import Network
@@ -65,7 +66,7 @@ class Api:
             gateway = Gateway(catalog, Keys(self.config.keys), trace=self._trace, who=who, origins=self.config.origins)
             if self._directory is not None:
                 gateway.now = self._directory.time
-            server = HttpServer(create_app(gateway), self.config.host, self.config.port, gateway.asking.hub.close)
+            server = HttpServer(create_app(gateway), self.config.host, self.config.port, gateway.generator.bus.close)
             self._server = await stack.enter_async_context(server)
             self._stack = stack.pop_all()
         return self

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
+from swarm.checkpoint.manifest import model_name
 from swarm.config import SpanConfig, WorkerConfig
 from swarm.discovery import Directory
-from swarm.engine import model_name
 from swarm.engine.backends import Model, Stage, open_model
-from swarm.engine.compute import ComputeThread
-from swarm.engine.rows import zero_rows
+from swarm.engine.compute_thread import ComputeThread
+from swarm.engine.row_tensors import zero_rows
 from swarm.errors import UsageFault
 from swarm.identity import Identity
 from swarm.records import Address, ModelRef, PeerRecord, PeerState

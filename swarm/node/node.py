@@ -28,11 +28,11 @@ from swarm.identity import Identity, PeerId
 from swarm.node.addresses import announced, own_addresses
 from swarm.records import Address
 from swarm.trace import Trace
-from swarm.transport.channel import Channel, Exchange, dial
-from swarm.transport.knock import telling_why
-from swarm.transport.server import ChannelServer
-from swarm.transport.tls import TlsNetwork
-from swarm.transport.udp import ProbeServer
+from swarm.transport.channels.channel import Channel, Exchange, dial
+from swarm.transport.channels.server import ChannelServer
+from swarm.transport.probes.service import ProbeServer
+from swarm.transport.tls.diagnosis import diagnosed
+from swarm.transport.tls.network import TlsNetwork
 from swarm.wire.messages import FetchRecords, Load, Message, RecordsPage
 
 if TYPE_CHECKING:  # a bootstrap loads no torch
@@ -191,7 +191,7 @@ class Node:
 
     async def _serve_others(self) -> None:
         await self._listen()
-        await telling_why(self.directory.join(), self._network, self.config.bootstrap)
+        await diagnosed(self.directory.join(), self._network, self.config.bootstrap)
         if self._serve is not None:
             from swarm.node.layers import Layers
 
@@ -224,7 +224,7 @@ class Node:
                 trace=self.trace,
             )
         )
-        await telling_why(self._directory.join(), self._network, config.bootstrap)
+        await diagnosed(self._directory.join(), self._network, config.bootstrap)
 
     async def _start_client(self, ask: AskConfig) -> None:
         from swarm.client import Client

@@ -1,12 +1,12 @@
-"""Channels to other peers, over TLS or in memory, and round-trip probes. The names that floors above use."""
+"""Channels to other peers, over TLS or in this process, and round-trip probes. The names that floors above use."""
 
 from swarm.transport.base import Network, Stream
-from swarm.transport.channel import Channel, dial
-from swarm.transport.memory import MemoryNetwork
-from swarm.transport.server import ChannelServer
-from swarm.transport.serving import Exchange, Handler
-from swarm.transport.tls import TlsNetwork
-from swarm.transport.udp import ProbeServer, measure_round_trips
+from swarm.transport.channels.channel import Channel, dial
+from swarm.transport.channels.responses import Exchange, Handler
+from swarm.transport.channels.server import ChannelServer
+from swarm.transport.in_process import MemoryNetwork
+from swarm.transport.probes.service import ProbeServer, measure_round_trips
+from swarm.transport.tls.network import TlsNetwork
 
 __all__ = [
     "Channel",

@@ -55,7 +55,7 @@ class Stream(Protocol):
         """End the connection at once."""
 
 
-class Listening(Protocol):
+class Listener(Protocol):
     """An open port."""
 
     port: int
@@ -70,5 +70,5 @@ class Network(Protocol):
     async def connect(self, address: Address, expect: PeerId) -> Stream:
         """A stream to the peer `expect` at `address.data`. Waits without a deadline. Raises PeerLost."""
 
-    async def listen(self, host: str, port: int, on_stream: Callable[[Stream], None]) -> Listening:
+    async def listen(self, host: str, port: int, on_stream: Callable[[Stream], None]) -> Listener:
         """Port 0 takes any. Raises PortInUse."""

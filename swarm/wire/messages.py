@@ -8,25 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 from swarm.span import LayerSpan
+from swarm.wire.receipts import Receipt
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
-if TYPE_CHECKING:
-    from swarm.wire.receipts import Receipt  # which knows how rows are computed, from here
-
 PROTOCOL_VERSION = 2  # 1 knows neither receipts nor kept sessions: its messages have fields less
-SESSION_ID_BYTES = 16
 MAX_DETAIL_BYTES = 1024
 MAX_PAGE_RECORDS = 256
-
-
-class Rows(IntEnum):
-    """How rows are computed, which decides their bits (docs/DESIGN.md, Numerics)."""
-
-    CHUNK = 1  # a prompt chunk: one call with exactly these rows
-    DECODE = 2  # each row by itself, in tiles
 
 
 class FaultCode(IntEnum):

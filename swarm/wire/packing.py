@@ -20,7 +20,6 @@ from swarm.span import LayerSpan
 from swarm.wire.messages import (
     MAX_DETAIL_BYTES,
     MAX_PAGE_RECORDS,
-    SESSION_ID_BYTES,
     Close,
     Closed,
     Fault,
@@ -37,10 +36,10 @@ from swarm.wire.messages import (
     RecordsPage,
     Renew,
     Result,
-    Rows,
     Working,
 )
 from swarm.wire.receipts import MAX_RECEIPT_BYTES, Receipt
+from swarm.wire.rows import SESSION_ID_BYTES, Rows
 from swarm.wire.tensors import MAX_DIMENSIONS, MAX_TENSOR_BYTES, RAW, Buffer, Tensor, TensorHeader, pack, unpack
 
 MAX_WHOLE = (1 << 62) - 1  # counts and positions

@@ -16,7 +16,7 @@ from swarm.errors import LocalFault, ProtocolFault
 from swarm.identity import SIGNATURE_BYTES, Identity, PeerId
 from swarm.records import DIGEST_BYTES
 from swarm.span import LayerSpan
-from swarm.wire.messages import SESSION_ID_BYTES, Rows
+from swarm.wire.rows import SESSION_ID_BYTES, Rows
 from swarm.wire.tensors import Tensor
 
 RECEIPT_ROWS = 32  # decode rows that wait for one signature at most

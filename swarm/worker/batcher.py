@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from swarm.engine.gathering import Gathering
+from swarm.engine.coalescing import Coalescing
 from swarm.errors import Overloaded
-from swarm.wire.messages import Rows
+from swarm.wire.rows import Rows
 
 MAX_BATCH_ROWS = 64  # decode rows of one call; a longer replay goes on in the next, after the others had their turn
 
@@ -64,7 +64,7 @@ class Batcher:
         self._max_queue_rows = max_queue_rows
         self._decodes: deque[Work] = deque()
         self._chunks: deque[Work] = deque()
-        self._gathering = Gathering()  # of decode rows; members are the caches' ids
+        self._gathering = Coalescing()  # of decode rows; members are the caches' ids
         self._computing: tuple[Work, ...] = ()  # taken from the queues
         self._task: asyncio.Task[None] | None = None
         self.queue_rows = 0

@@ -14,29 +14,18 @@ from typing import Any, Protocol
 from swarm.config import WorkerConfig
 from swarm.engine import chunk_rows
 from swarm.engine.backends import Stage
-from swarm.engine.compute import lacks_memory
-from swarm.engine.rows import Rows as EngineRows
-from swarm.engine.rows import join_rows
+from swarm.engine.compute_thread import lacks_memory
+from swarm.engine.row_tensors import Rows as EngineRows
+from swarm.engine.row_tensors import join_rows
 from swarm.errors import Draining, LocalFault, Overloaded, SessionFault, UsageFault, WrongModel
 from swarm.identity import Identity, PeerId
 from swarm.records import ModelRef
 from swarm.shares import Holder
 from swarm.trace import Trace
-from swarm.transport.ebb import Ebb
-from swarm.wire.messages import (
-    SESSION_ID_BYTES,
-    Close,
-    Closed,
-    Forward,
-    Load,
-    Message,
-    Open,
-    Opened,
-    Renew,
-    Result,
-    Working,
-)
+from swarm.transport.memory_trim import MemoryTrim
+from swarm.wire.messages import Close, Closed, Forward, Load, Message, Open, Opened, Renew, Result, Working
 from swarm.wire.receipts import Receipt
+from swarm.wire.rows import SESSION_ID_BYTES
 from swarm.worker.batcher import Batcher, Compute
 from swarm.worker.receipts import Signer
 from swarm.worker.sessions import SessionSlot, SessionTable, check_position, check_rows
@@ -82,7 +71,7 @@ class WorkerService:
         self._batcher = Batcher(stage, compute, join_rows, self.config.max_queue_rows)
         self._steps: dict[bytes, asyncio.Task[Result]] = {}  # by session: the step being computed
         self._emptied = asyncio.Event()
-        self._ebb = Ebb()
+        self._memory_trim = MemoryTrim()
         self._reaper: asyncio.Task[None] | None = None
         self._now: Callable[[], float] = lambda: 0.0
 
@@ -101,7 +90,7 @@ class WorkerService:
         await asyncio.gather(*steps, return_exceptions=True)
         await self._batcher.__aexit__(*exc)
         self._sessions.close_all()
-        self._ebb.close()
+        self._memory_trim.close()
 
     @property
     def tasks(self) -> tuple[asyncio.Task[None], ...]:
@@ -342,4 +331,4 @@ class WorkerService:
             for slot in self._sessions.expire(self._now()):
                 self._trace.complete("worker.lapse", session=slot.session_id.hex()[:8])
                 self._end(slot)
-            self._ebb.holds(self.stage.pool.reserved)
+            self._memory_trim.holds(self.stage.pool.reserved)

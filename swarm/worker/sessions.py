@@ -18,8 +18,9 @@ from swarm.config import WorkerConfig
 from swarm.errors import Gap, Overloaded, SessionFault, UsageFault
 from swarm.identity import PeerId
 from swarm.shares import Holder, Shares
-from swarm.wire.messages import Forward, Result, Rows
+from swarm.wire.messages import Forward, Result
 from swarm.wire.receipts import Tally
+from swarm.wire.rows import Rows
 
 
 class Cache(Protocol):

@@ -4,7 +4,7 @@ import asyncio
 
 from swarm.bench.shapes import shape
 from swarm.bench.swarm import BenchSwarm
-from swarm.engine import ModelSpec
+from swarm.model.spec import ModelSpec
 from swarm.span import LayerSpan
 
 

@@ -45,7 +45,7 @@ def test_a_stopped_answer_stays_and_the_workers_are_free() -> None:
             assert await page.value("document.getElementById('send').hidden")
             await page.until("document.querySelectorAll('#sessions li').length === 1")
             await page.click("#stop")
-            await asyncio.wait_for(served.gateway.asking.idle(), 30)
+            await asyncio.wait_for(served.gateway.generator.idle(), 30)
             await page.until("document.querySelector('.answer .facts').textContent === 'stopped'")
             assert await page.value(FOCUSED) == "question"
             assert (await unsplit(200)).startswith((await answered(page))[:40])
@@ -91,7 +91,7 @@ def test_the_keyboard_is_enough() -> None:
             assert await page.value("document.getElementById('question').value") == ""
             assert await page.text(".user .text") == "one line\nanother"
             await page.press("Escape")
-            await asyncio.wait_for(served.gateway.asking.idle(), 30)
+            await asyncio.wait_for(served.gateway.generator.idle(), 30)
             await page.until("!!document.querySelector('.copy')")
             assert await page.text(".answer .facts") == "stopped"
 

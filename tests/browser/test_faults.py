@@ -10,7 +10,7 @@ from support.gateway import MODEL, serving
 
 from swarm.config import ClientConfig
 from swarm.gateway.app import create_app
-from swarm.gateway.serve import HttpServer
+from swarm.gateway.http.server import HttpServer
 
 pytestmark = pytest.mark.browser
 
@@ -28,8 +28,8 @@ def test_a_worker_killed_while_the_page_watches() -> None:
             await page.until(
                 "document.querySelectorAll('.row.busy').length >= 2 && !!document.querySelector('.chain[d]')"
             )
-            (turn,) = served.gateway.asking.running.values()
-            hop = turn.answer.session.chain.hops[1]  # type: ignore[union-attr]
+            (choice,) = served.gateway.generator.running.values()
+            hop = choice.answer.session.chain.hops[1]  # type: ignore[union-attr]
             swarm.worker(hop.peer_id.short).kill()
 
             row = f"document.querySelector('.row[data-peer=\"{hop.peer_id.hex()}\"]')"
@@ -54,8 +54,8 @@ def test_a_worker_that_fell_is_shown_so_until_it_announces_itself_again() -> Non
             await greedily(page)
             await ask(page)
             await writing(page, 20)
-            (turn,) = served.gateway.asking.running.values()
-            worker = swarm.worker(turn.answer.session.chain.hops[1].peer_id.short)  # type: ignore[union-attr]
+            (choice,) = served.gateway.generator.running.values()
+            worker = swarm.worker(choice.answer.session.chain.hops[1].peer_id.short)  # type: ignore[union-attr]
             worker.kill()
             await page.until("document.querySelectorAll('#failovers li').length === 1")
             row = f"document.querySelector('.row[data-peer=\"{worker.peer_id.hex()}\"]')"

@@ -56,8 +56,8 @@ def test_everything_can_be_read(dark: bool) -> None:
             await greedily(page)
             await ask(page)
             await writing(page, 20)
-            (turn,) = served.gateway.asking.running.values()
-            swarm.worker(turn.answer.session.chain.hops[0].peer_id.short).kill()  # type: ignore[union-attr]
+            (choice,) = served.gateway.generator.running.values()
+            swarm.worker(choice.answer.session.chain.hops[0].peer_id.short).kill()  # type: ignore[union-attr]
             await page.until("document.querySelectorAll('#failovers li').length === 1")
             assert await page.value(FAINT) == []
             await page.press("Escape")
@@ -153,8 +153,8 @@ def test_pictures(tmp_path: Path) -> None:
             await greedily(page)
             await ask(page, "read a file and count its words")
             await writing(page, 120)
-            (turn, *_) = reversed(served.gateway.asking.running.values())
-            swarm.worker(turn.answer.session.chain.hops[1].peer_id.short).kill()  # type: ignore[union-attr]
+            (choice, *_) = reversed(served.gateway.generator.running.values())
+            swarm.worker(choice.answer.session.chain.hops[1].peer_id.short).kill()  # type: ignore[union-attr]
             await page.until("document.querySelectorAll('#failovers li').length >= 1")
             await writing(page, 260)
             await _picture(page, folder / "console-light.png")

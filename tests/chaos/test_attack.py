@@ -16,14 +16,14 @@ from support.links import CLIENT, LOAD, WORKER, echo, forward, local
 from support.models import make_model
 from support.swarm import LocalSwarm
 
-from chaos import hostile
-from chaos.attack import ATTACKS
-from chaos.attackers import Attack
-from chaos.conductor import Clocked
-from chaos.invariants import breaches, slowed
-from chaos.load import Request
-from chaos.report import figures, markdown
-from chaos.run import CaseResult, Outcome, Setup
+from chaos.attacks import hostile
+from chaos.attacks.attack import ATTACKS
+from chaos.runner.attackers import Attack
+from chaos.runner.conductor import Clocked
+from chaos.runner.invariants import breaches, slowed
+from chaos.runner.load import Request
+from chaos.runner.report import figures, markdown
+from chaos.runner.run import CaseResult, Outcome, Setup
 from chaos.scenarios import SCENARIOS, Case, Limits, Scenario
 from swarm.client import Client, Options
 from swarm.config import ChannelConfig
@@ -31,9 +31,9 @@ from swarm.errors import ProtocolFault
 from swarm.identity import Identity
 from swarm.span import LayerSpan
 from swarm.trace import Trace
-from swarm.transport.channel import dial
-from swarm.transport.server import ChannelServer
-from swarm.transport.tls import TlsNetwork
+from swarm.transport.channels.channel import dial
+from swarm.transport.channels.server import ChannelServer
+from swarm.transport.tls.network import TlsNetwork
 from swarm.wire import packing
 from swarm.wire.connection import Connection, Role
 from swarm.wire.events import Answered
@@ -144,7 +144,7 @@ def test_an_attack_by_a_process(kind: str) -> None:
         async with ChannelServer(network, "127.0.0.1", 0, echo, config, Trace()) as server:
             told = {"kind": kind, "targets": [["127.0.0.1", server.port, 0, 4]], "digest": "00", "precision": "bf16"}
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "chaos.attack", json.dumps(told | {"hidden": 64, "context_rows": 64})),
+                *(sys.executable, "-m", "chaos.attacks.attack", json.dumps(told | {"hidden": 64, "context_rows": 64})),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 cwd=ROOT,

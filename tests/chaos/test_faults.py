@@ -26,7 +26,8 @@ from chaos.simulation.faults import (
 )
 from chaos.simulation.model import prepared
 from chaos.simulation.seeding import seeded
-from chaos.simulation.world import Topology, World
+from chaos.simulation.surroundings import Topology
+from chaos.simulation.world import World
 from swarm.span import LayerSpan
 
 WHOLE = Topology(((LayerSpan(0, 2), "fp32"),), ("fp32",), latency=0.002, step_seconds=0.05)

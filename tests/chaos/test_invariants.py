@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from chaos.conductor import Clocked
 from chaos.faults import Lies
-from chaos.invariants import breaches, percentile, resumed
-from chaos.load import Request
-from chaos.report import COLUMNS, as_json, figures, markdown, row
-from chaos.run import CaseResult, Outcome, Setup
+from chaos.runner.conductor import Clocked
+from chaos.runner.invariants import breaches, percentile, resumed
+from chaos.runner.load import Request
+from chaos.runner.report import COLUMNS, as_json, figures, markdown, row
+from chaos.runner.run import CaseResult, Outcome, Setup
+from chaos.runner.starts import StartResult
 from chaos.scenarios import Case, Limits, Moment, Scenario, Strike, Target
 from chaos.scenarios.model import Start
-from chaos.starts import StartResult
 
 EXPECTED = (5, 6, 7)
 LAYERS = {0: "0-7", 1: "8-15"}

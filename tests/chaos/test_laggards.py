@@ -1,6 +1,6 @@
 """Slow steps until a slowed worker is left."""
 
-from chaos.laggards import Laggards
+from chaos.runner.laggards import Laggards
 from swarm.trace import Event
 
 

@@ -5,7 +5,8 @@ import torch
 from support.models import make_config
 
 from chaos.liars import Lie, always, in_replays, lie
-from swarm.engine import ModelSpec, Stage
+from swarm.engine import Stage
+from swarm.model.spec import ModelSpec
 from swarm.span import LayerSpan
 
 SPEC = ModelSpec.from_config(make_config())

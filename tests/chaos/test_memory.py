@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from chaos.memory import OWN, Gauge, Memory, growth
+from chaos.runner.memory import OWN, Gauge, Memory, growth
 
 MIB = 1 << 20
 

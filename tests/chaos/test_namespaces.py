@@ -13,8 +13,8 @@ import pytest
 from support.models import make_model
 
 from chaos.faults import LoseReply, Part, Reset
-from chaos.namespaces import Namespaces, Wire, missing
-from chaos.proxy import Proxy
+from chaos.network.namespaces import Namespaces, Wire, missing
+from chaos.network.proxy import Proxy
 from swarm.errors import UsageFault
 
 ROOT = Path(__file__).parents[2]
@@ -156,7 +156,7 @@ def test_where_there_are_none_it_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(name: str, *arguments: int) -> None:
         raise PermissionError(1, "unshare: Operation not permitted")
 
-    monkeypatch.setattr("chaos.namespaces._call", refuse)
+    monkeypatch.setattr("chaos.network.namespaces._call", refuse)
 
     async def main() -> None:
         with pytest.raises(UsageFault, match=r"need Linux, root and /dev/net/tun: .*unshare: Operation not permitted"):
@@ -169,8 +169,8 @@ PROGRAM = """\
 import asyncio, sys
 from pathlib import Path
 from chaos.faults import HalfOpen
-from chaos.invariants import breaches
-from chaos.run import Run, Setup
+from chaos.runner.invariants import breaches
+from chaos.runner.run import Run, Setup
 from chaos.scenarios import Layout, Scenario
 from chaos.scenarios.model import struck
 scenario = Scenario(1, "short", "one worker of two vanishes", (struck("vanish", HalfOpen(), part=0),), Layout(spans=1))

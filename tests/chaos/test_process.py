@@ -12,7 +12,7 @@ from support.models import make_model
 
 from chaos.process import FaultFile, Inside, Turncoat, skew_clock, write_faults
 from swarm.engine import Stage
-from swarm.engine.rows import zero_rows
+from swarm.engine.row_tensors import zero_rows
 
 ROOT = Path(__file__).parents[2]
 

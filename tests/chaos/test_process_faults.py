@@ -19,8 +19,8 @@ from swarm.config import ChannelConfig
 from swarm.errors import SwarmError
 from swarm.identity import Identity
 from swarm.records import Address
-from swarm.transport.channel import dial
-from swarm.transport.tls import TlsNetwork
+from swarm.transport.channels.channel import dial
+from swarm.transport.tls.network import TlsNetwork
 
 CHANNEL = ChannelConfig(connect_seconds=1.0)
 

@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from chaos.proxy import HOST, Proxy, Socket
-from chaos.weather import Lane, Weather
+from chaos.network.proxy import HOST, Proxy, Socket
+from chaos.network.weather import Lane, Weather
 
 
 class Inbox(Socket):
@@ -194,7 +194,7 @@ def test_nobody_behind_the_link_resets_the_connection():
 
 
 def test_no_port_is_given_twice(monkeypatch):
-    monkeypatch.setattr("chaos.proxy.PORTS", range(31000, 31008))
+    monkeypatch.setattr("chaos.network.proxy.PORTS", range(31000, 31008))
 
     async def main():
         async with Proxy() as proxy:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from chaos import running
-from chaos.run import Outcome, Run, Setup, goes_on
-from chaos.running import expected_seconds, run_all
+from chaos.runner import running
+from chaos.runner.run import Outcome, Run, Setup, goes_on
+from chaos.runner.running import expected_seconds, run_all
 from chaos.scenarios import find
 
 KILL, STALL, CHURN = (find(name) for name in ("kill", "stall", "churn"))

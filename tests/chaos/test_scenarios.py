@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from support.models import make_model
 
 from chaos import __main__ as command
-from chaos import namespaces as machines
-from chaos import running
-from chaos.run import Setup
+from chaos.network import namespaces as machines
+from chaos.runner import running
+from chaos.runner.run import Setup
 from chaos.scenarios import MACHINES, NAMED, PROMPT_ROWS, SCENARIOS, TOKENS, Scenario, find
 from chaos.simulation import run as simulation
 

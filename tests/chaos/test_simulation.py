@@ -92,7 +92,7 @@ class TestWhatIsBrokenIsSeen:
         async def forget(links):
             return None
 
-        monkeypatch.setattr("swarm.client.session.close_links", forget)
+        monkeypatch.setattr("swarm.client.session.close_hop_sessions", forget)
         assert "I4: left behind: w" in violations()
 
     def test_a_task_that_never_ends(self, monkeypatch):

@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
-from chaos.switch import PACKET_BYTES, Switch
-from chaos.weather import Lanes
+from chaos.network.switch import PACKET_BYTES, Switch
+from chaos.network.weather import Lanes
 
 ONE, TWO, NOBODY = "10.77.1.1", "10.77.2.1", "10.77.9.1"
 

@@ -8,7 +8,7 @@ import sys
 
 PROGRAM = """
 import logging
-from swarm.cli.output import Output, make_trace
+from swarm.cli.answer.output import Output, make_trace
 trace = make_trace(False, Output(), "json")
 trace.started("worker.step", rows=3)
 trace.failed("gateway.request", path="/v1/models", status=404, error="there is no\\nmodel", level="deep", event="other")

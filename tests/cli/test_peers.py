@@ -16,7 +16,7 @@ from support.swarm import LocalSwarm
 
 from chaos.liars import Lie
 from swarm.cli import main
-from swarm.client.bans import Bans
+from swarm.client.audits.bans import Bans
 from swarm.identity import PeerId
 
 A, B = peer(0x3F9A), peer(0x3F9B)

@@ -17,8 +17,9 @@ from swarm.client.session import ChainSession
 from swarm.config import ClientConfig
 from swarm.errors import DeadlineExceeded, LocalFault, NoChain, Overloaded, UsageFault
 from swarm.trace import Event, Trace
-from swarm.transport.channel import Channel
-from swarm.wire.messages import Forward, Open, Renew, Rows, Working
+from swarm.transport.channels.channel import Channel
+from swarm.wire.messages import Forward, Open, Renew, Working
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 CONFIG = ClientConfig(deadline_seconds=30)

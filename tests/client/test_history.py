@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from swarm.client.history import Entry, History
-from swarm.wire.messages import Rows
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 HIDDEN = 2

@@ -16,8 +16,8 @@ from swarm.errors import PeerFault, UsageFault
 from swarm.routing.chain import Hop
 from swarm.span import LayerSpan
 from swarm.trace import Trace
-from swarm.transport.memory import MemoryNetwork
-from swarm.transport.server import ChannelServer
+from swarm.transport.channels.server import ChannelServer
+from swarm.transport.in_process import MemoryNetwork
 
 A, B = peer(1), peer(2)
 

@@ -15,17 +15,18 @@ from support.clock import run_virtual
 from support.swarm import LocalSwarm, LocalWorker
 
 from swarm.client import Client
-from swarm.client import link as client_link
+from swarm.client import hop_session as client_link
 from swarm.client.generate import Answer, Options
 from swarm.client.history import Entry, History
-from swarm.client.link import Link
+from swarm.client.hop_session import HopSession
 from swarm.client.session import ChainSession
 from swarm.errors import AuditFault
 from swarm.identity import Identity
 from swarm.span import LayerSpan
 from swarm.trace import Event, Trace
-from swarm.wire.messages import Close, Closed, Forward, Result, Rows
+from swarm.wire.messages import Close, Closed, Forward, Result
 from swarm.wire.receipts import Receipt, row_digests, sign_receipt
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 PROMPT = [(7 * index) % 250 for index in range(140)]
@@ -226,7 +227,7 @@ def digest(history: History, receipt: Receipt) -> bytes:
     return hashlib.sha256(row_digests(Tensor("fp32", (count, HIDDEN), memoryview(data)))).digest()
 
 
-def covered(link: Link) -> list[tuple[int, int]]:
+def covered(link: HopSession) -> list[tuple[int, int]]:
     return [(receipt.start, receipt.stop) for receipt in link.receipts]
 
 

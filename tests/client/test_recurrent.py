@@ -16,7 +16,7 @@ from support.swarm import LocalSwarm
 from swarm.client import Client
 from swarm.client.generate import Answer, Options
 from swarm.config import ClientConfig
-from swarm.engine.rows import zero_rows
+from swarm.engine.row_tensors import zero_rows
 from swarm.trace import Event, Trace
 
 SPANS = [(0, 1), (1, 2), (2, 3)]  # each layer alone: a state, rows, a state

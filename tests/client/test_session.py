@@ -11,10 +11,10 @@ from support.clock import run_virtual
 from support.models import make_model
 from support.swarm import LocalSwarm, LocalWorker
 
+from swarm.checkpoint.manifest import read_manifest
 from swarm.client import Client
 from swarm.client.generate import Answer, Options
 from swarm.config import ClientConfig, WorkerConfig
-from swarm.engine import read_manifest
 from swarm.errors import AuditFault, NoChain, Overloaded, UsageFault, WrongModel
 from swarm.records import ModelRef, SignedRecord
 from swarm.trace import Event, Trace

@@ -10,8 +10,8 @@ from support.udp_switch import UdpSwitch
 
 from swarm.config import DirectoryConfig
 from swarm.discovery import Directory
-from swarm.discovery.collect import BULK_RECORDS
 from swarm.discovery.keys import PUBLIC
+from swarm.discovery.record_lookup import BULK_RECORDS
 from swarm.errors import NoSwarm, PeerLost
 from swarm.records import ModelRef, PeerState
 from swarm.span import LayerSpan

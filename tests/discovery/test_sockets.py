@@ -152,7 +152,7 @@ def size_of(directory):
     protocol = directory._server.protocol
     memories = (protocol._tokens, protocol._votes, protocol._errands, protocol._tasks, protocol._pending)
     verifier = directory._server.storage.verifier
-    kept = (directory._server.storage._shelves, verifier._verified, verifier._highest, protocol.counters)
+    kept = (directory._server.storage._buckets, verifier._verified, verifier._highest, protocol.counters)
     return sum(map(len, (*memories, *kept))) + directory.contacts
 
 

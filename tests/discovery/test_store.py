@@ -31,11 +31,11 @@ def peers(store, key=LOW, now=NOW):
 
 def check(store):
     """What must hold whatever was put."""
-    held = [(key, peer) for key, shelf in store._shelves.items() for peer in shelf._records]
+    held = [(key, peer) for key, bucket in store._buckets.items() for peer in bucket._records]
     assert store.size == len(held) <= store.config.max_records
     assert sorted(held) == sorted((key, peer) for peer, keys in store._keys.items() for key in keys)
     assert sorted(held) == sorted(entry for entries in store._networks.values() for entry in entries)
-    assert all(len(shelf) <= store.config.max_records_per_key for shelf in store._shelves.values())
+    assert all(len(bucket) <= store.config.max_records_per_key for bucket in store._buckets.values())
     assert all(len(keys) <= store.config.max_keys_per_peer for keys in store._keys.values())
 
 
@@ -117,7 +117,7 @@ def test_expired_records_vanish_and_leave_nothing_behind():
     assert store.size == 1
     store.purge(NOW + 61)
     assert store.size == 0
-    assert not store._shelves
+    assert not store._buckets
     assert not store.verifier._verified
     store.purge(NOW + MAX_LIFETIME + 1)
     assert not store.verifier._highest

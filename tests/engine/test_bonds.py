@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from support.families import CONFIGS
 
-from swarm.engine import ModelSpec, Stage
+from swarm.engine import Stage
 from swarm.errors import ModelFault, UsageFault
+from swarm.model.spec import ModelSpec
 from swarm.span import LayerSpan
 
 SHARED = CONFIGS["gemma4-shared"]  # five layers, of which 3 and 4 use the keys and values of 2 and 1

@@ -15,10 +15,12 @@ from support.families_classics import PUBLISHED
 from support.oracles import make_oracle_model
 from torch import Tensor
 
-from swarm.engine import PRECISIONS, Head, ModelSpec, Stage
-from swarm.engine.alibi import AlibiTable, slopes
-from swarm.engine.families import FAMILIES
+from swarm.engine import PRECISIONS, Head, Stage
+from swarm.engine.layers.alibi import AlibiTable, slopes
 from swarm.errors import ModelFault
+from swarm.model.families import FAMILIES
+from swarm.model.spec import ModelSpec
+from swarm.model.tensor_names import head_tensors, layer_tensors
 
 
 def logits_of(directory: Path, rows: int = 40) -> Tensor:
@@ -30,8 +32,8 @@ def logits_of(directory: Path, rows: int = 40) -> Tensor:
 def test_published_models_have_as_many_parameters_as_is_said_of_them(name: str) -> None:
     config, parameters = PUBLISHED[name]
     spec = ModelSpec.from_config(config)
-    shapes = [shape for layer in spec.span for shape in spec.layer_tensors(layer).values()]
-    assert sum(map(math.prod, [*shapes, *spec.head_tensors().values()])) == parameters
+    shapes = [shape for layer in spec.span for shape in layer_tensors(spec, layer).values()]
+    assert sum(map(math.prod, [*shapes, *head_tensors(spec).values()])) == parameters
 
 
 # What was saved with the weights and is no weight: masks and constants

@@ -12,11 +12,13 @@ from safetensors.torch import load_file, save_file
 from support.embedders import oracle_rows
 from support.families_encoders import CONFIGS, STATED, make_encoder
 from support.oracles import difference
+from swarm.checkpoint.config import read_spec
 from torch import Tensor
 
-from swarm.engine import PRECISIONS, Head, ModelSpec, Stage, footprint, read_spec
-from swarm.engine.plan import head_bytes
+from swarm.engine import PRECISIONS, Head, Stage, footprint
+from swarm.engine.caches.footprint import head_bytes
 from swarm.errors import ModelFault, UsageFault
+from swarm.model.spec import ModelSpec
 from swarm.span import LayerSpan
 
 LENGTHS = (1, 2, 17, 131, 260)

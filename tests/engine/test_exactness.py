@@ -13,9 +13,10 @@ from support.models import make_config
 from support.oracles import cuts_of
 from torch import Tensor
 
-from swarm.engine import PRECISIONS, Head, ModelSpec, SessionCache, Stage
-from swarm.engine.activations import gated
-from swarm.engine.rope import RopeTable, rotate
+from swarm.engine import PRECISIONS, Head, SessionCache, Stage
+from swarm.engine.layers.activations import gated
+from swarm.engine.layers.rope import RopeTable, rotate
+from swarm.model.spec import ModelSpec
 from swarm.span import LayerSpan
 
 LAYERS = 3

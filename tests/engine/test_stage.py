@@ -9,9 +9,10 @@ import pytest
 import torch
 from support.models import make_config, make_model
 
-from swarm.engine import PRECISIONS, Head, ModelSpec, Stage, footprint
-from swarm.engine.cache import PAGE_ROWS
+from swarm.engine import PRECISIONS, Head, Stage, footprint
+from swarm.engine.caches.kv_cache import PAGE_ROWS
 from swarm.errors import LocalFault, Overloaded, UsageFault
+from swarm.model.spec import ModelSpec
 from swarm.span import LayerSpan
 from swarm.wire.tensors import Tensor as WireTensor
 

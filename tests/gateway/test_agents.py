@@ -13,10 +13,10 @@ import pytest
 from support.gateway import DEMO, MODEL, Served, serving
 
 from swarm.client import Client
-from swarm.client.text import Text
 from swarm.errors import UsageFault
-from swarm.gateway.ask import Ask
-from swarm.gateway.asking import UNASKED_TOKENS, Asking
+from swarm.gateway.generation.generator import UNASKED_TOKENS, Generator
+from swarm.gateway.generation.request import GenerationRequest
+from swarm.text.tokenizer import Text
 
 T = TypeVar("T")
 CACHED = {"cache_control": {"type": "ephemeral"}}
@@ -37,12 +37,12 @@ def run(work: Callable[[httpx.AsyncClient, Served], Coroutine[Any, Any, T]], **o
     return asyncio.run(main())
 
 
-def prompt_of_ask(ask: Ask, model: Path = DEMO) -> str:
+def prompt_of(request: GenerationRequest, model: Path = DEMO) -> str:
     """The prompt that a request becomes."""
 
     async def main() -> str:
-        async with Client(model, local=True) as client, Asking().turns(client, ask) as (turn, *_):
-            return client.text.tokenizer.decode(turn.answer.prompt_ids, skip_special_tokens=False)
+        async with Client(model, local=True) as client, Generator().choices(client, request) as (choice, *_):
+            return client.text.tokenizer.decode(choice.answer.prompt_ids, skip_special_tokens=False)
 
     return asyncio.run(main())
 
@@ -89,7 +89,7 @@ def test_a_coding_agent_in_anthropics_words() -> None:
         assert count.json()["input_tokens"] == usage["input_tokens"] + usage["cache_read_input_tokens"]
 
     run(work)
-    prompt = prompt_of_ask(MessagesRequest.model_validate(body).ask(""))
+    prompt = prompt_of(MessagesRequest.model_validate(body).plain(""))
     assert "You code.\nBe brief." in prompt
     assert prompt.count('"arguments": {"path": ') == 2
     assert "Error: no such file" in prompt
@@ -135,7 +135,7 @@ def test_a_coding_agent_in_the_words_of_responses() -> None:
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "tool", "tool"]
     assert [call["id"] for call in messages[2]["tool_calls"]] == ["c1", "c2"]
     assert messages[2]["content"] == "I list."
-    prompt = prompt_of_ask(request.ask(messages, ""))
+    prompt = prompt_of(request.plain(messages, ""))
     assert "You code." in prompt
     assert "Here is where you are." in prompt
     assert '{"arguments": "{broken"}' in prompt, "what a model wrote wrong does not end a conversation"
@@ -248,9 +248,9 @@ def test_offsets_of_a_streams_tokens_go_on() -> None:
 def test_an_answer_whose_length_nobody_named_has_a_bound() -> None:
     async def main() -> None:
         async with Client(MODEL, local=True) as client:
-            ask = Ask(MODEL, messages=({"role": "user", "content": "x"},))
-            async with Asking().turns(client, ask) as (turn,):
-                assert turn.answer.options.max_tokens == UNASKED_TOKENS
+            request = GenerationRequest(MODEL, messages=({"role": "user", "content": "x"},))
+            async with Generator().choices(client, request) as (choice,):
+                assert choice.answer.options.max_tokens == UNASKED_TOKENS
 
     asyncio.run(main())
 
@@ -278,11 +278,11 @@ def test_thoughts_are_not_the_answer(opened: bool, tmp_path: Path) -> None:
 
     async def main() -> None:
         async with Client(model, local=True) as client:
-            ask = Ask(
+            request = GenerationRequest(
                 "demo", messages=({"role": "user", "content": "x"},), max_tokens=3, variables={"thinking": opened}
             )
-            async with Asking().turns(client, ask) as (turn,):
-                kinds = {type(delta).__name__ async for delta in turn}
+            async with Generator().choices(client, request) as (choice,):
+                kinds = {type(delta).__name__ async for delta in choice}
             assert kinds <= ({"Thought"} if opened else {"ToldText", "Thought"})
             assert kinds
 
@@ -300,19 +300,19 @@ def test_words_of_the_systems_are_joined_for_templates_that_take_no_more(tmp_pat
     model = model_with(ONE_SYSTEM, tmp_path)
     system: Any = [{"role": "system", "content": words} for words in ("One.", "Two.")]
     user: Any = {"role": "user", "content": "hi"}
-    ask = Ask("demo", messages=(*system, user), max_tokens=1)
-    assert prompt_of_ask(ask, model) == "system: One.\n\nTwo.\nuser: hi\n"
+    request = GenerationRequest("demo", messages=(*system, user), max_tokens=1)
+    assert prompt_of(request, model) == "system: One.\n\nTwo.\nuser: hi\n"
     with pytest.raises(UsageFault, match="the system speaks first"):
-        prompt_of_ask(Ask("demo", messages=(user, *system), max_tokens=1), model)
+        prompt_of(GenerationRequest("demo", messages=(user, *system), max_tokens=1), model)
 
 
 def test_a_plain_prompt_is_gone_on_from_whatever_the_models_format(tmp_path: Path) -> None:
     model = model_with("{# <|channel|> <|message|> #}{{ messages[0].content }}", tmp_path)
 
     async def main() -> None:
-        ask = Ask("demo", prompt="def add(", max_tokens=3)
-        async with Client(model, local=True) as client, Asking().turns(client, ask) as (turn,):
-            assert [delta async for delta in turn]
+        request = GenerationRequest("demo", prompt="def add(", max_tokens=3)
+        async with Client(model, local=True) as client, Generator().choices(client, request) as (choice,):
+            assert [delta async for delta in choice]
 
     asyncio.run(main())
 

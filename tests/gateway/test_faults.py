@@ -46,7 +46,7 @@ def test_a_stream_that_cannot_begin_has_its_status(path: str) -> None:
             answer = await http.post(served.url + path, json=PATHS[path])
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
             assert "8-23" in answer.json()["error"]["message"]
-            assert not served.gateway.asking.running
+            assert not served.gateway.generator.running
             await swarm.freed(30)
 
     asyncio.run(main())
@@ -71,9 +71,9 @@ def test_a_stream_that_a_full_swarm_cannot_begin_says_when_to_come_again() -> No
 
 async def break_off(swarm: LocalSwarm, served: Served) -> None:
     """Every worker dies as soon as an answer has begun."""
-    with served.gateway.asking.hub.listen() as happenings:
-        async for happening in happenings:
-            if happening.name == "token":
+    with served.gateway.generator.bus.listen() as events:
+        async for event in events:
+            if event.name == "token":
                 break
     for worker in swarm.workers:
         worker.kill()
@@ -100,7 +100,7 @@ def test_layers_that_vanish_in_mid_stream_are_told_by_an_event_and_the_end(path:
                 assert told["error"]["type"] == "server_error"
             assert "message" in told.get("error", told)
             assert "[DONE]" not in answer.text
-            assert not served.gateway.asking.running
+            assert not served.gateway.generator.running
 
     asyncio.run(main())
 
@@ -174,7 +174,7 @@ def test_who_leaves_before_anything_was_said_leaves_nothing(path: str, body: dic
                 for _ in range(3**steps):  # the last ones in the middle of the work
                     await asyncio.sleep(0)
                 writer.transport.abort()
-            await asyncio.wait_for(served.gateway.asking.idle(), 30)
+            await asyncio.wait_for(served.gateway.generator.idle(), 30)
             await swarm.freed(30)
             async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
                 assert (await http.get("/health")).status_code == 200

@@ -11,7 +11,7 @@ import time
 import pytest
 from support.gateway import MODEL, Served, serving
 
-from swarm.gateway.hub import Happening
+from swarm.gateway.event_bus import BusEvent
 
 STREAMS, TOKENS, ROUNDS = 16, 150, 5
 MOST_SECONDS = 1e-3  # added to a token
@@ -47,8 +47,8 @@ class Clock:
     def __init__(self) -> None:
         self.moments: list[tuple[float, float]] = []
 
-    def __call__(self, happening: Happening) -> None:
-        if happening.name == "session":
+    def __call__(self, event: BusEvent) -> None:
+        if event.name == "session":
             self.note()
 
     def note(self) -> None:
@@ -83,7 +83,7 @@ def test_the_gateway_adds_less_than_a_millisecond_to_a_token() -> None:
     async def main() -> None:
         clock = Clock()
         async with serving() as served:
-            served.gateway.asking.hub.tap(clock)
+            served.gateway.generator.bus.tap(clock)
             pairs = []
             for number in range(ROUNDS + 1):
                 alone, gated = await direct(served, clock), await over_http(served, clock)

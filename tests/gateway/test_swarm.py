@@ -54,8 +54,8 @@ def test_a_worker_killed_in_the_middle_of_a_stream_changes_no_character() -> Non
                 async for piece in text_of(answer):
                     text += piece
                     if len(text) > 40 and all(worker.alive for worker in swarm.workers):
-                        (turn,) = served.gateway.asking.running.values()
-                        hop = turn.answer.session.chain.hops[1]  # type: ignore[union-attr]
+                        (choice,) = served.gateway.generator.running.values()
+                        hop = choice.answer.session.chain.hops[1]  # type: ignore[union-attr]
                         swarm.worker(hop.peer_id.short).kill()
             told = await watching
         assert text == await unsplit(60)
@@ -129,7 +129,7 @@ def test_programs_that_leave_leave_nothing_behind(count: int) -> None:
                         await anext(text_of(answer))
 
             await asyncio.gather(*map(leave, range(count)))
-            await asyncio.wait_for(served.gateway.asking.idle(), 30)
+            await asyncio.wait_for(served.gateway.generator.idle(), 30)
             await swarm.freed(30)
             names = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}  # type: ignore[union-attr]
             assert not {name for name in names if "EventStream" in name or "Answer" in name}

@@ -9,9 +9,10 @@ import pytest
 from support.families_gemma4 import make_gemma4
 from support.models import make_model
 from support.swarm import Records
+from swarm.checkpoint.config import read_spec
 
 from swarm.config import SpanConfig, WorkerConfig
-from swarm.engine import footprint, read_spec
+from swarm.engine import footprint
 from swarm.errors import ModelFault, UsageFault
 from swarm.identity import Identity
 from swarm.node.layers import Layers, device_text

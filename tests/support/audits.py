@@ -14,8 +14,8 @@ from support.swarm import LocalSwarm, LocalWorker
 
 from chaos.liars import Lie, Moment, always, lie
 from swarm.client import Client
+from swarm.client.audits.proof import Proof
 from swarm.client.generate import Answer, Options
-from swarm.client.proof import Proof
 from swarm.config import ClientConfig
 from swarm.identity import PeerId
 from swarm.trace import Event, Trace

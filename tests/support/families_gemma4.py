@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from support.models import make_tokenizer
 from support.oracles import TINY
 
-from swarm.engine import ModelSpec
+from swarm.model.spec import ModelSpec
+from swarm.model.tensor_names import head_tensors, layer_tensors, token_tensors
 
 ODD = {"hidden_size": 100, "num_attention_heads": 5, "num_key_value_heads": 1, "intermediate_size": 344}
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -73,9 +74,9 @@ def make_gemma4(directory: Path, name: str, **changes: Any) -> Path:
     config = {**CONFIGS[name], **changes}
     spec = ModelSpec.from_config(config)
     shapes = (
-        spec.head_tensors()
-        | spec.token_tensors()
-        | {k: v for layer in spec.span for k, v in spec.layer_tensors(layer).items()}
+        head_tensors(spec)
+        | token_tensors(spec)
+        | {k: v for layer in spec.span for k, v in layer_tensors(spec, layer).items()}
     )
     generator, tensors = torch.Generator().manual_seed(0), {}
     for key, shape in shapes.items():

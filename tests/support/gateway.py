@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 import openai
 
 from swarm.client import Client
-from swarm.gateway.app import Gateway, create_app
-from swarm.gateway.auth import Keys
+from swarm.gateway.app import create_app
+from swarm.gateway.call import Gateway
 from swarm.gateway.catalog import Catalog
-from swarm.gateway.serve import HttpServer
+from swarm.gateway.http.auth import Keys
+from swarm.gateway.http.server import HttpServer
 from swarm.trace import Event, Trace
 
 DEMO = Path(__file__).parents[2] / "swarm" / "demo" / "model"
@@ -47,7 +48,7 @@ async def serving(
     trace = Trace(events.append)
     async with Catalog(paths, directory, make_client, trace=trace) as catalog:
         gateway = Gateway(catalog, Keys(keys), trace=trace, **options)
-        async with HttpServer(create_app(gateway), "127.0.0.1", 0, gateway.asking.hub.close) as server:
+        async with HttpServer(create_app(gateway), "127.0.0.1", 0, gateway.generator.bus.close) as server:
             yield Served(f"http://127.0.0.1:{server.port}", gateway, events)
 
 

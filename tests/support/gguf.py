@@ -16,7 +16,7 @@ from gguf import GGUFWriter, quants
 from safetensors.torch import load_file
 from torch import Tensor
 
-from swarm.engine import ModelSpec
+from swarm.model.spec import ModelSpec
 
 ARCHITECTURES = {  # as config.json calls them -> as GGUF does
     "LlamaForCausalLM": "llama",

@@ -10,11 +10,12 @@ from swarm.config import ChannelConfig
 from swarm.identity import Identity
 from swarm.records import Address
 from swarm.trace import Trace
-from swarm.transport.channel import Channel, dial
-from swarm.transport.memory import MemoryNetwork
-from swarm.transport.server import ChannelServer
-from swarm.transport.tls import TlsNetwork
-from swarm.wire.messages import Forward, Load, Result, Rows
+from swarm.transport.channels.channel import Channel, dial
+from swarm.transport.channels.server import ChannelServer
+from swarm.transport.in_process import MemoryNetwork
+from swarm.transport.tls.network import TlsNetwork
+from swarm.wire.messages import Forward, Load, Result
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 CLIENT, WORKER = Identity.from_seed(b"c" * 32), Identity.from_seed(b"w" * 32)

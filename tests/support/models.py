@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from swarm.model.tensor_names import head_tensors, layer_tensors
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BOS, EOS = 256, 257  # after the 256 bytes
 CHAT_TEMPLATE = (
@@ -47,12 +49,12 @@ def make_model(
 
 def make_model_of(directory: Path, config: dict[str, Any], seed: int = 0) -> Path:
     """A model of any family with random weights and a byte-level tokenizer; returns the directory."""
-    from swarm.engine import ModelSpec
+    from swarm.model.spec import ModelSpec
 
     spec, generator = ModelSpec.from_config(config), torch.Generator().manual_seed(seed)
-    shapes = {name: shape for layer in spec.span for name, shape in spec.layer_tensors(layer).items()}
+    shapes = {name: shape for layer in spec.span for name, shape in layer_tensors(spec, layer).items()}
     tensors = {}
-    for name, shape in {**shapes, **spec.head_tensors()}.items():
+    for name, shape in {**shapes, **head_tensors(spec)}.items():
         draws = torch.randn(shape, generator=generator)
         tensors[name] = draws * shape[-1] ** -0.5 if len(shape) > 1 and "embed" not in name else draws
         if len(shape) == 1:  # norms near one; logarithms of rates that let a state last for rows

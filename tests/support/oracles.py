@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swarm.engine import CHUNK_ROWS, Head, ModelSpec, Stage
+from swarm.engine import CHUNK_ROWS, Head, Stage
+from swarm.model.spec import ModelSpec
 from swarm.span import LayerSpan, held_in_part
 
 TINY: dict[str, Any] = {

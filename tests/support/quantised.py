@@ -14,8 +14,9 @@ from safetensors.torch import save, save_file
 from support.models import make_config, make_tensors
 from torch import Tensor
 
-from swarm.engine import Head, Stage, read_manifest
-from swarm.engine.weights import Checkpoint
+from swarm.checkpoint.manifest import read_manifest
+from swarm.checkpoint.stored_tensors import StoredTensors
+from swarm.engine import Head, Stage
 from swarm.errors import ModelFault
 
 Parts = dict[str, Tensor]
@@ -50,7 +51,7 @@ def make_twins(directory: Path, quantise: Quantise, settings: dict[str, Any], **
 
 def check_twins(quantised: Path, plain: Path) -> None:
     """Equal tensors, and equal bits from the whole model in both precisions; the manifest covers the stored tensors."""
-    ours, theirs = Checkpoint.open(quantised), Checkpoint.open(plain)
+    ours, theirs = StoredTensors.open(quantised), StoredTensors.open(plain)
     for name in theirs.file_of:
         shape = theirs.file(name).entries[name].shape
         assert torch.equal(ours.tensor(name, shape).float(), theirs.tensor(name, shape).float()), name
@@ -71,7 +72,7 @@ def read(directory: Path, parts: Mapping[str, Tensor], settings: Any, shape: tup
     directory.mkdir(exist_ok=True)
     (directory / "config.json").write_text(json.dumps({"quantization_config": settings}))
     (directory / FILE).write_bytes(save({f"x.{end}": part.contiguous() for end, part in parts.items()}))
-    return Checkpoint.open(directory).tensor("x.weight", shape)
+    return StoredTensors.open(directory).tensor("x.weight", shape)
 
 
 def check_survives(directory: Path, parts: Mapping[str, Tensor], settings: Any, shape: tuple[int, ...]) -> None:

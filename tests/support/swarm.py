@@ -11,14 +11,14 @@ from pathlib import Path
 from swarm.client import Client
 from swarm.config import ChannelConfig, ClientConfig, WorkerConfig
 from swarm.engine.backends import open_model
-from swarm.engine.compute import ComputeThread
+from swarm.engine.compute_thread import ComputeThread
 from swarm.identity import Identity
 from swarm.records import RECORD_LIFETIME, Address, ModelRef, PeerRecord, PeerState, SignedRecord
 from swarm.span import LayerSpan
 from swarm.trace import Trace
-from swarm.transport.memory import MemoryNetwork
-from swarm.transport.server import ChannelServer
-from swarm.transport.serving import Exchange, Handler
+from swarm.transport.channels.responses import Exchange, Handler
+from swarm.transport.channels.server import ChannelServer
+from swarm.transport.in_process import MemoryNetwork
 from swarm.wire.messages import Message
 from swarm.worker.service import WorkerService
 

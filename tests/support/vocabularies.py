@@ -10,7 +10,7 @@ from typing import Any
 from support.tokenizers import CORPUS
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from swarm.client.vocabularies import CLASSES, KINDS
+from swarm.text.vocabularies.legacy import CLASSES, KINDS
 
 TEXTS = [
     *CORPUS,

@@ -14,8 +14,8 @@ from support.receipts import receipts
 from swarm.errors import LocalFault, ProtocolFault
 from swarm.identity import Identity
 from swarm.span import LayerSpan
-from swarm.wire.messages import Rows
 from swarm.wire.receipts import MAX_RECEIPT_BYTES, RECEIPT_ROWS, Receipt, Tally, row_digests, sign_receipt
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 WORKER, OTHER = Identity.from_seed(b"w" * 32), Identity.from_seed(b"o" * 32)

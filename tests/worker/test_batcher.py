@@ -10,7 +10,7 @@ import pytest
 from support.clock import run_virtual
 
 from swarm.errors import Overloaded
-from swarm.wire.messages import Rows
+from swarm.wire.rows import Rows
 from swarm.worker.batcher import MAX_BATCH_ROWS, Batcher
 
 DECODE_SECONDS, CHUNK_SECONDS = 0.1, 1.0

@@ -15,14 +15,15 @@ from support.swarm import LocalSwarm, LocalWorker
 
 from swarm.client import Client, Options
 from swarm.config import ChannelConfig
-from swarm.engine.cache import SessionCache
-from swarm.engine.compute import lacks_memory
+from swarm.engine.caches.kv_cache import SessionCache
+from swarm.engine.compute_thread import lacks_memory
 from swarm.errors import Overloaded
 from swarm.identity import Identity
 from swarm.span import LayerSpan
-from swarm.transport.channel import Channel, dial
-from swarm.transport.ebb import Ebb
-from swarm.wire.messages import Forward, Open, Result, Rows
+from swarm.transport.channels.channel import Channel, dial
+from swarm.transport.memory_trim import MemoryTrim
+from swarm.wire.messages import Forward, Open, Result
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 HIDDEN = 64
@@ -153,13 +154,13 @@ def test_other_failures_are_no_lack_of_memory() -> None:
 
 
 def test_what_caches_took_goes_back_to_the_system(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swarm.transport.ebb.EBB_BYTES", 1)
+    monkeypatch.setattr("swarm.transport.memory_trim.TRIM_BYTES", 1)
     returns: list[int] = []
 
     async def main() -> None:
         async with LocalSwarm(model, [(0, 4)]) as swarm, swarm.client() as client:
             service = swarm.workers[0].service
-            service._ebb = Ebb(lambda: returns.append(service.stage.pool.reserved))
+            service._memory_trim = MemoryTrim(lambda: returns.append(service.stage.pool.reserved))
             answer = client.generate(PROMPT, options=OPTIONS)
             await anext(answer)
             await asyncio.sleep(2)  # the worker looks now and then

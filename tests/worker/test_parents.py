@@ -15,13 +15,14 @@ from support.models import make_model
 from support.swarm import LocalSwarm
 
 from swarm.config import ChannelConfig, WorkerConfig
-from swarm.engine import cache as engine_cache
+from swarm.engine.caches import kv_cache as engine_cache
 from swarm.errors import Overloaded, PeerFault, SessionFault, SwarmError
 from swarm.identity import Identity
 from swarm.span import LayerSpan
-from swarm.transport.channel import Channel, dial
-from swarm.wire.messages import Close, Closed, Forward, Message, Open, Opened, Renew, Result, Rows
+from swarm.transport.channels.channel import Channel, dial
+from swarm.wire.messages import Close, Closed, Forward, Message, Open, Opened, Renew, Result
 from swarm.wire.receipts import Tally
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 PARENT, CHILD, OTHER = (bytes([letter]) * 16 for letter in b"pco")

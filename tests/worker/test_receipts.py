@@ -15,9 +15,10 @@ from swarm.config import ChannelConfig
 from swarm.errors import PeerFault
 from swarm.identity import Identity
 from swarm.span import LayerSpan
-from swarm.transport.channel import Channel, dial
-from swarm.wire.messages import Close, Closed, Forward, Open, Result, Rows
+from swarm.transport.channels.channel import Channel, dial
+from swarm.wire.messages import Close, Closed, Forward, Open, Result
 from swarm.wire.receipts import RECEIPT_ROWS, Receipt, Tally
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 from swarm.worker import receipts as worker_receipts
 

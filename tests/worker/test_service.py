@@ -16,8 +16,9 @@ from swarm.config import ChannelConfig
 from swarm.errors import Draining, Gap, Overloaded, PeerFault, SessionFault
 from swarm.identity import Identity
 from swarm.span import LayerSpan
-from swarm.transport.channel import Channel, dial
-from swarm.wire.messages import Close, Closed, Forward, Message, Open, Opened, Renew, Result, Rows
+from swarm.transport.channels.channel import Channel, dial
+from swarm.wire.messages import Close, Closed, Forward, Message, Open, Opened, Renew, Result
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 NAME = b"n" * 16

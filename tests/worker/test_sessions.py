@@ -8,7 +8,8 @@ from swarm.config import WorkerConfig
 from swarm.errors import Gap, Overloaded, SessionFault
 from swarm.identity import Identity
 from swarm.shares import Holder
-from swarm.wire.messages import Forward, Load, Result, Rows
+from swarm.wire.messages import Forward, Load, Result
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 from swarm.worker.sessions import SessionSlot, SessionTable, check_position
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from swarm.checkpoint import open_checkpoint
 from swarm.engine.backends.contract import Head, Model, Sizes, Stage
 from swarm.engine.backends.own import OwnModel
-from swarm.engine.spec import config_place, read_spec
 from swarm.errors import ModelFault, UsageFault
 
 __all__ = ["BACKENDS", "Head", "Model", "Sizes", "Stage", "open_model"]
@@ -32,11 +32,12 @@ def open_model(directory: Path, backend: str = "swarm") -> Model:
 def _refuse_encoder(directory: Path) -> None:
     """Raises ModelFault for a model that only our own engine computes, and computes."""
     try:
-        spec = read_spec(directory)
+        checkpoint = open_checkpoint(directory)
+        spec = checkpoint.spec
     except ModelFault:  # one that our engine does not know, or a directory that is none: the library says which
         return
     if spec.both_ways:
         raise ModelFault(
-            f"{config_place(directory)}: {spec.architecture} is an encoder, and --backend transformers runs decoders only: "
+            f"{checkpoint.source}: {spec.architecture} is an encoder, and --backend transformers runs decoders only: "
             f"leave out --backend, swarm's own engine computes it"
         )

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from swarm.engine.manifest import Manifest, Progress
+from swarm.checkpoint.manifest import Manifest, Progress
 from swarm.span import LayerSpan
 from swarm.wire import tensors as wire
 

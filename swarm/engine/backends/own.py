@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarm.checkpoint import open_checkpoint
+from swarm.checkpoint.manifest import Manifest, Progress, read_manifest
+from swarm.engine.caches.footprint import footprint
 from swarm.engine.head import Head
-from swarm.engine.manifest import Manifest, Progress, read_manifest
-from swarm.engine.plan import footprint
-from swarm.engine.spec import ModelSpec, read_spec
 from swarm.engine.stage import Stage
+from swarm.model.spec import ModelSpec
 from swarm.span import LayerSpan
 
 
@@ -23,7 +24,7 @@ class OwnModel:
     @classmethod
     def open(cls, directory: Path) -> OwnModel:
         """Raises ModelFault naming the file and the field."""
-        return cls(Path(directory), read_spec(directory))
+        return cls(Path(directory), open_checkpoint(directory).spec)
 
     def manifest(self, progress: Progress | None = None) -> Manifest:
         return read_manifest(self.directory, progress)

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 
 from swarm.gateway.anthropic import messages
 from swarm.gateway.anthropic.requests import CountRequest, MessagesRequest
-from swarm.gateway.app import Answering, Call
-from swarm.gateway.errors import refusal_of
-from swarm.gateway.sse import EventStream, event
+from swarm.gateway.call import Answering, Call
+from swarm.gateway.http.errors import refusal_of
+from swarm.gateway.http.sse import EventStream, event
 
 
 async def create_message(call: Call) -> Answering:
@@ -17,14 +17,14 @@ async def create_message(call: Call) -> Answering:
     name = f"msg_{secrets.token_hex(12)}"
     client = await call.gateway.catalog.client(request.model)
     async with AsyncExitStack() as stack:
-        (turn,) = await stack.enter_async_context(call.gateway.asking.turns(client, request.ask(call.owner)))
+        (choice,) = await stack.enter_async_context(call.gateway.generator.choices(client, request.plain(call.owner)))
         if not request.stream:
-            return messages.message(name, request.model, turn, await messages.blocks(turn))
-        events = messages.events(name, request.model, turn)
+            return messages.message(name, request.model, choice, await messages.blocks(choice))
+        events = messages.events(name, request.model, choice)
         return EventStream(events, lambda error: event(refusal_of(error).anthropic(), "error"), stack.pop_all())
 
 
 async def count_tokens(call: Call) -> Answering:
     request = CountRequest.model_validate(call.json())
     client = await call.gateway.catalog.client(request.model)
-    return {"input_tokens": await call.gateway.asking.count(client, request.prompt(call.owner))}
+    return {"input_tokens": await call.gateway.generator.count(client, request.prompt(call.owner))}

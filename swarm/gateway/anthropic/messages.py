@@ -1,4 +1,4 @@
-"""Turns to Anthropic's JSON: a message of content blocks, at once or as a stream of events."""
+"""Choices to Anthropic's JSON: a message of content blocks, at once or as a stream of events."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
-from swarm.client.harmony import Thought
-from swarm.gateway.sse import event
-from swarm.gateway.turns import Delta, ToldCall, ToldText, Turn, Usage, usage_of
+from swarm.gateway.generation.choice import Choice, Delta, ToldCall, ToldText, Usage, usage_of
+from swarm.gateway.http.sse import event
+from swarm.text.answers.harmony import Thought
 
 
-def message(name: str, model: str, turn: Turn, content: list[dict[str, Any]]) -> dict[str, Any]:
+def message(name: str, model: str, choice: Choice, content: list[dict[str, Any]]) -> dict[str, Any]:
     """The body of an answer that was not streamed."""
-    return _message(name, model, usage_of([turn])) | _stop(turn) | {"content": content}
+    return _message(name, model, usage_of([choice])) | _stop(choice) | {"content": content}
 
 
-async def blocks(turn: Turn) -> list[dict[str, Any]]:
-    """The whole of a turn as content blocks."""
+async def blocks(choice: Choice) -> list[dict[str, Any]]:
+    """The whole of a choice as content blocks."""
     found: list[dict[str, Any]] = []
-    async for delta in turn:
+    async for delta in choice:
         block, change = _block(delta)
         if not found or not _goes_on(found[-1], delta):
             found.append(block)
@@ -28,13 +28,13 @@ async def blocks(turn: Turn) -> list[dict[str, Any]]:
     return [block for block in found if block.get("text") != ""]
 
 
-async def events(name: str, model: str, turn: Turn) -> AsyncGenerator[bytes, None]:
+async def events(name: str, model: str, choice: Choice) -> AsyncGenerator[bytes, None]:
     """The events of a streamed answer."""
     index, current, begun = -1, None, False
-    async for delta in turn:
+    async for delta in choice:
         if not begun:  # not before: until then a failure has its status, and what was cached is not known
             begun = True
-            yield _begin(name, model, turn)
+            yield _begin(name, model, choice)
         if isinstance(delta, ToldText) and not delta.text:
             continue
         block, change = _block(delta)
@@ -45,15 +45,15 @@ async def events(name: str, model: str, turn: Turn) -> AsyncGenerator[bytes, Non
             yield _event("content_block_start", index=index, content_block=block)
         yield _event("content_block_delta", index=index, delta=change)
     if not begun:
-        yield _begin(name, model, turn)
+        yield _begin(name, model, choice)
     if current is not None:
         yield _event("content_block_stop", index=index)
-    yield _event("message_delta", delta=_stop(turn), usage=_usage(usage_of([turn])))
+    yield _event("message_delta", delta=_stop(choice), usage=_usage(usage_of([choice])))
     yield _event("message_stop")
 
 
-def _begin(name: str, model: str, turn: Turn) -> bytes:
-    start = _message(name, model, replace(usage_of([turn]), completion=0))
+def _begin(name: str, model: str, choice: Choice) -> bytes:
+    start = _message(name, model, replace(usage_of([choice]), completion=0))
     return _event("message_start", message=start | {"content": [], "stop_reason": None, "stop_sequence": None})
 
 
@@ -119,11 +119,11 @@ def _usage(usage: Usage) -> dict[str, Any]:
     }
 
 
-def _stop(turn: Turn) -> dict[str, Any]:
-    stop = turn.answer.stop_text
+def _stop(choice: Choice) -> dict[str, Any]:
+    stop = choice.answer.stop_text
     reasons = {
         "length": "max_tokens",
         "tool_calls": "tool_use",
         "stop": "end_turn" if stop is None else "stop_sequence",
     }
-    return {"stop_reason": reasons.get(turn.finish_reason or ""), "stop_sequence": stop}
+    return {"stop_reason": reasons.get(choice.finish_reason or ""), "stop_sequence": stop}

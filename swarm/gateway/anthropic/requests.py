@@ -1,4 +1,4 @@
-"""What may stand in a request for messages. Pure: JSON in, an `Ask` out."""
+"""What may stand in a request for messages. Pure: JSON in, a `GenerationRequest` out."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from swarm.engine.sampler import Sampling
-from swarm.gateway.ask import Ask, ToolChoice
-from swarm.gateway.errors import FieldFault
+from swarm.gateway.generation.request import GenerationRequest, ToolChoice
+from swarm.gateway.http.errors import FieldFault
 from swarm.gateway.openai.requests import MAX_MESSAGES, SEED_BITS, Fields, Name, tools_of
 
 MAX_STOPS = 64
@@ -59,7 +59,7 @@ class CountRequest(Fields):
     tools: list[Tool] = Field(default_factory=list)
     tool_choice: Choice | None = None
 
-    def prompt(self, owner: str) -> Ask:
+    def prompt(self, owner: str) -> GenerationRequest:
         """What is asked, without how it is to be answered. Raises UsageFault for what cannot be honoured."""
         messages: list[dict[str, Any]] = []
         if system := _text(self.system, "system"):
@@ -67,7 +67,7 @@ class CountRequest(Fields):
         for number, message in enumerate(self.messages):
             messages += _plain(message, f"messages[{number}]")
         choice = self.tool_choice
-        return Ask(
+        return GenerationRequest(
             model=self.model,
             messages=tuple(messages),
             tools=tools_of([_tool(tool, f"tools[{n}]") for n, tool in enumerate(self.tools)]),
@@ -88,7 +88,7 @@ class MessagesRequest(CountRequest):
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)
 
-    def ask(self, owner: str) -> Ask:
+    def plain(self, owner: str) -> GenerationRequest:
         """Raises UsageFault for what cannot be honoured."""
         if not all(self.stop_sequences):
             raise FieldFault("stop_sequences: an empty one would end every answer at once", "stop_sequences")

@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: turns to OpenAI's JSON, at once or as a stream of chunks."""
+"""`POST /v1/chat/completions`: choices to OpenAI's JSON, at once or as a stream of chunks."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from swarm.client.harmony import Thought
-from swarm.gateway.sse import event
-from swarm.gateway.together import together
-from swarm.gateway.turns import Delta, ToldCall, ToldText, ToldToken, Turn, Usage, shown_piece, usage_of
+from swarm.gateway.generation.choice import Choice, Delta, ToldCall, ToldText, ToldToken, Usage, shown_piece, usage_of
+from swarm.gateway.generation.concurrency import gather_all
+from swarm.gateway.http.sse import event
+from swarm.text.answers.harmony import Thought
 
-MAX_WAITING = 64  # deltas of all choices that were not sent yet: the turns wait then
+MAX_WAITING = 64  # deltas of all choices that were not sent yet: more of them wait then
 DONE = "[DONE]"
 
 
@@ -46,41 +46,41 @@ class Said:
                 self.calls.append(delta)
 
 
-async def read(turn: Turn) -> Said:
-    """The whole of a turn."""
+async def read(choice: Choice) -> Said:
+    """The whole of a choice."""
     said = Said()
-    async for delta in turn:
+    async for delta in choice:
         said.add(delta)
     return said
 
 
-async def read_all(turns: Sequence[Turn]) -> list[Said]:
+async def read_all(choices: Sequence[Choice]) -> list[Said]:
     """All choices, computed together; one that fails ends the others."""
-    return await together(map(read, turns))
+    return await gather_all(map(read, choices))
 
 
-async def merged(turns: Sequence[Turn]) -> AsyncGenerator[tuple[Turn, Delta | None], None]:
-    """Deltas of all choices as they come, each turn's last being None. One that fails ends the others, with its error."""
-    queue: asyncio.Queue[tuple[Turn, Delta | Exception | None]] = asyncio.Queue(MAX_WAITING)
+async def merged(choices: Sequence[Choice]) -> AsyncGenerator[tuple[Choice, Delta | None], None]:
+    """Deltas of all choices as they come, each choice's last being None. One that fails ends the others, with its error."""
+    queue: asyncio.Queue[tuple[Choice, Delta | Exception | None]] = asyncio.Queue(MAX_WAITING)
 
-    async def pump(turn: Turn) -> None:
+    async def pump(choice: Choice) -> None:
         try:
-            async for delta in turn:
-                await queue.put((turn, delta))
+            async for delta in choice:
+                await queue.put((choice, delta))
         except Exception as error:  # whatever it is, it belongs to whoever reads
-            await queue.put((turn, error))
+            await queue.put((choice, error))
         else:
-            await queue.put((turn, None))
+            await queue.put((choice, None))
 
-    tasks = [asyncio.create_task(pump(turn)) for turn in turns]
+    tasks = [asyncio.create_task(pump(choice)) for choice in choices]
     try:
-        running = len(turns)
+        running = len(choices)
         while running:
-            turn, delta = await queue.get()
+            choice, delta = await queue.get()
             if isinstance(delta, Exception):
                 raise delta
             running -= delta is None
-            yield turn, delta
+            yield choice, delta
     finally:
         for task in tasks:
             task.cancel()
@@ -96,7 +96,7 @@ def usage_json(usage: Usage) -> dict[str, Any]:
     }
 
 
-def completion(stamp: Stamp, turns: Sequence[Turn], all_said: Sequence[Said], logprobs: bool) -> dict[str, Any]:
+def completion(stamp: Stamp, choices: Sequence[Choice], all_said: Sequence[Said], logprobs: bool) -> dict[str, Any]:
     """The body of an answer that was not streamed."""
     return {
         "id": stamp.id,
@@ -105,32 +105,34 @@ def completion(stamp: Stamp, turns: Sequence[Turn], all_said: Sequence[Said], lo
         "model": stamp.model,
         "choices": [
             {
-                "index": turn.index,
+                "index": choice.index,
                 "message": _message(said),
                 "logprobs": _logprobs(said.tokens) if logprobs else None,
-                "finish_reason": turn.finish_reason,
+                "finish_reason": choice.finish_reason,
             }
-            for turn, said in zip(turns, all_said, strict=True)
+            for choice, said in zip(choices, all_said, strict=True)
         ],
-        "usage": usage_json(usage_of(turns)),
+        "usage": usage_json(usage_of(choices)),
     }
 
 
-async def chunks(stamp: Stamp, turns: Sequence[Turn], logprobs: bool, wants_usage: bool) -> AsyncGenerator[bytes, None]:
+async def chunks(
+    stamp: Stamp, choices: Sequence[Choice], logprobs: bool, wants_usage: bool
+) -> AsyncGenerator[bytes, None]:
     """The events of a streamed answer. The first comes with the first token: until then a failure still has its status."""
     begun = False
-    async with aclosing(merged(turns)) as deltas:
-        async for turn, delta in deltas:
-            for each in () if begun else turns:
+    async with aclosing(merged(choices)) as deltas:
+        async for choice, delta in deltas:
+            for each in () if begun else choices:
                 yield event(_chunk(stamp, each, {"role": "assistant", "content": ""}, wants_usage))
             begun = True
             if delta is None:
-                yield event(_chunk(stamp, turn, {}, wants_usage, turn.finish_reason))
+                yield event(_chunk(stamp, choice, {}, wants_usage, choice.finish_reason))
                 continue
             for part in _parts(delta):
-                yield event(_chunk(stamp, turn, part, wants_usage, None, _of(delta) if logprobs else None))
+                yield event(_chunk(stamp, choice, part, wants_usage, None, _of(delta) if logprobs else None))
     if wants_usage:
-        yield event(_envelope(stamp) | {"choices": [], "usage": usage_json(usage_of(turns))})
+        yield event(_envelope(stamp) | {"choices": [], "usage": usage_json(usage_of(choices))})
     yield event(DONE)
 
 
@@ -159,14 +161,14 @@ def _envelope(stamp: Stamp) -> dict[str, Any]:
 
 def _chunk(
     stamp: Stamp,
-    turn: Turn,
+    choice: Choice,
     delta: dict[str, Any],
     wants_usage: bool,
     finish_reason: str | None = None,
     logprobs: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    choice = {"index": turn.index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-    chunk = _envelope(stamp) | {"choices": [choice]}
+    told = {"index": choice.index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+    chunk = _envelope(stamp) | {"choices": [told]}
     return chunk | {"usage": None} if wants_usage else chunk
 
 

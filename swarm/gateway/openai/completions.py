@@ -6,58 +6,58 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from swarm.gateway.generation.choice import Choice, ToldText, ToldToken, Usage, usage_of
+from swarm.gateway.http.sse import event
 from swarm.gateway.openai.chat import DONE, Said, Stamp, merged, usage_json
-from swarm.gateway.sse import event
-from swarm.gateway.turns import ToldText, ToldToken, Turn, Usage, usage_of
 
 
 def completion(
-    stamp: Stamp, turns: Sequence[Turn], all_said: Sequence[Said], echoed: Sequence[str], logprobs: bool
+    stamp: Stamp, choices: Sequence[Choice], all_said: Sequence[Said], echoed: Sequence[str], logprobs: bool
 ) -> dict[str, Any]:
-    """The body of an answer that was not streamed. `echoed`: for each turn the prompt's text, or nothing."""
+    """The body of an answer that was not streamed. `echoed`: for each choice the prompt's text, or nothing."""
     return _envelope(stamp) | {
         "choices": [
             {
                 "index": number,
                 "text": echo + "".join(said.text),
                 "logprobs": _logprobs(said.tokens) if logprobs else None,
-                "finish_reason": turn.finish_reason,
+                "finish_reason": choice.finish_reason,
             }
-            for number, (turn, said, echo) in enumerate(zip(turns, all_said, echoed, strict=True))
+            for number, (choice, said, echo) in enumerate(zip(choices, all_said, echoed, strict=True))
         ],
-        "usage": usage_json(usage_of_prompts(turns)),
+        "usage": usage_json(usage_of_prompts(choices)),
     }
 
 
 async def chunks(
-    stamp: Stamp, turns: Sequence[Turn], echoed: Sequence[str], logprobs: bool, wants_usage: bool
+    stamp: Stamp, choices: Sequence[Choice], echoed: Sequence[str], logprobs: bool, wants_usage: bool
 ) -> AsyncGenerator[bytes, None]:
     """The events of a streamed answer."""
-    places = {id(turn): number for number, turn in enumerate(turns)}
-    lengths = [0] * len(turns)  # of the tokens told so far
+    places = {id(choice): number for number, choice in enumerate(choices)}
+    lengths = [0] * len(choices)  # of the tokens told so far
     begun = False
-    async with aclosing(merged(turns)) as deltas:
-        async for turn, delta in deltas:
+    async with aclosing(merged(choices)) as deltas:
+        async for choice, delta in deltas:
             for number, echo in () if begun else enumerate(echoed):
                 if echo:
                     yield event(_chunk(stamp, number, echo, wants_usage))
             begun = True
-            place = places[id(turn)]
+            place = places[id(choice)]
             if delta is None:
-                yield event(_chunk(stamp, place, "", wants_usage, turn.finish_reason))
+                yield event(_chunk(stamp, place, "", wants_usage, choice.finish_reason))
             elif isinstance(delta, ToldText):
                 told = _logprobs(delta.tokens, lengths[place]) if logprobs and delta.tokens else None
                 lengths[place] += sum(len(token.text) for token in delta.tokens)
                 yield event(_chunk(stamp, place, delta.text, wants_usage, None, told))
     if wants_usage:
-        yield event(_envelope(stamp) | {"choices": [], "usage": usage_json(usage_of_prompts(turns))})
+        yield event(_envelope(stamp) | {"choices": [], "usage": usage_json(usage_of_prompts(choices))})
     yield event(DONE)
 
 
-def usage_of_prompts(turns: Sequence[Turn]) -> Usage:
+def usage_of_prompts(choices: Sequence[Choice]) -> Usage:
     """The choices of one prompt share it; several prompts add up."""
-    each = [usage_of([turn]) for turn in turns]
-    firsts = [usage for turn, usage in zip(turns, each, strict=True) if turn.index == 0]
+    each = [usage_of([choice]) for choice in choices]
+    firsts = [usage for choice, usage in zip(choices, each, strict=True) if choice.index == 0]
     return Usage(
         sum(usage.prompt for usage in firsts),
         sum(usage.completion for usage in each),

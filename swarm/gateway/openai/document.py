@@ -7,12 +7,12 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from swarm import __version__
 from swarm.gateway.anthropic.requests import CountRequest, MessagesRequest
-from swarm.gateway.app import Answering, Call
+from swarm.gateway.call import Answering, Call
 from swarm.gateway.openai.embeddings import EmbeddingRequest
 from swarm.gateway.openai.requests import ChatRequest, CompletionRequest
 from swarm.gateway.responses.requests import ResponseRequest
+from swarm.version import __version__
 
 REFUSALS = {
     "400": "A field that cannot be honoured; it is named",

@@ -12,10 +12,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from swarm.client import Client
-from swarm.gateway.app import Answering, Call
-from swarm.gateway.errors import FieldFault
+from swarm.gateway.call import Answering, Call
+from swarm.gateway.generation.concurrency import gather_all
+from swarm.gateway.http.errors import FieldFault
 from swarm.gateway.openai.requests import Fields, Name
-from swarm.gateway.together import together
 
 MAX_TEXTS = 256
 AT_ONCE = 8  # texts taken through the chain together
@@ -75,7 +75,7 @@ async def _all(client: Client, ids: Sequence[Sequence[int]]) -> list[list[float]
         async with gate:
             return await client.embed(each)
 
-    return await together(map(one, ids))
+    return await gather_all(map(one, ids))
 
 
 def _shown(vector: list[float], form: str) -> list[float] | str:

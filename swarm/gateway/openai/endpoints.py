@@ -7,14 +7,14 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any
 
-from swarm.gateway.app import Answering, Call
-from swarm.gateway.ask import Ask
+from swarm.gateway.call import Answering, Call
 from swarm.gateway.catalog import ModelCard
-from swarm.gateway.errors import UnknownModel, refusal_of
+from swarm.gateway.generation.choice import Choice
+from swarm.gateway.generation.request import GenerationRequest
+from swarm.gateway.http.errors import UnknownModel, refusal_of
+from swarm.gateway.http.sse import EventStream, event
 from swarm.gateway.openai import chat, completions
 from swarm.gateway.openai.requests import ChatRequest, CompletionRequest
-from swarm.gateway.sse import EventStream, event
-from swarm.gateway.turns import Turn
 
 
 async def list_models(call: Call) -> Answering:
@@ -43,37 +43,37 @@ def _model(card: ModelCard) -> dict[str, Any]:
 async def chat_completions(call: Call) -> Answering:
     request = ChatRequest.model_validate(call.json())
     stamp = chat.Stamp(f"chatcmpl-{secrets.token_hex(16)}", int(call.gateway.now()), request.model)
-    ask = request.ask(call.owner)
+    plain = request.plain(call.owner)
     async with AsyncExitStack() as stack:
-        turns = await open_turns(call, [ask], stack)
+        choices = await open_choices(call, [plain], stack)
         if not request.stream:
-            return chat.completion(stamp, turns, await chat.read_all(turns), request.logprobs)
-        events = chat.chunks(stamp, turns, request.logprobs, request.wants_usage)
+            return chat.completion(stamp, choices, await chat.read_all(choices), request.logprobs)
+        events = chat.chunks(stamp, choices, request.logprobs, request.wants_usage)
         return stream(events, stack.pop_all())
 
 
 async def text_completions(call: Call) -> Answering:
     request = CompletionRequest.model_validate(call.json())
     stamp = chat.Stamp(f"cmpl-{secrets.token_hex(16)}", int(call.gateway.now()), request.model)
-    asks = request.asks(call.owner)
+    several = request.plain_requests(call.owner)
     logprobs = request.logprobs is not None
     async with AsyncExitStack() as stack:
-        turns = await open_turns(call, asks, stack)
+        choices = await open_choices(call, several, stack)
         client = await call.gateway.catalog.client(request.model)
-        echoed = [client.text.decode(turn.answer.prompt_ids) if request.echo else "" for turn in turns]
+        echoed = [client.text.decode(choice.answer.prompt_ids) if request.echo else "" for choice in choices]
         if not request.stream:
-            return completions.completion(stamp, turns, await chat.read_all(turns), echoed, logprobs)
-        events = completions.chunks(stamp, turns, echoed, logprobs, request.wants_usage)
+            return completions.completion(stamp, choices, await chat.read_all(choices), echoed, logprobs)
+        events = completions.chunks(stamp, choices, echoed, logprobs, request.wants_usage)
         return stream(events, stack.pop_all())
 
 
-async def open_turns(call: Call, asks: list[Ask], stack: AsyncExitStack) -> list[Turn]:
-    """Turns of all requests, which end with the stack."""
-    client = await call.gateway.catalog.client(asks[0].model)
-    turns: list[Turn] = []
-    for ask in asks:
-        turns += await stack.enter_async_context(call.gateway.asking.turns(client, ask))
-    return turns
+async def open_choices(call: Call, requests: list[GenerationRequest], stack: AsyncExitStack) -> list[Choice]:
+    """The choices of all requests, which end with the stack."""
+    client = await call.gateway.catalog.client(requests[0].model)
+    choices: list[Choice] = []
+    for request in requests:
+        choices += await stack.enter_async_context(call.gateway.generator.choices(client, request))
+    return choices
 
 
 def stream(events: AsyncGenerator[bytes, None], stack: AsyncExitStack) -> EventStream:

@@ -1,6 +1,6 @@
 """What may stand in a request. Null means absent, unknown fields are ignored, what cannot be honoured is refused by name.
 
-Pure: JSON in, an `Ask` out.
+Pure: JSON in, a `GenerationRequest` out.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from swarm.client.tools import check_tools
 from swarm.engine.sampler import Sampling
 from swarm.errors import UsageFault
-from swarm.gateway.ask import Ask, Held, ToolChoice
-from swarm.gateway.asking import MAX_CHOICES
-from swarm.gateway.errors import FieldFault
+from swarm.gateway.generation.generator import MAX_CHOICES
+from swarm.gateway.generation.request import GenerationRequest, Held, ToolChoice
+from swarm.gateway.http.errors import FieldFault
+from swarm.text.answers.tool_formats import check_tools
 
 MAX_STOPS = 4
 MAX_MESSAGES = 4096
@@ -217,7 +217,7 @@ class ChatRequest(SamplingFields):
             raise FieldFault("top_logprobs needs logprobs to be true", "top_logprobs")
         return self
 
-    def ask(self, owner: str) -> Ask:
+    def plain(self, owner: str) -> GenerationRequest:
         """Raises UsageFault for what cannot be honoured."""
         for field in ("audio", "functions", "function_call", "web_search_options"):
             if getattr(self, field) not in (None, [], "none", "auto"):  # these ask for nothing
@@ -227,7 +227,7 @@ class ChatRequest(SamplingFields):
         variables: Mapping[str, Any] = self.chat_template_kwargs
         if self.reasoning_effort is not None:
             variables = {**variables, "reasoning_effort": self.reasoning_effort}
-        return Ask(
+        return GenerationRequest(
             model=self.model,
             messages=tuple(message.plain(f"messages[{number}]") for number, message in enumerate(self.messages)),
             tools=tools_of(self.tools),
@@ -266,7 +266,7 @@ class CompletionRequest(SamplingFields):
     suffix: str | None = None
     response_format: ResponseFormat | None = None
 
-    def asks(self, owner: str) -> list[Ask]:
+    def plain_requests(self, owner: str) -> list[GenerationRequest]:
         """One for each prompt. Raises UsageFault for what cannot be honoured."""
         if self.best_of is not None and self.best_of != self.n:
             raise FieldFault("best_of: only as many as n are made, and all are given", "best_of")
@@ -278,7 +278,7 @@ class CompletionRequest(SamplingFields):
         if not 1 <= len(prompts) * self.n <= MAX_CHOICES:
             raise FieldFault(f"prompt: 1 to {MAX_CHOICES} choices are given for all prompts together", "prompt")
         return [
-            Ask(
+            GenerationRequest(
                 model=self.model,
                 prompt=prompt,
                 held=self.response_format.held() if self.response_format else None,

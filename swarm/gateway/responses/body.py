@@ -1,4 +1,4 @@
-"""Turns to responses: items of output, at once or as a stream of numbered events. Pure but for the turn that it reads."""
+"""Choices to responses: items of output, at once or as a stream of numbered events. Pure but for the choice that it reads."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from swarm.client.harmony import Thought
-from swarm.gateway.errors import refusal_of
+from swarm.gateway.generation.choice import Choice, ToldCall, ToldText, usage_of
+from swarm.gateway.http.errors import refusal_of
+from swarm.gateway.http.sse import event
 from swarm.gateway.openai.chat import probabilities
 from swarm.gateway.responses.requests import ResponseRequest
-from swarm.gateway.sse import event
-from swarm.gateway.turns import ToldCall, ToldText, Turn, usage_of
+from swarm.text.answers.harmony import Thought
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class Writing:
     id: str
     created: int
     request: ResponseRequest
-    turn: Turn
+    choice: Choice
     output: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
     _number: int = 0  # of the next event
@@ -31,7 +31,7 @@ class Writing:
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Everything that a stream tells, the whole response at last."""
         open_item: dict[str, Any] | None = None
-        async for delta in self.turn:
+        async for delta in self.choice:
             for told in self._begin():
                 yield told
             if isinstance(delta, ToldText):
@@ -58,7 +58,7 @@ class Writing:
         for told in self._begin():
             yield told
         self.finished = True
-        kind = "response.incomplete" if self.turn.finish_reason == "length" else "response.completed"
+        kind = "response.incomplete" if self.choice.finish_reason == "length" else "response.completed"
         yield self._event(kind, response=self.body())
 
     async def finish(self) -> dict[str, Any]:
@@ -89,9 +89,9 @@ class Writing:
 
     def body(self, status: str | None = None) -> dict[str, Any]:
         """The response as JSON."""
-        request, full = self.request, self.turn.finish_reason == "length"
+        request, full = self.request, self.choice.finish_reason == "length"
         status = status or ("incomplete" if full else "completed")
-        usage = usage_of([self.turn])
+        usage = usage_of([self.choice])
         return {
             "id": self.id,
             "object": "response",

@@ -6,11 +6,11 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 
-from swarm.gateway.app import Answering, Call
+from swarm.gateway.call import Answering, Call
+from swarm.gateway.http.sse import EventStream
 from swarm.gateway.responses.body import Writing
 from swarm.gateway.responses.requests import ResponseRequest
 from swarm.gateway.responses.store import ResponseStore
-from swarm.gateway.sse import EventStream
 
 
 class Responses:
@@ -26,9 +26,9 @@ class Responses:
         messages = request.messages(before)
         client = await call.gateway.catalog.client(request.model)
         async with AsyncExitStack() as stack:
-            ask = request.ask(messages, call.owner)
-            (turn,) = await stack.enter_async_context(call.gateway.asking.turns(client, ask))
-            writing = Writing(f"resp_{secrets.token_hex(24)}", int(call.gateway.now()), request, turn)
+            plain = request.plain(messages, call.owner)
+            (choice,) = await stack.enter_async_context(call.gateway.generator.choices(client, plain))
+            writing = Writing(f"resp_{secrets.token_hex(24)}", int(call.gateway.now()), request, choice)
             if not request.stream:
                 body = await writing.finish()
                 self._keep(call, request, writing, messages)

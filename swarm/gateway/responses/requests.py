@@ -1,4 +1,4 @@
-"""What may stand in a request for a response. Pure: JSON in, an `Ask` out."""
+"""What may stand in a request for a response. Pure: JSON in, a `GenerationRequest` out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from swarm.engine.sampler import Sampling
-from swarm.gateway.ask import Ask, Held, ToolChoice
-from swarm.gateway.errors import FieldFault
+from swarm.gateway.generation.request import GenerationRequest, Held, ToolChoice
+from swarm.gateway.http.errors import FieldFault
 from swarm.gateway.openai.requests import (
     DEFAULT_TEMPERATURE,
     MAX_LOGPROBS,
@@ -108,13 +108,13 @@ class ResponseRequest(Fields):
                     found.append(message)
         return tuple(found)
 
-    def ask(self, messages: tuple[Mapping[str, Any], ...], owner: str) -> Ask:
+    def plain(self, messages: tuple[Mapping[str, Any], ...], owner: str) -> GenerationRequest:
         """Raises UsageFault for what cannot be honoured."""
         if self.background:
             raise FieldFault("background: responses are not computed behind the scenes here", "background")
         system = ({"role": "system", "content": self.instructions},) if self.instructions else ()
         variables = {} if self.reasoning.effort is None else {"reasoning_effort": self.reasoning.effort}
-        return Ask(
+        return GenerationRequest(
             model=self.model,
             messages=(*system, *messages),
             tools=tools_of([_tool(tool, f"tools[{number}]") for number, tool in enumerate(self.tools)]),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from swarm.gateway.errors import UnknownResponse
+from swarm.gateway.http.errors import UnknownResponse
 
 MAX_STORED = 1024
 MAX_STORED_CHARACTERS = 64 << 20  # of all conversations together

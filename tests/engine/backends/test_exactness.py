@@ -13,7 +13,7 @@ from swarm.engine import CHUNK_ROWS
 from swarm.engine.backends.library.cache import SpanCache
 from swarm.engine.backends.library.model import LibraryModel
 from swarm.engine.backends.library.stage import LibraryStage
-from swarm.engine.cache import PAGE_ROWS
+from swarm.engine.caches.kv_cache import PAGE_ROWS
 from swarm.errors import LocalFault, Overloaded, UsageFault
 from swarm.span import LayerSpan
 

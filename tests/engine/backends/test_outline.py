@@ -10,7 +10,7 @@ from support.library import CONFIGS, make_library_model
 from support.oracles import TINY
 
 from swarm.engine.backends.library.model import LibraryModel
-from swarm.engine.cache import PAGE_ROWS
+from swarm.engine.caches.kv_cache import PAGE_ROWS
 from swarm.span import LayerSpan
 
 

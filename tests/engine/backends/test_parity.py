@@ -13,9 +13,9 @@ from support.oracles import difference, generate, oracle_of
 from support.quantised import Parts, make_twins
 from torch import Tensor
 
+from swarm.checkpoint.stored_tensors import StoredTensors
 from swarm.engine import CHUNK_ROWS
 from swarm.engine.backends import open_model
-from swarm.engine.weights import Checkpoint
 from swarm.span import LayerSpan
 
 PROMPT = [(11 * index) % 250 for index in range(CHUNK_ROWS + 22)]
@@ -101,7 +101,7 @@ def test_quantised_weights(tmp_path: Path) -> None:
         return {"qweight": words[1:], "qzeros": words[:1], "scales": scales}, weight
 
     quantised, plain = make_twins(tmp_path / "twins", drawn, awq)
-    stored = Checkpoint.open(quantised)
+    stored = StoredTensors.open(quantised)
     shapes = {name: tensor.shape for name, tensor in load_file(plain / "model.safetensors").items()}
     tensors = {name: stored.tensor(name, tuple(shape)).contiguous() for name, shape in shapes.items()}
     save_file(tensors, plain / "model.safetensors", metadata={"format": "pt"})

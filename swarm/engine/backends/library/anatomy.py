@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers import __version__ as version
 
+from swarm.checkpoint.config import read_config
 from swarm.engine.backends.library.buffers import restore_buffers
-from swarm.engine.fields import MAX_SIZE
-from swarm.engine.spec import CONFIG_FILE, read_config
 from swarm.errors import ModelFault
+from swarm.model.config_fields import MAX_SIZE
+from swarm.model.spec import CONFIG_FILE
 from swarm.span import MAX_LAYERS, LayerSpan
 
 WIDTHS = ("hidden_size", "vocab_size")

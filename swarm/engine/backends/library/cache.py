@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from transformers.cache_utils import Cache, DynamicLayer
 
-from swarm.engine.budget import Budget
-from swarm.engine.cache import pages_of
+from swarm.engine.caches.budget import Budget
+from swarm.engine.caches.kv_cache import pages_of
 from swarm.errors import LocalFault, UsageFault
 from swarm.span import LayerSpan
 

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from swarm.engine import exchange
+from swarm.checkpoint.manifest import Manifest, Progress
+from swarm.checkpoint.stored_tensors import StoredTensors
+from swarm.engine import conversion
 from swarm.engine.backends.library.anatomy import Anatomy, Call, Enough
 from swarm.engine.backends.library.cache import Elsewhere
 from swarm.engine.backends.library.outline import Outline
 from swarm.engine.backends.library.runner import anatomy_of, load_outside, manifest_of, numerics_of
-from swarm.engine.manifest import Manifest, Progress
 from swarm.engine.numerics import CHUNK_ROWS, Precision, precision_named, settle_threads
 from swarm.engine.stage import usable_device
-from swarm.engine.weights import Checkpoint
 from swarm.errors import ModelFault, UsageFault
 from swarm.wire import tensors as wire
 
@@ -60,7 +60,7 @@ class LibraryHead:
     ) -> LibraryHead:
         """Raises ModelFault naming file and tensor, UsageFault naming the precision or device."""
         directory, exactly = Path(directory), precision_named(precision)
-        checkpoint, manifest = Checkpoint.open(directory), manifest_of(directory, outline)
+        checkpoint, manifest = StoredTensors.open(directory), manifest_of(directory, outline)
         place = usable_device(device)
         settle_threads()
         with torch.inference_mode():
@@ -107,11 +107,11 @@ class LibraryHead:
 
     def rows(self, tensor: wire.Tensor) -> Tensor:
         """Rows as they came over the wire. Raises UsageFault naming dtypes and shapes."""
-        return exchange.from_wire(tensor, self.spec.hidden, self._exactly, self.device)
+        return conversion.from_wire(tensor, self.spec.hidden, self._exactly, self.device)
 
     def tensor(self, rows: Tensor) -> wire.Tensor:
         """Rows as they go over the wire."""
-        return exchange.to_wire(rows, self._exactly)
+        return conversion.to_wire(rows, self._exactly)
 
     def _embed(self, ids: Sequence[int], start: int) -> Tensor:
         self._anatomy.stand_in(0, self._catch)

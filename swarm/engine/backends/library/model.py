@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarm.checkpoint.manifest import Manifest, Progress
 from swarm.engine.backends.library.head import LibraryHead
 from swarm.engine.backends.library.outline import Outline, read_outline
 from swarm.engine.backends.library.runner import manifest_of
 from swarm.engine.backends.library.stage import LibraryStage
-from swarm.engine.manifest import Manifest, Progress
 from swarm.span import LayerSpan
 
 

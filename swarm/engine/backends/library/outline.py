@@ -20,10 +20,10 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicS
 
 from swarm.engine.backends.library.anatomy import CPU, Anatomy, Call, Enough, fill_with_nothing, read_anatomy
 from swarm.engine.backends.library.cache import Elsewhere
-from swarm.engine.cache import pages_of
+from swarm.engine.caches.kv_cache import pages_of
 from swarm.engine.numerics import precision_named
-from swarm.engine.spec import CONFIG_FILE
 from swarm.errors import ModelFault
+from swarm.model.spec import CONFIG_FILE
 from swarm.span import LayerSpan
 
 PROBE_ROWS = 3

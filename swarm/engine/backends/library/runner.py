@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from transformers import __version__ as version
 
+from swarm.checkpoint.manifest import Manifest, Progress, read_manifest
+from swarm.checkpoint.stored_tensors import StoredTensors
 from swarm.engine.backends.library.anatomy import Anatomy, fill_with_nothing, read_anatomy
 from swarm.engine.backends.library.outline import Outline
 from swarm.engine.backends.library.tensors import load_weights
-from swarm.engine.manifest import Manifest, Progress, read_manifest
 from swarm.engine.numerics import MAX_CLASS_BYTES, Precision, numerics_class
-from swarm.engine.weights import Checkpoint
 from swarm.errors import ModelFault
 
 
@@ -37,7 +37,7 @@ def anatomy_of(directory: Path, outline: Outline, precision: Precision) -> Anato
 def load_layers(
     anatomy: Anatomy,
     layers: Iterable[int],
-    checkpoint: Checkpoint,
+    checkpoint: StoredTensors,
     manifest: Manifest,
     device: torch.device,
     progress: Progress | None,
@@ -55,7 +55,7 @@ def load_layers(
 
 
 def load_outside(
-    anatomy: Anatomy, checkpoint: Checkpoint, manifest: Manifest, device: torch.device, progress: Progress | None
+    anatomy: Anatomy, checkpoint: StoredTensors, manifest: Manifest, device: torch.device, progress: Progress | None
 ) -> None:
     """Weights for what comes before and after the layers. Raises ModelFault naming file and tensor.
 

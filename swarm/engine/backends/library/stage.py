@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swarm.engine import exchange
+from swarm.checkpoint.manifest import Manifest, Progress
+from swarm.checkpoint.stored_tensors import StoredTensors
+from swarm.engine import conversion
 from swarm.engine.backends.library.anatomy import Anatomy, Call, Enough
 from swarm.engine.backends.library.cache import Pool, SpanCache
 from swarm.engine.backends.library.outline import Outline
 from swarm.engine.backends.library.runner import anatomy_of, load_layers, manifest_of, numerics_of
-from swarm.engine.manifest import Manifest, Progress
 from swarm.engine.numerics import CHUNK_ROWS, Precision, precision_named, settle_threads
 from swarm.engine.stage import COPY_BYTES, DEFAULT_CACHE_ROWS, usable_device
-from swarm.engine.weights import Checkpoint
 from swarm.errors import LocalFault, ModelFault, UsageFault
 from swarm.span import LayerSpan
 from swarm.wire import tensors as wire
@@ -87,7 +87,7 @@ class LibraryStage:
         """
         directory, exactly = Path(directory), precision_named(precision)
         span = outline.check_span(span or outline.span, outline.source)
-        checkpoint, manifest = Checkpoint.open(directory), manifest_of(directory, outline)
+        checkpoint, manifest = StoredTensors.open(directory), manifest_of(directory, outline)
         place = usable_device(device)
         settle_threads()
         with torch.inference_mode():
@@ -137,11 +137,11 @@ class LibraryStage:
 
     def rows(self, tensor: wire.Tensor) -> Tensor:
         """Rows as they came over the wire. Raises UsageFault naming dtypes and shapes."""
-        return exchange.from_wire(tensor, self.hidden, self._exactly, self.device)
+        return conversion.from_wire(tensor, self.hidden, self._exactly, self.device)
 
     def tensor(self, rows: Tensor) -> wire.Tensor:
         """Rows as they go over the wire."""
-        return exchange.to_wire(rows, self._exactly)
+        return conversion.to_wire(rows, self._exactly)
 
     def try_layers(self) -> None:
         """Whether layers keep to what a chain rests on. Raises ModelFault saying what they do instead.

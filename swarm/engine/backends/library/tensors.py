@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
 
+from swarm.checkpoint.manifest import Manifest, Progress
+from swarm.checkpoint.stored_tensors import StoredTensors
 from swarm.engine.backends.library.anatomy import Anatomy
-from swarm.engine.loading import VerifiedSource
-from swarm.engine.manifest import Manifest, Progress
-from swarm.engine.naming import Shape
-from swarm.engine.weights import Checkpoint
+from swarm.engine.loading.sources import VerifiedSource
 from swarm.errors import ModelFault
+from swarm.model.tensor_names import Shape
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Recipe:
 def load_weights(
     anatomy: Anatomy,
     names: Iterable[str],
-    checkpoint: Checkpoint,
+    checkpoint: StoredTensors,
     manifest: Manifest,
     device: torch.device,
     progress: Progress | None,
@@ -66,7 +66,7 @@ def _state(model: Any) -> dict[str, Tensor]:
     return state
 
 
-def _recipes(model: Any, wanted: Mapping[str, Tensor], checkpoint: Checkpoint) -> dict[str, Recipe]:
+def _recipes(model: Any, wanted: Mapping[str, Tensor], checkpoint: StoredTensors) -> dict[str, Recipe]:
     """By the library's rules, for those weights of which stored tensors speak by name."""
     rules = get_model_conversion_mapping(model)
     renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
@@ -88,7 +88,7 @@ def _recipes(model: Any, wanted: Mapping[str, Tensor], checkpoint: Checkpoint) -
     return recipes
 
 
-def _direct(model: Any, name: str, tensor: Tensor, checkpoint: Checkpoint) -> str:
+def _direct(model: Any, name: str, tensor: Tensor, checkpoint: StoredTensors) -> str:
     """The name under which a weight is stored otherwise than as a plain tensor, such as quantised."""
     prefix = f"{model.base_model_prefix}."
     for candidate in (name.removeprefix(prefix), prefix + name):
@@ -98,7 +98,7 @@ def _direct(model: Any, name: str, tensor: Tensor, checkpoint: Checkpoint) -> st
     return name
 
 
-def _shapes(recipes: Mapping[str, Recipe], wanted: Mapping[str, Tensor], checkpoint: Checkpoint) -> dict[str, Shape]:
+def _shapes(recipes: Mapping[str, Recipe], wanted: Mapping[str, Tensor], checkpoint: StoredTensors) -> dict[str, Shape]:
     """Of each wanted tensor of the checkpoint: the module's own, or for parts that a rule joins what the file says."""
     shapes: dict[str, Shape] = {}
     for name, recipe in recipes.items():

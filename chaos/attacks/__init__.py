@@ -1,0 +1,1 @@
+"""Processes that mean harm to workers, and clients that vanish."""

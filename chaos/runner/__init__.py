@@ -1,0 +1,1 @@
+"""Runs scenarios on real processes: strikes, asks, measures, and tells what did not hold."""

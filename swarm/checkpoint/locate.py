@@ -1,0 +1,103 @@
+"""From what a person calls a model to its directory or GGUF file. Knows nothing of what is in the files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from swarm.checkpoint.gguf.model import SUFFIX, gguf_name, gguf_paths
+from swarm.errors import ModelFault, UsageFault
+
+MAX_LISTED = 20  # models that a message names
+MAX_LOOKED_AT = 2000  # entries of a models directory
+_NONE: Mapping[str, Path] = MappingProxyType({})
+
+
+def find_model(name: str | Path, models_dir: Path | None, known: Mapping[str, Path] = _NONE) -> Path:
+    """Where a model is: a name in `known`, a path, or a name in `models_dir` ("name" or "owner/name").
+
+    It is a directory that holds a config.json or one model in GGUF, or a GGUF file, whose suffix may be left out of a name.
+    Raises UsageFault that lists the models that are there.
+    """
+    text = str(name)
+    if text in known:
+        return known[text]
+    path = Path(name).expanduser()
+    if text and _is_model(path):
+        return path
+    for each in (text, text + SUFFIX):
+        if models_dir is not None and _is_below(models_dir, each) and _is_model(models_dir / each):
+            return models_dir / each
+    if text and _is_folder(path):
+        several = _listed([file.name for file in _gguf_models(path)])
+        if several:
+            raise UsageFault(f"{path} holds several models in GGUF: give the path of one of {several}")
+        raise UsageFault(f"{path} holds no model: there is no config.json in it, nor a GGUF file")
+    there = [*known, *list_models(models_dir)] if models_dir is not None else list(known)
+    where = (
+        "no such directory" if models_dir is None else f"no such directory, and nothing of that name in {models_dir}"
+    )
+    raise UsageFault(
+        f"there is no model '{text}': {where}. "
+        + (f"There are: {_listed(there)}" if there else "Give its directory or GGUF file")
+    )
+
+
+def list_models(models_dir: Path) -> list[str]:
+    """Names of the models in a directory, "name" or "owner/name", sorted; empty if it cannot be read."""
+    found = [file.name for file in _gguf_models(models_dir)]
+    for entry in _folders(models_dir):
+        if _is_model(entry):
+            found.append(entry.name)
+        else:
+            inner = [*_gguf_models(entry), *filter(_is_model, _folders(entry))]
+            found += [f"{entry.name}/{each.name}" for each in inner]
+    return sorted(found)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MAX_LISTED
+    return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _gguf_models(directory: Path) -> list[Path]:
+    """The GGUF files in a directory; of those that belong together the first."""
+    try:
+        paths = gguf_paths(directory) if directory.is_dir() else []
+    except (OSError, ValueError, ModelFault):  # unreadable, a name with a zero byte, or too many
+        return []
+    return list({gguf_name(path): path for path in reversed(paths)}.values())[::-1]
+
+
+def _folders(directory: Path) -> Iterator[Path]:
+    try:
+        for number, entry in enumerate(directory.iterdir()):
+            if number >= MAX_LOOKED_AT:
+                return
+            if _is_folder(entry) and not entry.name.startswith("."):
+                yield entry
+    except OSError:
+        return
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        if path.suffix == SUFFIX and path.is_file():
+            return True
+        return (path / "config.json").is_file() or len(_gguf_models(path)) == 1
+    except (OSError, ValueError):  # unreadable, or a name with a zero byte
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # as above
+        return False
+
+
+def _is_below(directory: Path, name: str) -> bool:
+    """Names may not climb out of the directory: they can come from requests."""
+    parts = Path(name).parts
+    return bool(parts) and not Path(name).is_absolute() and ".." not in parts and _is_folder(directory)

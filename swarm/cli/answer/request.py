@@ -1,0 +1,65 @@
+"""What the command line said of answers, and what a client makes of it. Pure but for the seed that is drawn."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from swarm.client import Options
+from swarm.config import ClientConfig
+from swarm.engine.sampler import Sampling
+
+SEED_BITS = 31  # of a seed drawn anew
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line said. None is not said."""
+
+    prompt: str | None = None
+    embed: str | None = None  # a text whose vector is wanted instead of an answer; "-" is each line of stdin
+    chain: tuple[str, ...] = ()  # ids or their first digits; empty: automatic
+    model: str | None = None
+    models_dir: Path | None = None
+    bootstrap: tuple[tuple[str, int], ...] = ()
+    local: bool = False
+    precision: str | None = None
+    device: str = "cpu"
+    backend: str = "swarm"
+    threads: int | None = None
+    timeout: float | None = None  # seconds
+    audit: float = ClientConfig().audit_share
+    audit_private: bool = False
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_ids: tuple[tuple[int, ...], ...] = ()
+    raw: bool = False
+    as_json: bool = False
+    key: Path | None = None
+    swarm_key: bytes | None = field(default=None, repr=False)
+    api: tuple[str, int] | None = None  # where programs may ask meanwhile
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    verbose: bool = False
+    hint: bool = True  # say so if one machine would do
+    drawn_seed: int = field(default_factory=lambda: secrets.randbits(SEED_BITS))
+
+    def options(self) -> Options:
+        """Raises UsageFault."""
+        names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        sampling = Sampling(**given, seed=self.drawn_seed if self.seed is None else self.seed)
+        options = Options(sampling=sampling, stop=self.stop, stop_ids=self.stop_ids)
+        return options if self.max_tokens is None else replace(options, max_tokens=self.max_tokens)
+
+    def client_config(self) -> ClientConfig:
+        config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private)
+        if self.timeout is None:
+            return config
+        return replace(config, deadline_seconds=self.timeout, open_seconds=self.timeout)

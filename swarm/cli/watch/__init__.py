@@ -1,1 +1,0 @@
-"""The parts of `swarm top`: who was seen doing what, how they are asked, how it looks."""

@@ -1,0 +1,318 @@
+"""One hop of a session: the worker's session on a channel, the inputs it was given, and how to bring a new one level.
+
+A link asks and keeps; whom to ask instead when it fails is decided in `session`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+
+from swarm.client.failover.busy_limit import BusyLimit
+from swarm.client.history import Entry, History
+from swarm.client.peers import Peers
+from swarm.config import ClientConfig
+from swarm.errors import Overloaded, PeerFault, PeerLost, PeerStalled, ProtocolFault, SwarmError
+from swarm.records import ModelRef
+from swarm.routing.chain import Hop
+from swarm.transport.channels.channel import Channel
+from swarm.wire.messages import Close, Closed, Forward, Load, Message, Open, Opened, Renew, Result, Working
+from swarm.wire.receipts import INLINE_BYTES, Receipt, Tally, hash_rows
+from swarm.wire.rows import SESSION_ID_BYTES, Rows
+from swarm.wire.tensors import Tensor, is_finite, same_ends
+
+REDIAL_SECONDS = 1.0  # a lost connection to a live worker is made again within this, or the worker is given up
+CLOSE_SECONDS = 1.0  # for telling a worker that the session ended
+RENEW_SECONDS = 5.0  # for renewing a lease; others' are not to wait for a worker that does not answer
+
+
+class HopSession:
+    """`HopSession.open(...)`, then `forward` for each entry, `close` at the end."""
+
+    def __init__(
+        self, hop: Hop, channel: Channel, peers: Peers, session_id: bytes, model_digest: bytes, inputs: History
+    ) -> None:
+        self.hop = hop
+        self.inputs = inputs
+        self.numerics = hop.numerics
+        self.mixed = False  # the rows that the session holds after it are in part another's, of another numerics class
+        self.load = Load(0, 0, 0, 0.0)  # of the worker, as its last reply said
+        self.receipts: list[Receipt] = []  # the worker's, of rows in order, none twice: never more than rows
+        self._channel = channel
+        self._peers = peers
+        self._session_id = session_id
+        self._tally = Tally(session_id, hop.span, model_digest, hop.numerics)
+        self._unread = False  # rows were sent, and what the worker answered, if it did, is not in the tally
+        self._step = 0
+        self._used_at = 0.0
+        self._counted = False  # in the client's traffic
+
+    @classmethod
+    async def open(
+        cls,
+        hop: Hop,
+        peers: Peers,
+        model: ModelRef,
+        precision: str,
+        max_rows: int,
+        inputs: History,
+        parent: HopSession | None = None,
+    ) -> HopSession:
+        """A new session at the hop's worker; with a parent, one at the same worker, it begins with `inputs`, which that had,
+        or with as many of them as the worker can give.
+
+        Raises PeerFault, Overloaded or WrongModel.
+        """
+        session_id = secrets.token_bytes(SESSION_ID_BYTES)
+        link = cls(hop, await peers.channel(hop), peers, session_id, model.digest, inputs)
+        try:
+            named = (parent._session_id, inputs.length) if parent else (None, 0)
+            reply = await link._ask(Open(session_id, model.digest, hop.span, precision, max_rows, *named))
+        except asyncio.CancelledError:
+            await link.close()  # the worker may have opened it by now, or may do so yet
+            raise
+        if not isinstance(reply, Opened) or reply.session_id != session_id:
+            await link.close()
+            raise ProtocolFault(f"peer {hop.peer_id.short} answered Open with {type(reply).__name__}")
+        link.numerics = link._tally.numerics = reply.numerics
+        if parent is not None:
+            try:
+                link._begin_with(parent, reply)
+            except PeerFault:
+                await link.close()
+                raise
+        link._noticed(reply.load)
+        peers.traffic.opened(hop.peer_id)
+        link._counted = True
+        return link
+
+    async def forward(self, entry: Entry) -> Tensor:
+        """The hop's outputs for these rows. A connection that broke is made again once: the worker may be well.
+
+        Its receipt, when one is due, must fit what was sent and what came.
+
+        Raises PeerFault or Overloaded.
+        """
+        message = Forward(self._session_id, self._step, entry.position, entry.rows, entry.tensor)
+        self._unread = True
+        self._step += 1  # whatever becomes of it: another question never goes by this one's number
+        self._peers.trace.started("hop.forward", peer=self.hop.peer_id.short, position=entry.position, rows=entry.count)
+        reply = await self._persist(message)
+        self._check(reply, message)
+        assert isinstance(reply, Result)
+        await self._count(entry, reply)
+        self._noticed(reply.load)
+        self._peers.trace.complete(
+            "hop.forward", peer=self.hop.peer_id.short, position=entry.position, rows=entry.count
+        )
+        return reply.tensor
+
+    async def _persist(self, message: Forward) -> Message:
+        """Ask, over a new connection if the old one breaks."""
+        peer_id, traffic, loop = self.hop.peer_id, self._peers.traffic, asyncio.get_running_loop()
+        if message.rows is Rows.CHUNK:
+            traffic.chunk_began(peer_id)
+        try:
+            try:
+                return await self._ask(message, self._wait())
+            except PeerLost as lost:
+                try:
+                    self._channel = await self._peers.channel(self.hop, REDIAL_SECONDS)
+                except PeerFault:
+                    raise lost from None  # why the connection ended says more than why it cannot be made again
+                return await self._ask(message, self._wait())
+        finally:
+            if message.rows is Rows.CHUNK:
+                traffic.chunk_ended(peer_id, loop.time())
+
+    def shared(self, since: float) -> bool:
+        """Whether a prompt of another session may have held up a decode row that was asked for then."""
+        return self._peers.traffic.chunks_since(self.hop.peer_id, self.load.sessions, since)
+
+    async def renew(self, idle_seconds: float) -> None:
+        """Keep the lease of a session that was idle for so long. A peer that fails is noticed when it is needed."""
+        if asyncio.get_running_loop().time() - self._used_at < idle_seconds:
+            return
+        try:
+            async with asyncio.timeout(RENEW_SECONDS):
+                await self._ask(Renew(self._session_id))
+        except (PeerFault, Overloaded, TimeoutError):
+            self._used_at = asyncio.get_running_loop().time()
+
+    async def rest(self) -> bool:
+        """The session has ended and may be another's parent: whether the worker keeps it. Takes the last receipt."""
+        self._uncount()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                reply = await self._ask(Renew(self._session_id, idle=True))
+        except (PeerFault, Overloaded, TimeoutError):
+            self._unread = True  # the receipt may have gone with the reply
+            return False
+        if isinstance(reply, Opened):
+            self._take_last(reply.receipt)
+        return isinstance(reply, Opened)
+
+    async def close(self) -> None:
+        """Free the worker's cache, and take the last receipt. A peer that does not answer frees it by itself."""
+        self._uncount()
+        channel = self._peers.open_channel(self.hop.peer_id)  # perhaps another session made a new one
+        if channel is None:
+            return
+        self._channel = channel
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                reply = await self._ask(Close(self._session_id))
+        except (PeerFault, Overloaded, TimeoutError):
+            return
+        if isinstance(reply, Closed):
+            self._take_last(reply.receipt)
+
+    def _uncount(self) -> None:
+        if self._counted:
+            self._counted = False
+            self._peers.traffic.closed(self.hop.peer_id)
+
+    def _begin_with(self, parent: HopSession, reply: Opened) -> None:
+        """The session has the first rows of another. Raises PeerFault."""
+        rows = reply.position
+        if not self.inputs.ends_at(rows) or reply.numerics != parent.numerics:
+            raise ProtocolFault(
+                f"peer {self.hop.peer_id.short} opened a session at row {rows} in {reply.numerics}, where row "
+                f"{self.inputs.length} in {parent.numerics} was asked for"
+            )
+        self.inputs = self.inputs.head(rows)
+        self._tally = parent._tally.branch(self._session_id, rows)
+        self.receipts.append(self._tally.check(reply.receipt, self.hop.peer_id))
+
+    def _take_last(self, receipt: Receipt | None) -> None:
+        """Of the rows that have none, once the session has ended."""
+        if self._tally.pending and not self._unread:
+            try:
+                self.receipts.append(self._tally.check(receipt, self.hop.peer_id))
+            except ProtocolFault as fault:  # the rows were used; whoever audits them sees that this receipt is missing
+                self._peers.trace.failed("hop.receipt", peer=self.hop.peer_id.short, error=str(fault))
+
+    async def _count(self, entry: Entry, reply: Result) -> None:
+        """Keep the receipt that came with rows, or the rows until one comes. Raises ProtocolFault."""
+        if entry.tensor.data.nbytes + reply.tensor.data.nbytes > INLINE_BYTES:
+            digests = await asyncio.to_thread(hash_rows, entry.tensor, reply.tensor)
+        else:
+            digests = hash_rows(entry.tensor, reply.tensor)
+        self._tally.add_digests(entry.position, *digests)
+        while self.receipts and self.receipts[-1].stop > entry.position:
+            self.receipts.pop()  # its last rows are computed anew
+        if self._tally.due(entry.rows):
+            self.receipts.append(self._tally.check(reply.receipt, self.hop.peer_id))
+        elif reply.receipt is not None:
+            raise ProtocolFault(f"peer {self.hop.peer_id.short} gave a receipt that is not due")
+        self._unread = False
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds to the worker and back, as the channel measured; None if not yet."""
+        return self._channel.round_trip
+
+    def _noticed(self, load: Load) -> None:
+        self.load = load
+        self._peers.noticed(self.hop.peer_id, load)
+
+    def _wait(self) -> Callable[[Working], None]:
+        """For one request. Raises PeerStalled, into the request, when it is no longer worth waiting."""
+        wait = BusyLimit(self.load.step_seconds, len(self.hop.span))
+        loop = asyncio.get_running_loop()
+
+        def working(said: Working) -> None:
+            if not wait.working(loop.time(), said.queue_rows):
+                raise PeerStalled(
+                    f"peer {self.hop.peer_id.short} has said that it works for {wait.seconds:.0f} s, and nothing moved: "
+                    f"{wait.limit:.0f} s can be explained"
+                )
+
+        return working
+
+    async def _ask(self, message: Message, on_working: Callable[[Working], None] | None = None) -> Message:
+        reply = await self._channel.request(message, on_working)
+        self._used_at = asyncio.get_running_loop().time()
+        return reply
+
+    def _check(self, reply: Message, asked: Forward) -> None:
+        if not isinstance(reply, Result):
+            raise ProtocolFault(f"peer {self.hop.peer_id.short} answered Forward with {type(reply).__name__}")
+        answered = (reply.session_id, reply.step, reply.position, reply.rows, reply.tensor.dtype, reply.tensor.shape)
+        if answered != (
+            asked.session_id,
+            asked.step,
+            asked.position,
+            asked.rows,
+            asked.tensor.dtype,
+            asked.tensor.shape,
+        ):
+            raise ProtocolFault(f"peer {self.hop.peer_id.short} answered another question than it was asked")
+        if not is_finite(reply.tensor):
+            raise ProtocolFault(f"peer {self.hop.peer_id.short} answered with rows that are not finite")
+        if not same_ends(asked.tensor, reply.tensor, self._peers.carried):
+            raise ProtocolFault(f"peer {self.hop.peer_id.short} changed what rows only carry")
+
+    def __repr__(self) -> str:
+        return f"<link to {self.hop.peer_id.short} for layers {self.hop.span}, step {self._step}>"
+
+
+async def open_hop_sessions(
+    hops: Iterable[Hop],
+    peers: Peers,
+    model: ModelRef,
+    precision: str,
+    config: ClientConfig,
+    max_rows: int,
+    inputs: History,
+) -> list[HopSession]:
+    """Links to all hops, opened at once; the first one takes over `inputs`. Raises HopFault for those that failed."""
+    return await gather_hop_sessions(
+        [
+            (hop, partial(HopSession.open, hop, peers, model, precision, max_rows, History() if index else inputs))
+            for index, hop in enumerate(hops)
+        ]
+    )
+
+
+async def gather_hop_sessions(opening: Sequence[tuple[Hop, Callable[[], Awaitable[HopSession]]]]) -> list[HopSession]:
+    """These links, opened at once; all or none. Raises HopFault for those that failed."""
+    links: list[HopSession] = []
+    failures: list[tuple[Hop, SwarmError]] = []
+
+    async def open_one(hop: Hop, link: Callable[[], Awaitable[HopSession]]) -> HopSession | None:
+        try:
+            opened = await link()
+        except SwarmError as error:
+            failures.append((hop, error))
+            return None
+        links.append(opened)
+        return opened
+
+    whole = False
+    try:
+        opened = await asyncio.gather(*(open_one(*each) for each in opening), return_exceptions=True)
+        for each in opened:
+            if isinstance(each, BaseException):
+                raise each  # a bug of ours
+        whole = not failures
+    finally:
+        if not whole:  # also when the caller gives up: what is open by then would keep its caches until its lease ends
+            await close_hop_sessions(links)
+    if failures:
+        raise HopFault(failures)
+    return [link for link in opened if isinstance(link, HopSession)]
+
+
+async def close_hop_sessions(links: Iterable[HopSession]) -> None:
+    await asyncio.gather(*(link.close() for link in links))
+
+
+class HopFault(Exception):
+    """Which hops errors belong to. Never leaves the session."""
+
+    def __init__(self, failures: Sequence[tuple[Hop, SwarmError]]) -> None:
+        super().__init__("; ".join(f"{hop.peer_id.short}: {error}" for hop, error in failures))
+        self.failures = tuple(failures)

@@ -1,0 +1,216 @@
+"""The sessions that another may begin with the rows of: those under way, and those that have ended and are kept for a while.
+
+A prompt that begins as an earlier one of the same owner did finds the longest beginning that they share, in whole chunks of the
+grid that were computed as chunks: these rows have the very bits that computing them anew would give. What is kept is kept at the
+workers, which drop it as soon as somebody needs the place, and here for replays. Nothing depends on it: a worker that has
+dropped a session costs the new one a round trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from swarm.client.heads import Heads
+from swarm.client.hop_session import HopFault, close_hop_sessions
+from swarm.client.peers import Peers
+from swarm.client.prefix import Prefix
+from swarm.client.resolver import Resolver
+from swarm.config import ClientConfig
+from swarm.engine import CHUNK_ROWS
+from swarm.errors import LocalFault, PeerFault, SessionFault
+from swarm.identity import PeerId
+from swarm.trace import Trace
+
+BRANCH_SECONDS = 5.0  # for workers to copy rows; computing them anew is then no worse
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a session is about to be given, and whose it is."""
+
+    owner: str  # nobody else's session begins with its rows
+    ids: tuple[int, ...]
+    answered: Callable[[], bool]  # its answer has come to its end; one that was given up is not kept
+
+
+class Growing(Protocol):
+    """A session under way."""
+
+    @property
+    def stem(self) -> Prefix | None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Parent:
+    """A session that others may begin with."""
+
+    keys: tuple[bytes, ...]  # of its prompt's first chunk, of its first two, and so on
+    session: Growing | None  # None: it has ended
+    kept: Prefix | None = None  # once it has
+    used_at: float = 0.0
+
+    @property
+    def stem(self) -> Prefix | None:
+        return self.session.stem if self.session is not None else self.kept
+
+
+class PrefixCache:
+    """`async with PrefixCache(...)`: leaving closes those that are kept."""
+
+    def __init__(self, resolver: Resolver, peers: Peers, config: ClientConfig, trace: Trace) -> None:
+        self._resolver = resolver
+        self._peers = peers
+        self._config = config
+        self._trace = trace
+        self._parents: dict[bytes, dict[Parent, None]] = {}  # by each of their keys
+        self._ended: dict[Parent, None] = {}  # the least recently used first
+        self._closing: set[asyncio.Task[None]] = set()
+        self._renewer: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> PrefixCache:
+        self._renewer = asyncio.create_task(self._renew(), name="kept sessions")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        renewer = self._renewer
+        assert renewer is not None
+        renewer.cancel()
+        await asyncio.wait({renewer})
+        for parent in tuple(self._ended):
+            self._drop(parent)
+        await asyncio.gather(*self._closing)
+        if not renewer.cancelled():
+            renewer.result()  # it never ends by itself: a bug of ours
+
+    def __len__(self) -> int:
+        """How many have ended and are kept."""
+        return len(self._ended)
+
+    @property
+    def size(self) -> int:
+        """Bytes of rows, for replays; those that several share count for each."""
+        return sum(parent.kept.bytes for parent in self._ended if parent.kept is not None)
+
+    async def branch(
+        self, prompt: Prompt, max_rows: int, heads_for: Callable[[str], Awaitable[Heads]]
+    ) -> tuple[Prefix, Heads] | None:
+        """A new session that holds the first rows of a prompt already, with its head; None: it has to begin with none."""
+        keys = keys_of(prompt.owner, prompt.ids[:-1])  # the last row has to come out of the chain
+        found = self._longest(keys)
+        if found is None:
+            return None
+        parent, stem, rows = found
+        self._use(parent)
+        heads = await heads_for(stem.precision)
+        try:
+            async with asyncio.timeout(BRANCH_SECONDS):
+                begun = await stem.branch(rows, self._peers, self._resolver.model, max_rows)
+        except (HopFault, TimeoutError) as error:
+            self._missed(parent, error)
+            return None
+        self._trace.complete("session.branch", rows=rows)
+        return begun, heads
+
+    def begin(self, prompt: Prompt, session: Growing) -> Parent:
+        """A session is under way; `end` when it is no more."""
+        parent = Parent(keys_of(prompt.owner, prompt.ids), session)
+        for key in parent.keys:
+            self._parents.setdefault(key, {})[parent] = None
+        return parent
+
+    def end(self, parent: Parent, kept: Prefix | None) -> None:
+        """Its session has ended; `kept`: the workers keep it."""
+        parent.session = None
+        if kept is None:
+            self._forget(parent)
+            return
+        parent.kept = kept.trim()
+        for older in tuple(self._ended):
+            if older.keys[-1] in parent.keys and older.kept is not None and older.kept.precision == kept.precision:
+                self._drop(older)  # whatever may begin with it may begin with this one
+        self._use(parent)
+        while len(self._ended) > self._config.max_kept or self.size > self._config.max_kept_bytes:
+            self._drop(next(iter(self._ended)))
+
+    def _longest(self, keys: Sequence[bytes]) -> tuple[Parent, Prefix, int] | None:
+        shunned = self._shunned()
+        for count in range(len(keys), 0, -1):
+            for parent in reversed(self._parents.get(keys[count - 1], {})):
+                stem = parent.stem
+                if stem is None or stem.rows < count * CHUNK_ROWS:
+                    continue
+                if not passes(stem, shunned):
+                    return parent, stem, count * CHUNK_ROWS
+        return None
+
+    def _shunned(self) -> frozenset[PeerId]:
+        return self._peers.avoided(strictly=True) | self._resolver.banned
+
+    def _missed(self, parent: Parent, fault: HopFault | TimeoutError) -> None:
+        """A worker does not keep it any more, has no room, or is gone. Raises what is a fault of ours."""
+        for hop, error in fault.failures if isinstance(fault, HopFault) else ():
+            if isinstance(error, LocalFault):
+                raise error
+            if isinstance(error, PeerFault) and not isinstance(error, SessionFault):
+                self._peers.suspect(hop.peer_id)
+        self._trace.failed("session.branch", reason=str(fault) or repr(fault))
+        if parent.session is None:
+            self._drop(parent)
+
+    def _use(self, parent: Parent) -> None:
+        parent.used_at = asyncio.get_running_loop().time()
+        if parent.session is None:
+            self._ended.pop(parent, None)
+            self._ended[parent] = None
+
+    def _drop(self, parent: Parent) -> None:
+        """Keep it no more."""
+        self._forget(parent)
+        self._ended.pop(parent, None)
+        stem, parent.kept = parent.kept, None
+        if stem is not None:
+            closing = asyncio.create_task(close_hop_sessions(stem.links), name="closing")
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    def _forget(self, parent: Parent) -> None:
+        for key in parent.keys:
+            others = self._parents.get(key, {})
+            others.pop(parent, None)
+            if not others:
+                self._parents.pop(key, None)
+
+    async def _renew(self) -> None:
+        """Keep the workers' leases, as long as the sessions are worth it."""
+        while True:
+            await asyncio.sleep(self._config.renew_seconds)
+            now, shunned = asyncio.get_running_loop().time(), self._shunned()
+            for parent in tuple(self._ended):
+                lied = parent.kept is not None and passes(parent.kept, shunned)  # perhaps
+                if lied or now - parent.used_at >= self._config.kept_seconds:
+                    self._drop(parent)
+            await asyncio.gather(*(self._renewed(parent, parent.kept) for parent in tuple(self._ended) if parent.kept))
+
+    async def _renewed(self, parent: Parent, stem: Prefix) -> None:
+        if not await stem.rest() and parent.kept is stem:
+            self._drop(parent)
+
+
+def passes(stem: Prefix, shunned: frozenset[PeerId]) -> bool:
+    """Whether it rests on a peer that failed or lied."""
+    return any(link.hop.peer_id in shunned for link in stem.links)
+
+
+def keys_of(owner: str, ids: Sequence[int]) -> tuple[bytes, ...]:
+    """A key for each beginning of whole chunks: two prompts of one owner share the key of the beginning that they share."""
+    key = hashlib.sha256(owner.encode()).digest()
+    keys = []
+    for stop in range(CHUNK_ROWS, len(ids) + 1, CHUNK_ROWS):
+        chunk = ",".join(map(str, ids[stop - CHUNK_ROWS : stop]))
+        key = hashlib.sha256(key + chunk.encode()).digest()
+        keys.append(key)
+    return tuple(keys)

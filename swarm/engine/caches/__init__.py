@@ -1,0 +1,1 @@
+"""What sessions keep of their rows, and what a span takes in memory."""

@@ -1,0 +1,79 @@
+"""Where the tensors of layers come from: a checkpoint whose bytes are verified, or a seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Protocol
+from zlib import crc32
+
+import torch
+from torch import Tensor
+
+from swarm.checkpoint.manifest import Manifest, Progress
+from swarm.checkpoint.stored_tensors import StoredTensors, Table
+from swarm.model.tensor_names import Shape
+
+_RANDOM_ELEMENTS = 1 << 20  # drawn once; random weights repeat them, since only speed is measured with those
+
+
+class Source(Protocol):
+    """Where tensors come from."""
+
+    def tensor(self, name: str, shape: Shape) -> Tensor:
+        """A tensor of floats of that shape, not to be written to."""
+
+    def table(self, name: str, shape: Shape, dtype: torch.dtype) -> Table:
+        """The rows of such a tensor, of which only some will be wanted."""
+
+
+class VerifiedSource:
+    """Tensors of a checkpoint, each checked against the manifest of the model when it is read.
+
+    All shapes are compared with the files before the first is read: what a config claims is not believed, nor allocated.
+    """
+
+    def __init__(
+        self, checkpoint: StoredTensors, manifest: Manifest, shapes: Mapping[str, Shape], progress: Progress | None
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.manifest = manifest
+        stored = {part: size for name, shape in shapes.items() for part, size in checkpoint.check(name, shape).items()}
+        self.total = sum(stored.values())  # bytes, for progress
+        self.progress = progress
+        self._verified: set[str] = set()  # stored tensors of `shapes`: several may be made from one
+        self._done = 0
+
+    def tensor(self, name: str, shape: Shape) -> Tensor:
+        self._verify(name, shape)
+        tensor = self.checkpoint.tensor(name, shape)
+        if self.progress is not None:
+            self.progress(self._done, self.total)
+        return tensor
+
+    def table(self, name: str, shape: Shape, dtype: torch.dtype) -> Table:
+        self._verify(name, shape)
+        return self.checkpoint.table(name, shape, dtype)
+
+    def _verify(self, name: str, shape: Shape) -> None:
+        for stored, size in self.checkpoint.check(name, shape).items():
+            if stored not in self._verified:
+                self.manifest.verify(self.checkpoint, stored)
+                self._verified.add(stored)
+                self._done += size
+
+
+class RandomSource:
+    """Random weights, scaled so that rows neither vanish nor explode. For measurements."""
+
+    def __init__(self, seed: int) -> None:
+        self._draws = torch.randn(_RANDOM_ELEMENTS, generator=torch.Generator().manual_seed(seed))
+
+    def tensor(self, name: str, shape: Shape) -> Tensor:
+        size, first = math.prod(shape), crc32(name.encode()) % _RANDOM_ELEMENTS  # no two experts are alike
+        repeated = self._draws.to(torch.bfloat16).repeat(-(-(first + size) // _RANDOM_ELEMENTS))
+        draws = repeated[first : first + size].view(shape)
+        return draws.mul_(shape[-1] ** -0.5) if len(shape) > 1 else draws.mul_(0.1).add_(1)
+
+    def table(self, name: str, shape: Shape, dtype: torch.dtype) -> Table:
+        return Table.of(self.tensor(name, shape))

@@ -1,0 +1,1 @@
+"""One way to generate for every API: a request made plain, its choices, and what each of them tells."""

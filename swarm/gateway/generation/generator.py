@@ -1,0 +1,247 @@
+"""One way to generate for every endpoint: a request made plain becomes choices, each a stream of what to tell.
+
+Endpoints turn their own JSON into a `GenerationRequest` and deltas into their own JSON. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from swarm.client import Client, Options
+from swarm.errors import UsageFault
+from swarm.gateway.event_bus import EventBus
+from swarm.gateway.generation.choice import Choice, Reader
+from swarm.gateway.generation.request import GenerationRequest, Held, ToolChoice
+from swarm.gateway.http.errors import FieldFault
+from swarm.text.answers.harmony import HarmonyReader
+from swarm.text.answers.reasoning import MARKS, ReasoningReader
+from swarm.text.answers.tool_calls import CallReader
+from swarm.text.answers.tool_formats import HERMES, ToolFormat, forced, told
+from swarm.text.grammar import Grammars, Matcher
+
+MAX_CHOICES = 16
+UNASKED_TOKENS = 4096  # of an answer whose length nobody named: workers keep room for all of it from its beginning
+MAX_KEPT_PROMPTS = 64  # whose ids are remembered
+MAX_KEPT_CHARACTERS = 1 << 20  # of one such prompt
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A request in the model's own terms."""
+
+    ids: tuple[int, ...]
+    options: Options
+    read: Callable[[], Reader | None]  # makes what looks for calls and thoughts, anew for each choice
+
+
+class Generator:
+    """Asks clients. `async with generator.choices(client, request) as choices`: leaving ends what still runs."""
+
+    def __init__(self, bus: EventBus | None = None) -> None:
+        self.bus = bus or EventBus()
+        self.running: dict[str, Choice] = {}  # those that were not left yet
+        self._emptied = asyncio.Event()
+        self._grammars: dict[str, Grammars] = {}  # by model: at most as many as there are clients
+        self._ids: OrderedDict[tuple[bytes, str], tuple[int, ...]] = OrderedDict()
+        self._lock = threading.Lock()  # prompts are encoded in threads
+
+    @asynccontextmanager
+    async def choices(self, client: Client, request: GenerationRequest) -> AsyncIterator[list[Choice]]:
+        """All choices of an answer, none of which has begun. Raises UsageFault for what cannot be honoured."""
+        if not 1 <= request.choices <= MAX_CHOICES:
+            raise UsageFault(f"n is {request.choices}: 1 to {MAX_CHOICES} choices are given")
+        client.check_generates()
+        prepared = await asyncio.to_thread(self._prepare, client, request)
+        async with AsyncExitStack() as stack:
+            choices = []
+            for index in range(request.choices):
+                options = replace(prepared.options, choice=index)
+                answer = client.generate(prepared.ids, options=options, owner=request.owner)
+                await stack.enter_async_context(aclosing(answer))
+                choice = Choice(index, answer, client, request, prepared.read(), self.bus)
+                self.running[choice.id] = choice
+                stack.callback(self._left, choice.id)
+                choices.append(choice)
+            yield choices
+
+    def _left(self, name: str) -> None:
+        del self.running[name]
+        if not self.running:
+            self._emptied.set()
+
+    async def idle(self) -> None:
+        """Returns when no answer is under way."""
+        while self.running:
+            self._emptied.clear()
+            await self._emptied.wait()
+
+    async def count(self, client: Client, request: GenerationRequest) -> int:
+        """Tokens of the prompt."""
+        return len((await asyncio.to_thread(self._prepare, client, request)).ids)
+
+    def _prepare(self, client: Client, request: GenerationRequest) -> _Prepared:
+        """Off the event loop: templates, tokenizers and grammars take their time."""
+        text, harmony = client.text, client.text.tool_format.body == "harmony"
+        tools = () if request.tool_choice == "none" else request.tools
+        form = (text.tool_format if text.template_takes_tools else HERMES) if tools else None
+        if harmony and request.messages is not None:
+            form = text.tool_format  # whose answers come in channels with or without tools
+        thinks = text.thinks and request.messages is not None and not harmony
+        constrain, stop = None, request.stop
+        if request.held is not None or (tools and request.tool_choice != "auto"):
+            thinks = False  # there is no room for thoughts
+            _check_held(request)
+            if request.held is not None:
+                with _blaming("response_format"):
+                    form, constrain = None, self._holding(client, request.held)
+            else:
+                with _blaming("tools"):
+                    form, constrain = self._forced(client, form or HERMES, _wanted(tools, request.tool_choice))
+                stop = ()  # half a call would be none
+        ids, opened = self._prompt(client, request, tools)
+        options = Options(
+            max_tokens=UNASKED_TOKENS if request.max_tokens is None else request.max_tokens,
+            sampling=request.sampling,
+            stop=stop,
+            ignore_eos=request.ignore_eos,
+            top_logprobs=request.top_logprobs,
+            shown=(*(form.shown if form else ()), *(MARKS if thinks else ())),
+            constrain=constrain,
+        )
+        return _Prepared(ids, options, lambda: _reader(form, request.tools, thinks, opened))
+
+    def _holding(self, client: Client, held: Held) -> Callable[[], Matcher]:
+        made = self._grammars_of(client)
+        if held.kind == "json_object":
+            return made.json_object()
+        compiled: Callable[[], Matcher] = getattr(made, held.kind)(held.source)
+        return compiled
+
+    def _forced(self, client: Client, form: ToolFormat, tools: Sequence[Mapping[str, Any]]) -> tuple[ToolFormat, Any]:
+        """A grammar of one call, in the model's own format if its arguments are JSON."""
+        grammar = forced(form, tools, client.text.tokenizer.token_to_id)
+        if grammar is None:
+            form, grammar = HERMES, forced(HERMES, tools, client.text.tokenizer.token_to_id)
+        assert grammar is not None
+        return form, self._grammars_of(client).lark(grammar)
+
+    def _grammars_of(self, client: Client) -> Grammars:
+        name = client.model.digest.hex()
+        if name not in self._grammars:
+            self._grammars[name] = Grammars(client.text, client.spec.vocab)
+        return self._grammars[name]
+
+    def _prompt(
+        self, client: Client, request: GenerationRequest, tools: Sequence[Mapping[str, Any]]
+    ) -> tuple[tuple[int, ...], bool]:
+        """The prompt's ids, and whether it ends in the middle of the model's thoughts."""
+        if request.messages is None:
+            if request.prompt is None:
+                raise UsageFault("there is neither a prompt nor messages")
+            given = request.prompt
+            return given if isinstance(given, tuple) else self._encoded(client, given, special=True), False
+        given_messages, begun = (
+            (request.messages[:-1], request.messages[-1]["content"]) if request.goes_on else (request.messages, "")
+        )
+        messages: Sequence[Mapping[str, Any]] = [_with_objects(message) for message in given_messages]
+        if tools and not client.text.template_takes_tools:
+            messages, tools = told(messages, tools), ()
+
+        def rendered(messages: Sequence[Mapping[str, Any]]) -> str:
+            return client.text.render_chat(messages, tools=tools, variables=request.variables)
+
+        try:
+            prompt = rendered(messages)
+        except UsageFault:
+            joined = _one_system(messages)
+            if joined is None:
+                raise
+            prompt = rendered(joined)
+        prompt += begun
+        return self._encoded(client, prompt, special=False), prompt.rstrip().endswith(MARKS[0])
+
+    def _encoded(self, client: Client, text: str, special: bool) -> tuple[int, ...]:
+        """The prompts of a conversation come again and again."""
+        key = (client.model.digest + bytes([special]), text)
+        with self._lock:
+            found = self._ids.pop(key, None)
+        if found is None:
+            found = tuple(client.text.encode(text, add_special=special))
+        if len(text) <= MAX_KEPT_CHARACTERS:
+            with self._lock:
+                self._ids[key] = found  # as the one used last
+                while len(self._ids) > MAX_KEPT_PROMPTS:
+                    self._ids.popitem(last=False)
+        return found
+
+
+def _reader(form: ToolFormat | None, tools: Sequence[Mapping[str, Any]], thinks: bool, opened: bool) -> Reader | None:
+    if form is not None and form.body == "harmony":
+        return HarmonyReader()
+    calls = None if form is None else CallReader(form, tools)
+    return ReasoningReader(opened, calls) if thinks else calls
+
+
+@contextmanager
+def _blaming(field: str) -> Iterator[None]:
+    """Names the field that asked for what cannot be honoured."""
+    try:
+        yield
+    except FieldFault:
+        raise
+    except UsageFault as error:
+        raise FieldFault(str(error), field) from error
+
+
+def _check_held(request: GenerationRequest) -> None:
+    """What a grammar cannot be joined with. Raises FieldFault."""
+    if request.ignore_eos:
+        raise FieldFault("ignore_eos: an answer that is held to a format ends where that does", "ignore_eos")
+    if request.held is not None and request.tools and request.tool_choice not in ("auto", "none"):
+        raise FieldFault("tool_choice demands a call, response_format forbids one", "tool_choice")
+
+
+def _wanted(tools: Sequence[Mapping[str, Any]], choice: ToolChoice) -> list[Mapping[str, Any]]:
+    """The tools of which one has to be called. Raises FieldFault."""
+    if not isinstance(choice, tuple):
+        return list(tools)
+    named = [tool for tool in tools if tool["function"]["name"] == choice[0]]
+    if not named:
+        raise FieldFault(f"tool_choice names {choice[0]!r}, which is none of the tools", "tool_choice")
+    return named
+
+
+def _one_system(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:
+    """With the first messages of the system's as one, for templates that take no more; None where there is none too many."""
+    count = next((place for place, each in enumerate(messages) if each["role"] != "system"), len(messages))
+    if count < 2:
+        return None
+    words = "\n\n".join(each["content"] for each in messages[:count])
+    return [{"role": "system", "content": words}, *messages[count:]]
+
+
+def _with_objects(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Templates expect the arguments of calls as objects; OpenAI's API writes them as text.
+
+    A model may have written what is no object: a conversation must be able to go on from that.
+    """
+    if not message.get("tool_calls"):
+        return message
+    calls = []
+    for call in message["tool_calls"]:
+        written = call["function"].get("arguments") or "{}"
+        try:
+            given = json.loads(written) if isinstance(written, str) else written
+        except (ValueError, RecursionError):
+            given = None
+        if not isinstance(given, dict):
+            given = {"arguments": written}
+        calls.append({**call, "function": {**call["function"], "arguments": given}})
+    return {**message, "tool_calls": calls}

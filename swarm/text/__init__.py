@@ -1,0 +1,1 @@
+"""Text to tokens and back: tokenizers, chat templates, calls of tools, grammars. No torch, no network."""

@@ -1,0 +1,86 @@
+"""OpenAI's Harmony format: an answer in channels, `<|channel|>NAME to=functions.F …<|message|>WORDS<|end|>`.
+
+`final` is for the reader, other channels are the model's own thoughts; what is addressed to a function is a call of it. Ends are
+`<|end|>`, `<|call|>` and `<|return|>`. Source: OpenAI's description of the format that came with gpt-oss.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from swarm.text.answers.tool_calls import MAX_CALL_CHARACTERS, MAX_CALLS, Call, overlap
+
+CHANNEL, MESSAGE, ENDS = "<|channel|>", "<|message|>", ("<|end|>", "<|call|>", "<|return|>")
+MAX_HEADER_CHARACTERS = 4096
+_HEADER = re.compile(r"\s*(?P<channel>\w*)(?:\s+to=(?P<to>[\w.-]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """What the model writes for itself."""
+
+    text: str
+
+
+class HarmonyReader:
+    """As `CallReader`, for answers in channels."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._channel: str | None = None  # whose words come now; None between messages
+        self._to: str | None = None  # the function that they are for
+        self.calls = 0
+
+    def push(self, text: str) -> list[str | Call | Thought]:
+        self._held += text
+        return self._read(last=False)
+
+    def finish(self) -> list[str | Call | Thought]:
+        """What was held back."""
+        return self._read(last=True)
+
+    def _read(self, last: bool) -> list[str | Call | Thought]:
+        pieces: list[str | Call | Thought] = []
+        while (more := self._header() if self._channel is None else self._words(last)) is not None:
+            pieces += more
+        return pieces
+
+    def _header(self) -> list[str | Call | Thought] | None:
+        """Into the next message, if its header is whole. Whatever stands between messages says nothing to anybody."""
+        before, mark, header = self._held.partition(CHANNEL)
+        if not mark:
+            self._held = before[-MAX_HEADER_CHARACTERS:]
+            return None
+        header, mark, words = header.partition(MESSAGE)
+        if not mark:
+            self._held = CHANNEL + header[:MAX_HEADER_CHARACTERS]
+            return None
+        found = _HEADER.match(header)
+        assert found is not None  # it matches nothing at all, too
+        self._channel, self._to, self._held = found["channel"] or "final", found["to"], words
+        return []
+
+    def _words(self, last: bool) -> list[str | Call | Thought] | None:
+        """Of the message that is open."""
+        text = self._held
+        found = min(((place, end) for end in ENDS if (place := text.find(end)) >= 0), default=None)
+        if self._to is not None:
+            if found is None and not last and len(text) <= MAX_CALL_CHARACTERS:
+                return None
+            body = text if found is None else text[: found[0]]
+            call = Call(self._to.removeprefix("functions."), body.strip() or "{}")
+            self._leave("" if found is None else text[found[0] + len(found[1]) :])
+            self.calls += 1
+            return [call] if self.calls <= MAX_CALLS else []
+        held = 0 if found or last else max(overlap(text, end) for end in ENDS)
+        ready = text[: found[0]] if found else text[: len(text) - held]
+        piece: list[str | Call | Thought] = [ready if self._channel == "final" else Thought(ready)] if ready else []
+        if found:
+            self._leave(text[found[0] + len(found[1]) :])
+            return piece
+        self._held = text[len(ready) :]
+        return piece or None
+
+    def _leave(self, rest: str) -> None:
+        self._channel, self._to, self._held = None, None, rest
