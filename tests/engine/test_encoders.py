@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from support.embedders import oracle_rows
 from support.families_encoders import CONFIGS, STATED, make_encoder
 from support.oracles import difference
-from swarm.checkpoint.config import read_spec
 from torch import Tensor
 
+from swarm.checkpoint.config import read_spec
 from swarm.engine import PRECISIONS, Head, Stage, footprint
 from swarm.engine.caches.footprint import head_bytes
 from swarm.errors import ModelFault, UsageFault

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from support.families import CONFIGS
 from support.families_encoders import CONFIGS as ENCODERS
 from support.oracles import TINY, check, difference, make_oracle_model, oracle_of
-from swarm.checkpoint.config import read_spec
 
+from swarm.checkpoint.config import read_spec
 from swarm.engine import PRECISIONS, Head, Stage, footprint
 from swarm.model.families import FAMILIES
 from swarm.model.spec import ModelSpec

@@ -17,10 +17,10 @@ from support.families_oss import gpt_oss
 from support.mxfp4 import SETTINGS, make_mxfp4_twins
 from support.oracles import difference, oracle_of
 from support.quantised import FILE, Parts, check_twins
-from swarm.checkpoint.config import read_spec
 from torch import Tensor
 
 from swarm.checkpoint import manifest
+from swarm.checkpoint.config import read_spec
 from swarm.checkpoint.formats import mxfp4
 from swarm.engine import Head, Stage, footprint
 from swarm.errors import ModelFault

@@ -9,8 +9,8 @@ import pytest
 from support.families_gemma4 import make_gemma4
 from support.models import make_model
 from support.swarm import Records
-from swarm.checkpoint.config import read_spec
 
+from swarm.checkpoint.config import read_spec
 from swarm.config import SpanConfig, WorkerConfig
 from swarm.engine import footprint
 from swarm.errors import ModelFault, UsageFault

@@ -15,8 +15,8 @@ from support.families_encoders import CONFIGS
 from support.library import make_library_model
 from support.models import make_model
 from support.oracles import TINY
-from swarm.checkpoint.config import read_spec
 
+from swarm.checkpoint.config import read_spec
 from swarm.engine.backends import open_model
 from swarm.engine.backends.library.model import LibraryModel
 from swarm.errors import ModelFault, UsageFault
