@@ -4,6 +4,8 @@
 #              with SWARM_PICTURES=docs/images
 # make soak    the long tests
 # make chaos   every fault there is, done to real swarms; the figures go to chaos/REPORT.md
+# make record-agents   what coding agents and libraries ask the gateway, recorded anew for the tests (needs npm; PROGRAMS=
+#              names some of them)
 # make check   ruff and mypy alone
 # make clean   remove the virtual environment and caches
 
@@ -12,7 +14,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-browser soak chaos check clean
+.PHONY: demo test test-browser soak chaos record-agents check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.swarm
@@ -33,6 +35,9 @@ soak: $(VENV)/.swarm-test
 
 chaos: $(VENV)/.swarm
 	@$(BIN)/python -m chaos run all --report chaos/REPORT.md
+
+record-agents: $(VENV)/.swarm-test
+	@PYTHONPATH=tests $(BIN)/python -m gateway.compat.record $(PROGRAMS)
 
 check: $(VENV)/.swarm-test
 	@$(BIN)/ruff check .

@@ -1,0 +1,46 @@
+// Vercel's ai with three providers: a tool whose call is streamed, its result, and last words that have to fit a schema.
+
+import { readFileSync } from "node:fs";
+import { Output, generateText, stepCountIs, streamText, tool } from "ai";
+import { createAnthropic } from "@ai-sdk/anthropic";
+import { createOpenAI } from "@ai-sdk/openai";
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+import { z } from "zod";
+
+const baseURL = `${process.env.GATEWAY}/v1`;
+const openai = createOpenAI({ baseURL, apiKey: "any" });
+const compatible = createOpenAICompatible({ name: "swarm", baseURL, apiKey: "any", supportsStructuredOutputs: true });
+const models = [
+  openai.chat("probe"),
+  openai.responses("probe"),
+  compatible("probe"),
+  createAnthropic({ baseURL, apiKey: "any" })("probe"),
+];
+for (const model of models) {
+  for (const typed of [false, true]) {
+    const read = [];
+    const asked = {
+      model,
+      maxRetries: 0,
+      prompt: "What does note.txt say?",
+      stopWhen: stepCountIs(3),
+      tools: {
+        read_note: tool({
+          description: "Reads a note",
+          inputSchema: z.object({ name: z.string() }),
+          execute: async ({ name }) => {
+            read.push(name);
+            return readFileSync(name, "utf8");
+          },
+        }),
+      },
+      ...(typed ? { output: Output.object({ schema: z.object({ said: z.string() }) }) } : {}),
+    };
+    const whole = await generateText(asked);
+    const streamed = streamText({ ...asked, onError: ({ error }) => { throw error; } });
+    const text = await streamed.text;
+    console.log(model.provider, typed, JSON.stringify(typed ? whole.output : whole.text), JSON.stringify(text), read);
+    if (read.length !== 2) throw new Error("the tool is called although the last words have a type");
+  }
+}
+console.log("every turn is whole");
