@@ -59,8 +59,9 @@ STRICT = """\
 
 
 def make_probe(directory: Path, calls: Mapping[str, Mapping[str, Any]], *, strict: bool = False) -> Path:
-    """Write the model; returns the directory. `calls` gives the arguments of each tool that it knows, by name."""
-    answers = [SENTENCE, *(_call(name, arguments) for name, arguments in calls.items())]
+    """Write the model; returns the directory. `calls` gives the arguments of each tool that it knows, by name. The key may
+    be `NAME WORD` too: a call for conversations in which this word was said. The last that fits is the one."""
+    answers = [SENTENCE, *(_call(key.split()[0], arguments) for key, arguments in calls.items())]
     marks = [f"<|answer{number}|>" for number in range(len(answers))]
     directory.mkdir(parents=True, exist_ok=True)
     scripts = _write_tokenizer(directory, answers, marks)
@@ -80,9 +81,11 @@ def _call(name: str, arguments: Mapping[str, Any]) -> str:
 def _choice(calls: Mapping[str, Any], marks: list[str], strict: bool) -> str:
     """Jinja that writes the mark of the answer that is due."""
     parts = [f"{{% set due = namespace(mark='{marks[0]}') %}}"]
-    for name, mark in zip(calls, marks[1:], strict=True):
+    for key, mark in zip(calls, marks[1:], strict=True):
+        name, *words = key.split()
         shown = f"'\"name\": \"{name}\"' in messages[0]['content']"
         offered = shown if strict else f"tools and '{name}' in (tools | map(attribute='function.name') | list)"
+        offered += "".join(f" and '{word}' in (messages | string)" for word in words)
         parts.append(f"{{% if {offered} %}}{{% set due.mark = '{mark}' %}}{{% endif %}}")
     answered = "'<tool_response>' in message['content']" if strict else "message['role'] == 'tool'"
     parts.append(f"{{% for message in messages %}}{{% if {answered} %}}{{% set due.mark = '{marks[0]}' %}}")

@@ -7,6 +7,7 @@ In what follows BASE is the gateway's address, MODEL the model's name, WORK the 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from support.probe import SENTENCE
 
 MODEL = "probe"
 NOTE = "note.txt"
+PICTURE = "picture.png"
 NOTE_TEXT = "The heron stands in the reeds.\n"
 ASKED = "What does note.txt say?"
 DONE = "every turn is whole"  # the last words of a script that ran several
@@ -30,8 +32,10 @@ def calls(folder: str) -> dict[str, dict[str, Any]]:
         "exec_command": {"cmd": f"cat {NOTE}"},  # codex
         "shell_command": {"command": f"cat {NOTE}"},  # codex with other models
         "Read": {"file_path": note},  # claude
+        f"Read {PICTURE}": {"file_path": f"{folder}/{PICTURE}"},
         "read_file": {"file_path": note},  # qwen
         "read_note": {"name": NOTE},  # the libraries' scripts
+        "mcp__notes__read_note": {"name": NOTE},  # the same tool of an MCP server
     }
 
 
@@ -45,7 +49,8 @@ class Program:
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)  # by path below HOME
-    ends: str = SENTENCE  # stands in what it says when its turn is whole
+    ends: str = SENTENCE  # stands in what each command says when its turn is whole
+    then: tuple[str, ...] = ()  # a second command, which goes on with the first one's conversation
 
 
 def _json(value: Any) -> str:
@@ -76,6 +81,7 @@ _LLM = """\
   supports_tools: true
   supports_schema: true
 """
+_AIDER = ("--no-git", "--yes-always", "--no-check-update", "--no-show-model-warnings", "--analytics-disable")
 _CODEX = """\
 model = "MODEL"
 model_provider = "swarm"
@@ -85,6 +91,17 @@ name = "swarm"
 base_url = "BASE/v1"
 wire_api = "responses"
 """
+_NOTES_SERVER = f"""
+[mcp_servers.notes]
+command = "{sys.executable}"
+args = ["{SCRIPTS / "notes_server.py"}"]
+"""
+SCHEMA = {
+    "type": "object",
+    "properties": {"said": {"type": "string"}},
+    "required": ["said"],
+    "additionalProperties": False,
+}
 
 
 def _pi(api: str) -> Program:
@@ -109,26 +126,36 @@ def _script(name: str, *packages: str, ends: str = SENTENCE) -> Program:
     return Program(name, "npm", packages, ("node", f"HOME/{script.name}"), env, {script.name: script.read_text()}, ends)
 
 
-PROGRAMS = (
-    Program(
-        "claude-code",
+def _claude(name: str, asked: str, then: tuple[str, ...] = ()) -> Program:
+    return Program(
+        name,
         "npm",
         ("@anthropic-ai/claude-code",),
-        ("claude", "-p", ASKED),
+        ("claude", "-p", asked),
         {
             "ANTHROPIC_BASE_URL": "BASE",
             "ANTHROPIC_AUTH_TOKEN": "any",
             "ANTHROPIC_MODEL": "MODEL",
             "ANTHROPIC_DEFAULT_HAIKU_MODEL": "MODEL",
         },
-    ),
-    Program(
-        "codex",
-        "npm",
-        ("@openai/codex",),
-        ("codex", "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", ASKED),
-        files={".codex/config.toml": _CODEX},
-    ),
+        then=then,
+    )
+
+
+def _codex(name: str, *options: str, more: str = "", ends: str = SENTENCE, then: tuple[str, ...] = ()) -> Program:
+    shared = ("codex", "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", *options)
+    files = {".codex/config.toml": _CODEX + more, "schema.json": _json(SCHEMA)}
+    return Program(
+        name, "npm", ("@openai/codex",), (*shared, ASKED), files=files, ends=ends, then=then and (*shared, *then)
+    )
+
+
+PROGRAMS = (
+    _claude("claude-code", ASKED),
+    _claude("claude-code-picture", f"What does {PICTURE} show?", ("claude", "--continue", "-p", ASKED)),
+    _codex("codex", then=("resume", "--last", "And in short?")),
+    _codex("codex-mcp", more=_NOTES_SERVER),
+    _codex("codex-schema", "--output-schema", "HOME/schema.json", ends='{"said":""}'),
     Program(
         "opencode",
         "npm",
@@ -143,6 +170,13 @@ PROGRAMS = (
         ("@qwen-code/qwen-code",),
         ("qwen", "--auth-type", "openai", "-p", ASKED),
         {"OPENAI_BASE_URL": "BASE/v1", "OPENAI_API_KEY": "any", "OPENAI_MODEL": "MODEL"},
+    ),
+    Program(
+        "aider",
+        "pip",
+        ("aider-chat",),
+        ("aider", "--model", "openai/MODEL", *_AIDER, "--message", ASKED),
+        {"OPENAI_API_BASE": "BASE/v1", "OPENAI_API_KEY": "any"},
     ),
     Program(
         "llm",

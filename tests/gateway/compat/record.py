@@ -10,10 +10,12 @@ written.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import getpass
 import json
 import os
+import shlex
 import socket
 import sys
 import tempfile
@@ -22,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.compat.answer import read_answer
-from gateway.compat.catalog import ASKED, MODEL, NOTE, NOTE_TEXT, PROGRAMS, Program, calls
+from gateway.compat.catalog import MODEL, NOTE, NOTE_TEXT, PICTURE, PROGRAMS, SCRIPTS, Program, calls
 from gateway.compat.proxy import Exchange, RecordingProxy
-from gateway.compat.redaction import FOLDER, Redaction, without_repeats
+from gateway.compat.redaction import FOLDER, PIXEL, Redaction, without_repeats
 from support.probe import make_probe
 from support.processes import SwarmProcess, close_all
 
@@ -97,7 +99,7 @@ async def install(program: Program, place: Path) -> str:
 
 
 async def run(program: Program, place: Path, home: Path, work: Path, base: str) -> tuple[int, str]:
-    """The program in a home of its own and without this process's settings."""
+    """The program in a home of its own and without this process's settings; exit code, 1 also where the turn is not whole."""
 
     def filled(text: str) -> str:
         return text.replace("BASE", base).replace("MODEL", MODEL).replace("HOME", str(home))
@@ -111,9 +113,14 @@ async def run(program: Program, place: Path, home: Path, work: Path, base: str) 
     path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")])
     env = {"PATH": path, "HOME": str(home), "LANG": "C.UTF-8"}
     env |= {name: filled(value) for name, value in program.env.items()}
-    found = next((folder / program.command[0] for folder in folders if (folder / program.command[0]).exists()), None)
-    arguments = [str(found or program.command[0]), *map(filled, program.command[1:])]
-    return await command(*arguments, cwd=work, env=env, seconds=PROGRAM_SECONDS)
+    said = ""
+    for name, *arguments in filter(None, (program.command, program.then)):
+        found = next((folder / name for folder in folders if (folder / name).exists()), name)
+        code, more = await command(str(found), *map(filled, arguments), cwd=work, env=env, seconds=PROGRAM_SECONDS)
+        said += more
+        if code or program.ends not in more:
+            return code or 1, said
+    return 0, said
 
 
 def kept(exchange: Exchange, redaction: Redaction) -> dict[str, Any]:
@@ -130,6 +137,7 @@ async def record(names: list[str], scratch: Path, strict: bool) -> int:
     work = scratch / "work"
     work.mkdir(exist_ok=True)
     (work / NOTE).write_text(NOTE_TEXT)
+    (work / PICTURE).write_bytes(base64.b64decode(PIXEL))
     failed = 0
     with tempfile.TemporaryDirectory() as folder, probe_swarm(Path(folder), work, strict) as target:
         proxy = RecordingProxy(target)
@@ -153,7 +161,7 @@ async def record_one(
     proxy.exchanges.clear()
     home = Path(tempfile.mkdtemp(dir=scratch))
     code, said = await run(program, place, home, work, base)
-    whole = code == 0 and program.ends in said
+    whole = code == 0
     print(f"{program.name} {version}: {'a whole turn' if whole else f'exit code {code}'}")
     for exchange in proxy.exchanges:
         print(f"  {exchange.status} {exchange.method} {exchange.path} {len(exchange.body)} bytes")
@@ -169,7 +177,8 @@ async def record_one(
     told = {
         "program": program.packages[0],
         "version": version,
-        "command": " ".join(program.command).replace(ASKED, f'"{ASKED}"'),
+        "command": shlex.join(program.command).replace(str(SCRIPTS), "programs"),
+        **({"then": shlex.join(program.then)} if program.then else {}),
         "requests": without_repeats([kept(exchange, redaction) for exchange in proxy.exchanges]),
     }
     RECORDINGS.mkdir(exist_ok=True)

@@ -21,12 +21,20 @@ RECORDINGS = sorted((Path(__file__).parent / "recordings").glob("*.json"))
 # What the gateway does not answer yet.
 AWAITED = {
     "codex, request 0",
+    "codex-mcp, request 0",
+    "codex-schema, request 0",
     "instructor, request 3",
+    "claude-code-picture, request 3",
+    "codex, request 0, strict template",
+    "codex-mcp, request 0, strict template",
+    "codex-schema, request 0, strict template",
+    "instructor, request 3, strict template",
+    "claude-code-picture, request 3, strict template",
     "claude-code, request 1, strict template",
     "claude-code, request 2, strict template",
     "claude-code, request 3, strict template",
-    "codex, request 0, strict template",
-    "instructor, request 3, strict template",
+    "claude-code-picture, request 1, strict template",
+    "claude-code-picture, request 2, strict template",
     "opencode, request 0, strict template",
 }
 
