@@ -77,4 +77,4 @@ async def replay(http: httpx.AsyncClient, request: dict[str, Any]) -> str:
 
 
 def test_every_program_has_a_recording() -> None:
-    assert [recording.stem for recording in RECORDINGS] == sorted(program.name for program in PROGRAMS)
+    assert sorted(recording.stem for recording in RECORDINGS) == sorted(program.name for program in PROGRAMS)
