@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,9 @@ from swarm.gateway.http.sse import KEEPALIVE_SECONDS
 from swarm.gateway.monitoring.metrics import Metrics
 from swarm.gateway.monitoring.status import Who
 from swarm.trace import Trace
+
+MAX_SAID = 64  # types of tools that the log names
+MAX_KIND = 64  # characters of one
 
 Answering = ASGIApp | dict[str, Any]
 
@@ -34,6 +37,7 @@ class Gateway:
     who: Who = field(default_factory=Who)
     origins: tuple[str, ...] = ()  # web pages of other hosts that may ask; "*" is any
     keepalive_seconds: float = KEEPALIVE_SECONDS
+    said_left_out: set[str] = field(default_factory=set)  # types of tools of which the log knows
     metrics: Metrics = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,6 +56,14 @@ class Call:
     def json(self) -> dict[str, Any]:
         """Raises FieldFault."""
         return read_json(self.body)
+
+    def say_left_out(self, kinds: Sequence[str]) -> None:
+        """Types of tools that the model is not offered; the log says so once."""
+        said = self.gateway.said_left_out
+        for kind in (kind[:MAX_KIND] for kind in kinds):
+            if kind not in said and len(said) < MAX_SAID:
+                said.add(kind)
+                self.gateway.trace.failed("gateway.tool_left_out", type=kind, reason="only a server could run it")
 
 
 Handler = Callable[[Call], Awaitable[Answering]]

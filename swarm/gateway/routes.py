@@ -35,6 +35,7 @@ def routes_of(gateway: Gateway) -> list[BaseRoute]:
         route(gateway, "/v1/completions", openai.text_completions, "POST"),
         route(gateway, "/v1/embeddings", embeddings, "POST"),
         route(gateway, "/v1/responses", responses.create, "POST"),
+        route(gateway, "/v1/responses/compact", responses.compact, "POST"),
         route(gateway, "/v1/responses/{name}", responses.get),
         route(gateway, "/v1/responses/{name}", responses.delete, "DELETE"),
         route(gateway, "/v1/responses/{name}/input_items", responses.input_items),

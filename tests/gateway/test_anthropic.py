@@ -13,6 +13,7 @@ from support.gateway import MODEL, Served, run_asking
 T = TypeVar("T")
 ASKED: list[Any] = [{"role": "user", "content": "a function that adds two numbers"}]
 GREEDY = {"temperature": 0}  # the package has no name for it any more
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 ADD: Any = {
     "name": "add",
     "description": "Adds",
@@ -98,7 +99,7 @@ def test_a_tool_is_used_and_its_result_taken() -> None:
         ({"model": "other"}, anthropic.NotFoundError, "there is no model"),
         ({"max_tokens": 0}, anthropic.BadRequestError, "max_tokens"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, anthropic.BadRequestError, "text only"),
-        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, anthropic.BadRequestError, "a server runs"),
+        ({"tools": [SEARCH], "tool_choice": {"type": "any"}}, anthropic.BadRequestError, "a server runs"),
         ({"tool_choice": {"type": "tool", "name": "sub"}, "tools": [ADD]}, anthropic.BadRequestError, "names 'sub'"),
     ],
 )  # fmt: skip

@@ -207,7 +207,6 @@ def test_embeddings() -> None:
         ({"n": 100}, 400, "n: ", "n"),
         ({"stop": ["a"] * 5}, 400, "at most 4 stops", "stop"),
         ({"top_logprobs": 3}, 400, "needs logprobs", "top_logprobs"),
-        ({"stream_options": {}}, 400, "for streams only", "stream_options"),
         ({"audio": {}}, 400, "audio cannot be honoured", "audio"),
         ({"modalities": ["audio"]}, 400, "text is all", "modalities"),
         ({"tool_choice": "required"}, 400, "there are no tools", "tool_choice"),

@@ -119,9 +119,10 @@ def test_a_schema_is_kept_to() -> None:
     ("change", "words"),
     [
         ({"background": True}, "background"),
-        ({"tools": [{"type": "web_search"}]}, "only functions"),
+        ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "web_search, which a server runs"),
+        ({"tools": [ADD], "tool_choice": {"type": "web_search"}}, "'web_search', which cannot be run"),
+        ({"tools": [ADD], "tool_choice": {"type": "function", "name": "sub"}}, "names 'sub'"),
         ({"input": []}, "input"),
-        ({"input": [{"type": "computer_call"}]}, "not known here"),
         ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}, "text only"),
         ({"tool_choice": "required"}, "there are no tools"),
     ],

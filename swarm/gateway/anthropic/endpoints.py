@@ -16,8 +16,10 @@ async def create_message(call: Call) -> Answering:
     request = MessagesRequest.model_validate(call.json())
     name = f"msg_{secrets.token_hex(12)}"
     client = await call.gateway.catalog.client(request.model)
+    plain = request.plain(call.owner)
+    call.say_left_out(plain.left_out)
     async with AsyncExitStack() as stack:
-        (choice,) = await stack.enter_async_context(call.gateway.generator.choices(client, request.plain(call.owner)))
+        (choice,) = await stack.enter_async_context(call.gateway.generator.choices(client, plain))
         if not request.stream:
             return messages.message(name, request.model, choice, await messages.blocks(choice))
         events = messages.events(name, request.model, choice)

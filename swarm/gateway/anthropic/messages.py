@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
-from swarm.gateway.generation.choice import Choice, Delta, ToldCall, ToldText, Usage, usage_of
+from swarm.gateway.generation.choice import Choice, Delta, ToldCall, ToldMore, ToldText, Usage, usage_of
 from swarm.gateway.http.sse import event
 from swarm.text.answers.harmony import Thought
 
@@ -20,11 +20,16 @@ def message(name: str, model: str, choice: Choice, content: list[dict[str, Any]]
 async def blocks(choice: Choice) -> list[dict[str, Any]]:
     """The whole of a choice as content blocks."""
     found: list[dict[str, Any]] = []
+    inputs: list[list[str]] = []  # of each call
     async for delta in choice:
         block, change = _block(delta)
         if not found or not _goes_on(found[-1], delta):
             found.append(block)
-        _apply(found[-1], change)
+            inputs += [[]] if isinstance(delta, ToldCall) else []
+        _apply(found[-1], change, inputs[-1] if inputs else [])
+    calls = (block for block in found if block["type"] == "tool_use")
+    for block, parts in zip(calls, inputs, strict=True):
+        block["input"] = _object("".join(parts))
     return [block for block in found if block.get("text") != ""]
 
 
@@ -43,7 +48,8 @@ async def events(name: str, model: str, choice: Choice) -> AsyncGenerator[bytes,
                 yield _event("content_block_stop", index=index)
             index, current = index + 1, block
             yield _event("content_block_start", index=index, content_block=block)
-        yield _event("content_block_delta", index=index, delta=change)
+        if change.get("partial_json") != "":
+            yield _event("content_block_delta", index=index, delta=change)
     if not begun:
         yield _begin(name, model, choice)
     if current is not None:
@@ -70,6 +76,8 @@ def _goes_on(block: dict[str, Any], delta: Delta) -> bool:
             return bool(block["type"] == "thinking")
         case ToldCall():
             return False
+        case ToldMore():
+            return True
 
 
 def _block(delta: Delta) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -83,18 +91,22 @@ def _block(delta: Delta) -> tuple[dict[str, Any], dict[str, Any]]:
             return empty, {"type": "thinking_delta", "thinking": delta.text}
         case ToldCall():
             empty = {"type": "tool_use", "id": delta.id.replace("call_", "toolu_"), "name": delta.name, "input": {}}
-            # Programs read it as JSON, whatever the model wrote.
-            return empty, {"type": "input_json_delta", "partial_json": json.dumps(_object(delta.arguments))}
+            # Programs read a whole one as JSON, whatever the model wrote.
+            words = json.dumps(_object(delta.arguments)) if delta.whole else delta.arguments
+            return empty, {"type": "input_json_delta", "partial_json": words}
+        case ToldMore():
+            return {}, {"type": "input_json_delta", "partial_json": delta.arguments}
 
 
-def _apply(block: dict[str, Any], change: dict[str, Any]) -> None:
+def _apply(block: dict[str, Any], change: dict[str, Any], parts: list[str]) -> None:
+    """`parts`: of the input of the call that is being written."""
     match change["type"]:
         case "text_delta":
             block["text"] += change["text"]
         case "thinking_delta":
             block["thinking"] += change["thinking"]
         case "input_json_delta":
-            block["input"] = json.loads(change["partial_json"])
+            parts.append(change["partial_json"])
 
 
 def _object(text: str) -> dict[str, Any]:

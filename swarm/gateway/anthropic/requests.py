@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -11,8 +12,9 @@ from pydantic import Field
 
 from swarm.engine.sampler import Sampling
 from swarm.gateway.generation.request import GenerationRequest, ToolChoice
+from swarm.gateway.generation.tools import Offered, Toolbox, toolbox
 from swarm.gateway.http.errors import FieldFault
-from swarm.gateway.openai.requests import MAX_MESSAGES, SEED_BITS, Fields, Name, tools_of
+from swarm.gateway.openai.requests import MAX_MESSAGES, SEED_BITS, Fields, Name
 
 MAX_STOPS = 64
 THOUGHTS = ("thinking", "redacted_thinking")  # earlier ones; most templates drop them
@@ -38,10 +40,11 @@ class Message(Fields):
 
 
 class Tool(Fields):
-    name: Name
+    name: str = Field("", max_length=512)
     type: str = "custom"
     description: str = ""
     input_schema: dict[str, Any] = Field(default_factory=lambda: {"type": "object"})
+    strict: bool = False
 
 
 class Choice(Fields):
@@ -66,12 +69,12 @@ class CountRequest(Fields):
             messages.append({"role": "system", "content": system})
         for number, message in enumerate(self.messages):
             messages += _plain(message, f"messages[{number}]")
-        choice = self.tool_choice
+        choice, box = self.tool_choice, _offers(self.tools)
         return GenerationRequest(
             model=self.model,
             messages=tuple(messages),
-            tools=tools_of([_tool(tool, f"tools[{n}]") for n, tool in enumerate(self.tools)]),
-            tool_choice=_choice(choice, bool(self.tools)),
+            **box.fields(),
+            tool_choice=_choice(choice, box),
             goes_on=len(messages) > 1 and messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1],
             single_call=choice is not None and choice.disable_parallel_tool_use,
             owner=owner,
@@ -98,21 +101,27 @@ class MessagesRequest(CountRequest):
         )
 
 
-def _tool(tool: Tool, place: str) -> dict[str, Any]:
-    if tool.type != "custom":
-        raise FieldFault(f"{place} is {tool.type!r}: tools that a server runs are not known here", place)
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
-    return {"type": "function", "function": function}
+def _offers(tools: Sequence[Tool]) -> Toolbox:
+    """All that can be called here. Raises FieldFault."""
+    offered, left_out = [], []
+    for number, tool in enumerate(tools):
+        place = f"tools[{number}]"
+        if tool.type != "custom":
+            left_out.append(tool.type)
+        elif not tool.name:
+            raise FieldFault(f"{place}.name is missing", f"{place}.name")
+        else:
+            function = {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
+            offered.append(Offered(function | ({"strict": True} if tool.strict else {}), place))
+    return toolbox(offered, left_out)
 
 
-def _choice(choice: Choice | None, tools: bool) -> ToolChoice:
+def _choice(choice: Choice | None, box: Toolbox) -> ToolChoice:
     if choice is None or choice.type == "auto":
         return "auto"
-    if choice.type != "none" and not tools:
-        raise FieldFault("tool_choice demands a call, but there are no tools", "tool_choice")
     if choice.type == "none":
         return "none"
-    return "required" if choice.type == "any" else (choice.name,)
+    return box.demanded(None if choice.type == "any" else [box.sure(choice.name, "function")])
 
 
 def _text(content: str | list[Block], place: str, first: int = 0) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from swarm.client import Answer, Client
@@ -15,7 +15,7 @@ from swarm.gateway.event_bus import EventBus
 from swarm.gateway.generation.request import GenerationRequest
 from swarm.text.answers.harmony import HarmonyReader, Thought
 from swarm.text.answers.reasoning import ReasoningReader
-from swarm.text.answers.tool_calls import Call, CallReader
+from swarm.text.answers.tool_calls import Call, CallReader, More
 
 LEAST_LOGPROB = -9999.0  # for what is impossible, as OpenAI has it: JSON knows no infinity
 TELL_SECONDS = 0.05  # between two events about one answer's tokens
@@ -50,10 +50,20 @@ class ToldCall:
     index: int
     id: str
     name: str
+    arguments: str  # all of them, or their beginning
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ToldMore:
+    """Arguments of the call before go on. A call whose last never comes was cut off."""
+
+    index: int
     arguments: str
+    last: bool = False
 
 
-Delta = ToldText | Thought | ToldCall
+Delta = ToldText | Thought | ToldCall | ToldMore
 Reader = CallReader | HarmonyReader | ReasoningReader
 
 
@@ -95,13 +105,31 @@ class Choice:
         return self._deltas()
 
     async def _deltas(self) -> AsyncGenerator[Delta, None]:
-        async with aclosing(self._all()) as deltas:
+        async with aclosing(self._told_calls()) as deltas:
             async for delta in deltas:
                 yield delta
-                if self.request.single_call and isinstance(delta, ToldCall):
+                if self.request.single_call and _ends_call(delta):
                     break
         full = self.answer.finish_reason == "length"
         self.finish_reason = "length" if full else "tool_calls" if self._calls else "stop"
+
+    async def _told_calls(self) -> AsyncGenerator[Delta, None]:
+        """Calls of some tools are held back until they are whole."""
+        begun: ToldCall | None = None
+        parts: list[str] = []
+        async with aclosing(self._all()) as deltas:
+            async for delta in deltas:
+                if isinstance(delta, ToldCall) and not delta.whole and delta.name in self.request.told_whole:
+                    begun, parts = delta, [delta.arguments]
+                elif begun is not None and isinstance(delta, ToldMore):
+                    parts.append(delta.arguments)
+                    if delta.last:
+                        yield replace(begun, arguments="".join(parts), whole=True)
+                        begun = None
+                else:
+                    yield delta
+        if begun is not None:
+            yield replace(begun, arguments="".join(parts))
 
     async def _all(self) -> AsyncGenerator[Delta, None]:
         self._bus.publish("session", session=self.id, model=self.request.model, phase="opened")
@@ -123,7 +151,8 @@ class Choice:
                 first_token_s=timings.first_token,
                 decoding_s=timings.decoding,
             )
-        for piece in self._reader.finish() if self._reader else ():
+        cut = self.answer.finish_reason == "length"
+        for piece in self._reader.finish(cut) if self._reader else ():
             yield self._delta(piece)
 
     def _publish(self) -> None:
@@ -156,13 +185,19 @@ class Choice:
         deltas = [self._delta(piece) for piece in self._reader.push(token.text)]
         return [ToldText("", tokens), *deltas] if tokens else deltas
 
-    def _delta(self, piece: str | Call | Thought) -> Delta:
+    def _delta(self, piece: str | Call | More | Thought) -> Delta:
         if isinstance(piece, str):
             return ToldText(piece)
         if isinstance(piece, Thought):
             return piece
+        if isinstance(piece, More):
+            return ToldMore(self._calls - 1, piece.arguments, piece.last)
         self._calls += 1
-        return ToldCall(self._calls - 1, f"call_{secrets.token_hex(12)}", piece.name, piece.arguments)
+        return ToldCall(self._calls - 1, f"call_{secrets.token_hex(12)}", piece.name, piece.arguments, piece.whole)
+
+
+def _ends_call(delta: Delta) -> bool:
+    return (isinstance(delta, ToldCall) and delta.whole) or (isinstance(delta, ToldMore) and delta.last)
 
 
 def shown_piece(piece: bytes) -> str:

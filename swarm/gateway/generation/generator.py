@@ -212,9 +212,9 @@ def _wanted(tools: Sequence[Mapping[str, Any]], choice: ToolChoice) -> list[Mapp
     """The tools of which one has to be called. Raises FieldFault."""
     if not isinstance(choice, tuple):
         return list(tools)
-    named = [tool for tool in tools if tool["function"]["name"] == choice[0]]
+    named = [tool for tool in tools if tool["function"]["name"] in choice]
     if not named:
-        raise FieldFault(f"tool_choice names {choice[0]!r}, which is none of the tools", "tool_choice")
+        raise FieldFault(f"tool_choice names {', '.join(map(repr, choice))}, which is none of the tools", "tool_choice")
     return named
 
 

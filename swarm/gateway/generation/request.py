@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from swarm.engine.sampler import Sampling
 
-ToolChoice = Literal["auto", "none", "required"] | tuple[str]  # a tuple names the one function that is to be called
+# A tuple names the functions of which one is to be called.
+ToolChoice = Literal["auto", "none", "required"] | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,9 @@ class GenerationRequest:
     messages: tuple[Mapping[str, Any], ...] | None = None  # as in OpenAI's API, contents as text
     prompt: str | tuple[int, ...] | None = None  # to be gone on from as it is
     tools: tuple[Mapping[str, Any], ...] = ()  # checked by `check_tools`
+    places: tuple[str, ...] = ()  # where each tool stands in the request, for errors
+    left_out: tuple[str, ...] = ()  # types of tools that cannot be called here
+    told_whole: frozenset[str] = frozenset()  # tools whose calls are not told bit by bit
     tool_choice: ToolChoice = "auto"
     held: Held | None = None
     choices: int = 1

@@ -46,6 +46,10 @@ class UnknownResponse(UsageFault):
     """A response that is not kept here (any more), or that is another owner's."""
 
 
+class NotHere(UsageFault):
+    """Something that other servers have and this one has not; programs that know of it go on without."""
+
+
 class Unauthorised(UsageFault):
     """No key, or a wrong one."""
 
@@ -112,6 +116,8 @@ def refusal_of(error: BaseException) -> Refusal:
             return Refusal(401, message, "authentication_error", "invalid_api_key")
         case Forbidden():
             return Refusal(403, message, "invalid_request_error", "forbidden")
+        case NotHere():
+            return Refusal(404, message, "invalid_request_error", "not_found")
         case UnknownResponse():
             return Refusal(404, message, "invalid_request_error", "response_not_found", "previous_response_id")
         case BodyTooLong():

@@ -8,8 +8,19 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from swarm.gateway.generation.choice import Choice, Delta, ToldCall, ToldText, ToldToken, Usage, shown_piece, usage_of
+from swarm.gateway.generation.choice import (
+    Choice,
+    Delta,
+    ToldCall,
+    ToldMore,
+    ToldText,
+    ToldToken,
+    Usage,
+    shown_piece,
+    usage_of,
+)
 from swarm.gateway.generation.concurrency import gather_all
+from swarm.gateway.generation.tools import Toolbox, input_of
 from swarm.gateway.http.sse import event
 from swarm.text.answers.harmony import Thought
 
@@ -32,7 +43,7 @@ class Said:
 
     text: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
-    calls: list[ToldCall] = field(default_factory=list)
+    calls: list[tuple[ToldCall, list[str]]] = field(default_factory=list)  # with the parts of their arguments
     tokens: list[ToldToken] = field(default_factory=list)
 
     def add(self, delta: Delta) -> None:
@@ -43,7 +54,9 @@ class Said:
             case Thought():
                 self.thoughts.append(delta.text)
             case ToldCall():
-                self.calls.append(delta)
+                self.calls.append((delta, [delta.arguments]))
+            case ToldMore():
+                self.calls[-1][1].append(delta.arguments)
 
 
 async def read(choice: Choice) -> Said:
@@ -96,7 +109,9 @@ def usage_json(usage: Usage) -> dict[str, Any]:
     }
 
 
-def completion(stamp: Stamp, choices: Sequence[Choice], all_said: Sequence[Said], logprobs: bool) -> dict[str, Any]:
+def completion(
+    stamp: Stamp, choices: Sequence[Choice], all_said: Sequence[Said], logprobs: bool, tools: Toolbox
+) -> dict[str, Any]:
     """The body of an answer that was not streamed."""
     return {
         "id": stamp.id,
@@ -106,7 +121,7 @@ def completion(stamp: Stamp, choices: Sequence[Choice], all_said: Sequence[Said]
         "choices": [
             {
                 "index": choice.index,
-                "message": _message(said),
+                "message": _message(said, tools),
                 "logprobs": _logprobs(said.tokens) if logprobs else None,
                 "finish_reason": choice.finish_reason,
             }
@@ -117,7 +132,7 @@ def completion(stamp: Stamp, choices: Sequence[Choice], all_said: Sequence[Said]
 
 
 async def chunks(
-    stamp: Stamp, choices: Sequence[Choice], logprobs: bool, wants_usage: bool
+    stamp: Stamp, choices: Sequence[Choice], logprobs: bool, wants_usage: bool, tools: Toolbox
 ) -> AsyncGenerator[bytes, None]:
     """The events of a streamed answer. The first comes with the first token: until then a failure still has its status."""
     begun = False
@@ -129,7 +144,7 @@ async def chunks(
             if delta is None:
                 yield event(_chunk(stamp, choice, {}, wants_usage, choice.finish_reason))
                 continue
-            for part in _parts(delta):
+            for part in _parts(delta, tools):
                 yield event(_chunk(stamp, choice, part, wants_usage, None, _of(delta) if logprobs else None))
     if wants_usage:
         yield event(_envelope(stamp) | {"choices": [], "usage": usage_json(usage_of(choices))})
@@ -140,19 +155,35 @@ def _of(delta: Delta) -> dict[str, Any] | None:
     return _logprobs(delta.tokens) if isinstance(delta, ToldText) and delta.tokens else None
 
 
-def _parts(delta: Delta) -> list[dict[str, Any]]:
-    """A call is told by its name first, its arguments after."""
+def _parts(delta: Delta, tools: Toolbox) -> list[dict[str, Any]]:
+    """A call is told by its name first, its arguments after, as they come."""
     match delta:
         case ToldText():
             return [{"content": delta.text}]
         case Thought():
             return [{"reasoning_content": delta.text}]
         case ToldCall():
-            head = {"name": delta.name, "arguments": ""}
-            return [
-                {"tool_calls": [{"index": delta.index, "id": delta.id, "type": "function", "function": head}]},
-                {"tool_calls": [{"index": delta.index, "function": {"arguments": delta.arguments}}]},
-            ]
+            begun = {"tool_calls": [{"index": delta.index, **_call(delta, "", tools)}]}
+            if not delta.arguments:
+                return [begun]
+            words = {"input": input_of(delta.arguments)} if _is_custom(delta, tools) else {"arguments": delta.arguments}
+            kind = "custom" if _is_custom(delta, tools) else "function"
+            return [begun, {"tool_calls": [{"index": delta.index, kind: words}]}]
+        case ToldMore():
+            told = {"index": delta.index, "function": {"arguments": delta.arguments}}
+            return [{"tool_calls": [told]}] if delta.arguments else []
+
+
+def _is_custom(call: ToldCall, tools: Toolbox) -> bool:
+    offered = tools.find(call.name)
+    return offered is not None and offered.kind == "custom"
+
+
+def _call(call: ToldCall, arguments: str, tools: Toolbox) -> dict[str, Any]:
+    if _is_custom(call, tools):
+        told = {"name": call.name, "input": input_of(arguments)}
+        return {"id": call.id, "type": "custom", "custom": told}
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
 def _envelope(stamp: Stamp) -> dict[str, Any]:
@@ -172,7 +203,7 @@ def _chunk(
     return chunk | {"usage": None} if wants_usage else chunk
 
 
-def _message(said: Said) -> dict[str, Any]:
+def _message(said: Said, tools: Toolbox) -> dict[str, Any]:
     text = "".join(said.text)
     message: dict[str, Any] = {
         "role": "assistant",
@@ -182,10 +213,7 @@ def _message(said: Said) -> dict[str, Any]:
     if said.thoughts:
         message["reasoning_content"] = "".join(said.thoughts)
     if said.calls:
-        message["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in said.calls
-        ]
+        message["tool_calls"] = [_call(call, "".join(parts), tools) for call, parts in said.calls]
     return message
 
 

@@ -43,12 +43,13 @@ def _model(card: ModelCard) -> dict[str, Any]:
 async def chat_completions(call: Call) -> Answering:
     request = ChatRequest.model_validate(call.json())
     stamp = chat.Stamp(f"chatcmpl-{secrets.token_hex(16)}", int(call.gateway.now()), request.model)
-    plain = request.plain(call.owner)
+    plain, (box, _) = request.plain(call.owner), request.offers()
+    call.say_left_out(plain.left_out)
     async with AsyncExitStack() as stack:
         choices = await open_choices(call, [plain], stack)
         if not request.stream:
-            return chat.completion(stamp, choices, await chat.read_all(choices), request.logprobs)
-        events = chat.chunks(stamp, choices, request.logprobs, request.wants_usage)
+            return chat.completion(stamp, choices, await chat.read_all(choices), request.logprobs, box)
+        events = chat.chunks(stamp, choices, request.logprobs, request.wants_usage, box)
         return stream(events, stack.pop_all())
 
 

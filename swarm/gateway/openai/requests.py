@@ -12,11 +12,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from swarm.engine.sampler import Sampling
-from swarm.errors import UsageFault
 from swarm.gateway.generation.generator import MAX_CHOICES
 from swarm.gateway.generation.request import GenerationRequest, Held, ToolChoice
+from swarm.gateway.generation.tools import Offered, Toolbox, custom, toolbox, with_input
 from swarm.gateway.http.errors import FieldFault
-from swarm.text.answers.tool_formats import check_tools
 
 MAX_STOPS = 4
 MAX_MESSAGES = 4096
@@ -36,14 +35,6 @@ class Fields(BaseModel):
     @classmethod
     def _null_is_absent(cls, value: Any) -> Any:
         return {name: each for name, each in value.items() if each is not None} if isinstance(value, dict) else value
-
-
-def tools_of(tools: Sequence[Any]) -> tuple[dict[str, Any], ...]:
-    """Definitions as they should be. Raises FieldFault."""
-    try:
-        return tuple(check_tools(tools))
-    except UsageFault as error:
-        raise FieldFault(str(error), "tools") from error
 
 
 class StreamOptions(Fields):
@@ -80,12 +71,6 @@ class SamplingFields(Fields):
         if not all(stops):
             raise ValueError("an empty stop would end every answer at once")
         return stops
-
-    @model_validator(mode="after")
-    def _usage_of_a_stream(self) -> Self:
-        if self.stream_options is not None and not self.stream:
-            raise FieldFault("stream_options is for streams only", "stream_options")
-        return self
 
     @property
     def wants_usage(self) -> bool:
@@ -124,10 +109,26 @@ class CalledFunction(Fields):
     arguments: str = "{}"
 
 
+class CalledCustom(Fields):
+    name: Name
+    input: str = ""
+
+
 class CalledTool(Fields):
     id: str = ""
-    type: Literal["function"] = "function"
-    function: CalledFunction
+    type: Literal["function", "custom"] = "function"
+    function: CalledFunction | None = None
+    custom: CalledCustom | None = None
+
+    def plain(self, place: str) -> dict[str, Any]:
+        """As a call of a function. Raises FieldFault."""
+        if self.custom is not None:
+            function = CalledFunction(name=self.custom.name, arguments=with_input(self.custom.input))
+        elif self.function is not None:
+            function = self.function
+        else:
+            raise FieldFault(f"{place}.function is missing", f"{place}.function")
+        return {"id": self.id, "type": "function", "function": function.model_dump()}
 
 
 class Message(Fields):
@@ -143,7 +144,9 @@ class Message(Fields):
         role = {"developer": "system", "function": "tool"}.get(self.role, self.role)
         found: dict[str, Any] = {"role": role, "content": self._text(place)}
         if self.tool_calls:
-            found["tool_calls"] = [call.model_dump() for call in self.tool_calls]
+            found["tool_calls"] = [
+                call.plain(f"{place}.tool_calls[{number}]") for number, call in enumerate(self.tool_calls)
+            ]
         for field in ("name", "tool_call_id", "reasoning_content"):
             if (value := getattr(self, field)) is not None:
                 found[field] = value
@@ -160,6 +163,35 @@ class Message(Fields):
                 raise FieldFault(f"{field} is {part.type!r}: this model reads text only", field)
             texts.append(text)
         return "".join(texts)
+
+
+def offers_of(tools: Sequence[Any]) -> Toolbox:
+    """All that can be called here. Raises FieldFault."""
+    offered: list[Offered] = []
+    left_out: list[str] = []
+    for number, tool in enumerate(tools):
+        place = f"tools[{number}]"
+        kind = tool.get("type", "function") if isinstance(tool, Mapping) else None
+        if not isinstance(tool, Mapping) or not isinstance(kind, str):
+            raise FieldFault(f"{place} is no tool", place)
+        if kind not in ("function", "custom"):
+            left_out.append(kind)
+            continue
+        inner = tool.get(kind)
+        if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str) or not inner["name"]:
+            raise FieldFault(f"{place}.{kind} needs a name", place)
+        if kind == "function":
+            offered.append(Offered(inner, place))
+        else:
+            offered.append(
+                custom(inner["name"], str(inner.get("description") or ""), _format(inner.get("format")), place)
+            )
+    return toolbox(offered, left_out)
+
+
+def _format(form: Any) -> Any:
+    """Chat wraps a grammar once more than responses do."""
+    return form.get("grammar", form) if isinstance(form, Mapping) else form
 
 
 class JsonSchema(Fields):
@@ -187,9 +219,21 @@ class NamedFunction(Fields):
     name: Name
 
 
+class AllowedTools(Fields):
+    mode: Literal["auto", "required"] = "auto"
+    tools: list[NamedTool] = Field(default_factory=list)
+
+
 class NamedTool(Fields):
-    type: Literal["function"] = "function"
-    function: NamedFunction
+    type: str = "function"
+    function: NamedFunction | None = None
+    custom: NamedFunction | None = None
+    allowed_tools: AllowedTools | None = None
+
+    @property
+    def name(self) -> str:
+        named = self.custom or self.function
+        return "" if named is None else named.name
 
 
 class ChatRequest(SamplingFields):
@@ -227,11 +271,12 @@ class ChatRequest(SamplingFields):
         variables: Mapping[str, Any] = self.chat_template_kwargs
         if self.reasoning_effort is not None:
             variables = {**variables, "reasoning_effort": self.reasoning_effort}
+        box, choice = self.offers()
         return GenerationRequest(
             model=self.model,
             messages=tuple(message.plain(f"messages[{number}]") for number, message in enumerate(self.messages)),
-            tools=tools_of(self.tools),
-            tool_choice=self._tool_choice(),
+            **box.fields(),
+            tool_choice=choice,
             held=self.response_format.held() if self.response_format else None,
             choices=self.n,
             sampling=self.sampling(),
@@ -244,15 +289,16 @@ class ChatRequest(SamplingFields):
             single_call=not self.parallel_tool_calls,
         )
 
-    def _tool_choice(self) -> ToolChoice:
-        choice = self.tool_choice
-        if isinstance(choice, NamedTool):
-            choice_of: ToolChoice = (choice.function.name,)
-        else:
-            choice_of = choice or "auto"
-        if choice_of not in ("auto", "none") and not self.tools:
-            raise FieldFault("tool_choice demands a call, but there are no tools", "tool_choice")
-        return choice_of
+    def offers(self) -> tuple[Toolbox, ToolChoice]:
+        """The tools that may be called, and whether one must be. Raises FieldFault."""
+        box, choice = offers_of(self.tools), self.tool_choice
+        if choice == "required":
+            return box, box.demanded()
+        if not isinstance(choice, NamedTool):
+            return box, "none" if choice == "none" else "auto"
+        if choice.allowed_tools is not None:
+            return box.allowed([each.name for each in choice.allowed_tools.tools], choice.allowed_tools.mode)
+        return box, box.demanded([box.sure(choice.name, choice.type)])
 
 
 class CompletionRequest(SamplingFields):

@@ -7,11 +7,13 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from swarm.gateway.generation.choice import Choice, ToldCall, ToldText, usage_of
+from swarm.gateway.generation.choice import Choice, Delta, ToldCall, ToldMore, ToldText, usage_of
+from swarm.gateway.generation.tools import Toolbox
 from swarm.gateway.http.errors import refusal_of
 from swarm.gateway.http.sse import event
 from swarm.gateway.openai.chat import probabilities
 from swarm.gateway.responses.requests import ResponseRequest
+from swarm.gateway.responses.tools import call_item, filled
 from swarm.text.answers.harmony import Thought
 
 
@@ -23,43 +25,47 @@ class Writing:
     created: int
     request: ResponseRequest
     choice: Choice
+    tools: Toolbox = field(default_factory=Toolbox)
     output: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
+    _open: dict[str, Any] | None = None  # the item that grows
+    _parts: list[str] = field(default_factory=list)  # of the arguments of the call that is being written
+    _calls: list[tuple[ToldCall, str]] = field(default_factory=list)  # with their arguments
     _number: int = 0  # of the next event
     _untold: list[dict[str, Any]] = field(default_factory=list)  # tokens whose text is still held back
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Everything that a stream tells, the whole response at last."""
-        open_item: dict[str, Any] | None = None
         async for delta in self.choice:
             for told in self._begin():
                 yield told
-            if isinstance(delta, ToldText):
-                self._untold += probabilities(delta.tokens)
-                if not delta.text:
-                    continue
-            kind = "message" if isinstance(delta, ToldText) else "reasoning"
-            if open_item is not None and (isinstance(delta, ToldCall) or open_item["type"] != kind):
-                for told in self._close(open_item):
-                    yield told
-                open_item = None
-            if isinstance(delta, ToldCall):
-                for told in self._call(delta):
-                    yield told
-                continue
-            if open_item is None:
-                open_item = _message() if kind == "message" else _reasoning()
-                for told in self._open(open_item):
-                    yield told
-            yield self._grow(open_item, delta)
-        if open_item is not None:
-            for told in self._close(open_item):
+            for told in self._take(delta):
                 yield told
         for told in self._begin():
+            yield told
+        for told in self._close(whole=self.choice.finish_reason != "length"):
             yield told
         self.finished = True
         kind = "response.incomplete" if self.choice.finish_reason == "length" else "response.completed"
         yield self._event(kind, response=self.body())
+
+    def _take(self, delta: Delta) -> list[bytes]:
+        """What is told of a delta."""
+        if isinstance(delta, ToldText):
+            self._untold += probabilities(delta.tokens)
+            if not delta.text:
+                return []
+        if isinstance(delta, ToldMore):
+            return self._grow_call(delta)
+        if isinstance(delta, ToldCall):
+            return [*self._close(), *self._begin_call(delta)]
+        kind = "message" if isinstance(delta, ToldText) else "reasoning"
+        told: list[bytes] = []
+        if self._open is None or self._open["type"] != kind:
+            told += self._close()
+            told += self._add(_message() if kind == "message" else _reasoning())
+        assert self._open is not None
+        return [*told, self._grow(self._open, delta)]
 
     async def finish(self) -> dict[str, Any]:
         """The whole response at once."""
@@ -76,13 +82,8 @@ class Writing:
         """The answer, as the conversation goes on from it."""
         texts = [part["text"] for item in self.output if item["type"] == "message" for part in item["content"]]
         calls = [
-            {
-                "id": item["call_id"],
-                "type": "function",
-                "function": {"name": item["name"], "arguments": item["arguments"]},
-            }
-            for item in self.output
-            if item["type"] == "function_call"
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+            for call, arguments in self._calls
         ]
         message: dict[str, Any] = {"role": "assistant", "content": "".join(texts)}
         return message | ({"tool_calls": calls} if calls else {})
@@ -110,8 +111,8 @@ class Writing:
             "store": request.store,
             "temperature": request.temperature,
             "text": {"format": request.text.format.model_dump(by_alias=True, exclude_defaults=True) | _type(request)},
-            "tool_choice": request.model_dump()["tool_choice"],
-            "tools": [tool.model_dump() for tool in request.tools],
+            "tool_choice": request.model_dump(exclude_unset=True).get("tool_choice", "auto"),
+            "tools": [tool.told() for tool in request.tools],
             "top_p": request.top_p,
             "truncation": request.truncation,
             "usage": None
@@ -144,8 +145,9 @@ class Writing:
     def _place(self, item: Mapping[str, Any]) -> dict[str, Any]:
         return {"item_id": item["id"], "output_index": self._index}
 
-    def _open(self, item: dict[str, Any]) -> list[bytes]:
+    def _add(self, item: dict[str, Any]) -> list[bytes]:
         self.output.append(item)
+        self._open = item
         told = [self._event("response.output_item.added", output_index=self._index, item=item)]
         part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
         if item["type"] == "message":
@@ -163,39 +165,58 @@ class Writing:
         item["content"][0]["logprobs"] += told
         return self._event("response.output_text.delta", **place, delta=delta.text, logprobs=told)
 
-    def _close(self, item: dict[str, Any]) -> list[bytes]:
-        item["status"] = "completed"
-        place, part = self._place(item) | {"content_index": 0}, item["content"][0]
-        told = []
+    def _close(self, whole: bool = True) -> list[bytes]:
+        """The item that is open, if there is one, ends; not `whole`: it was cut off."""
+        item, self._open = self._open, None
+        if item is None:
+            return []
+        item["status"] = "completed" if whole else "incomplete"
+        told: list[bytes] = []
         if item["type"] == "message":
+            place, part = self._place(item) | {"content_index": 0}, item["content"][0]
             part["logprobs"] += self._untold
             self._untold = []
             probable = part["logprobs"]
             told.append(self._event("response.output_text.done", **place, text=part["text"], logprobs=probable))
             told.append(self._event("response.content_part.done", **place, part=part))
+        elif item["type"] == "reasoning":
+            place = self._place(item) | {"content_index": 0}
+            told.append(self._event("response.reasoning_text.done", **place, text=item["content"][0]["text"]))
         else:
-            told.append(self._event("response.reasoning_text.done", **place, text=part["text"]))
+            told += self._end_call(item)
         return [*told, self._event("response.output_item.done", output_index=self._index, item=item)]
 
-    def _call(self, call: ToldCall) -> list[bytes]:
-        item = {
-            "type": "function_call",
-            "id": f"fc_{secrets.token_hex(12)}",
-            "call_id": call.id,
-            "name": call.name,
-            "arguments": "",
-            "status": "in_progress",
-        }
-        self.output.append(item)
-        told = [self._event("response.output_item.added", output_index=self._index, item=dict(item))]
-        item |= {"arguments": call.arguments, "status": "completed"}
+    def _begin_call(self, call: ToldCall) -> list[bytes]:
+        self._calls.append((call, ""))
+        self._parts = []
+        told = self._add(call_item(self.tools.find(call.name), call.name, call.id))
+        return [*told, *self._grow_call(ToldMore(call.index, call.arguments, call.whole))]
+
+    def _grow_call(self, more: ToldMore) -> list[bytes]:
+        item = self._open
+        assert item is not None, "a call goes on before anything else is told"
+        self._parts.append(more.arguments)
+        told: list[bytes] = []
+        if item["type"] == "function_call" and more.arguments:
+            kind = "response.function_call_arguments.delta"
+            told.append(self._event(kind, **self._place(item), delta=more.arguments))
+        return [*told, *(self._close() if more.last else ())]
+
+    def _end_call(self, item: dict[str, Any]) -> list[bytes]:
+        arguments = "".join(self._parts)
+        self._calls[-1] = (self._calls[-1][0], arguments)
+        item |= filled(item, arguments)
         place = self._place(item)
-        return [
-            *told,
-            self._event("response.function_call_arguments.delta", **place, delta=call.arguments),
-            self._event("response.function_call_arguments.done", **place, name=call.name, arguments=call.arguments),
-            self._event("response.output_item.done", output_index=self._index, item=item),
-        ]
+        if item["type"] == "function_call":
+            kind = "response.function_call_arguments.done"
+            return [self._event(kind, **place, name=item["name"], arguments=arguments)]
+        if item["type"] == "custom_tool_call":
+            kind = "response.custom_tool_call_input"
+            return [
+                self._event(f"{kind}.delta", **place, delta=item["input"]),
+                self._event(f"{kind}.done", **place, input=item["input"]),
+            ]
+        return []
 
 
 def _type(request: ResponseRequest) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 
 from swarm.gateway.call import Answering, Call
+from swarm.gateway.http.errors import NotHere
 from swarm.gateway.http.sse import EventStream
 from swarm.gateway.responses.body import Writing
 from swarm.gateway.responses.requests import ResponseRequest
@@ -26,9 +27,11 @@ class Responses:
         messages = request.messages(before)
         client = await call.gateway.catalog.client(request.model)
         async with AsyncExitStack() as stack:
+            box, _ = request.offers()
             plain = request.plain(messages, call.owner)
+            call.say_left_out(plain.left_out)
             (choice,) = await stack.enter_async_context(call.gateway.generator.choices(client, plain))
-            writing = Writing(f"resp_{secrets.token_hex(24)}", int(call.gateway.now()), request, choice)
+            writing = Writing(f"resp_{secrets.token_hex(24)}", int(call.gateway.now()), request, choice, box)
             if not request.stream:
                 body = await writing.finish()
                 self._keep(call, request, writing, messages)
@@ -42,6 +45,9 @@ class Responses:
                         yield each
 
             return EventStream(events(), writing.failed, stack.pop_all())
+
+    async def compact(self, _: Call) -> Answering:
+        raise NotHere("conversations are not made shorter here: whoever asks does that")
 
     async def get(self, call: Call) -> Answering:
         return dict(self.store.get(call.owner, call.request.path_params["name"]).body)

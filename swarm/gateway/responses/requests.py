@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from swarm.engine.sampler import Sampling
 from swarm.gateway.generation.request import GenerationRequest, Held, ToolChoice
+from swarm.gateway.generation.tools import SHELL_NAME, Toolbox, in_namespace, with_input
 from swarm.gateway.http.errors import FieldFault
 from swarm.gateway.openai.requests import (
     DEFAULT_TEMPERATURE,
@@ -20,10 +22,11 @@ from swarm.gateway.openai.requests import (
     Message,
     Name,
     Part,
-    tools_of,
 )
+from swarm.gateway.responses.tools import Chosen, Tool, choose, offers_of
 
-IGNORED_ITEMS = ("reasoning",)  # what the model thought before is not shown to it again
+CALLS = ("function_call", "custom_tool_call", "local_shell_call")
+OUTPUTS = ("function_call_output", "custom_tool_call_output", "local_shell_call_output")
 
 
 class Item(Fields):
@@ -32,10 +35,22 @@ class Item(Fields):
     type: str = "message"
     role: Literal["user", "assistant", "system", "developer"] | None = None
     content: str | list[Part] = ""
+    id: str = ""
     call_id: str = ""
     name: str = ""
+    namespace: str | None = None
     arguments: str = "{}"
+    input: str = ""  # of a custom tool
+    action: dict[str, Any] = Field(default_factory=dict)  # of a shell
     output: str | list[Part] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _foreign(cls, value: Any) -> Any:
+        """Of items that only other servers make, nothing is looked at."""
+        kind = value.get("type") if isinstance(value, dict) else None
+        known = kind is None or kind in ("message", *CALLS, *OUTPUTS)
+        return value if known else {"type": kind}
 
 
 class Format(Fields):
@@ -52,19 +67,6 @@ class Reasoning(Fields):
     effort: str | None = None
 
 
-class Function(Fields):
-    type: str
-    name: str = ""
-    description: str = ""
-    parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
-    strict: bool = False
-
-
-class NamedFunction(Fields):
-    type: Literal["function"]
-    name: Name
-
-
 class ResponseRequest(Fields):
     """`POST /v1/responses`."""
 
@@ -76,8 +78,8 @@ class ResponseRequest(Fields):
     temperature: float = Field(DEFAULT_TEMPERATURE, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
-    tools: list[Function] = Field(default_factory=list)
-    tool_choice: Literal["auto", "none", "required"] | NamedFunction = "auto"
+    tools: list[Tool] = Field(default_factory=list)
+    tool_choice: Literal["auto", "none", "required"] | Chosen = "auto"
     parallel_tool_calls: bool = True
     text: TextOptions = Field(default_factory=TextOptions)
     reasoning: Reasoning = Field(default_factory=Reasoning)
@@ -113,12 +115,13 @@ class ResponseRequest(Fields):
         if self.background:
             raise FieldFault("background: responses are not computed behind the scenes here", "background")
         system = ({"role": "system", "content": self.instructions},) if self.instructions else ()
+        box, choice = self.offers()
         variables = {} if self.reasoning.effort is None else {"reasoning_effort": self.reasoning.effort}
         return GenerationRequest(
             model=self.model,
             messages=(*system, *messages),
-            tools=tools_of([_tool(tool, f"tools[{number}]") for number, tool in enumerate(self.tools)]),
-            tool_choice=self._tool_choice(),
+            **box.fields(),
+            tool_choice=choice,
             held=self._held(),
             sampling=Sampling(self.temperature, top_p=self.top_p, seed=secrets.randbits(SEED_BITS)),
             max_tokens=self.max_output_tokens,
@@ -134,23 +137,9 @@ class ResponseRequest(Fields):
             return None
         return Held("json_object") if form.type == "json_object" else Held("json_schema", form.json_schema)
 
-    def _tool_choice(self) -> ToolChoice:
-        choice = self.tool_choice
-        if choice not in ("auto", "none") and not self.tools:
-            raise FieldFault("tool_choice demands a call, but there are no tools", "tool_choice")
-        return (choice.name,) if isinstance(choice, NamedFunction) else choice
-
-
-def _tool(tool: Function, place: str) -> dict[str, Any]:
-    if tool.type != "function":
-        raise FieldFault(f"{place} is {tool.type!r}: only functions are known here", place)
-    function = {
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": tool.parameters,
-        "strict": tool.strict,
-    }
-    return {"type": "function", "function": function}
+    def offers(self) -> tuple[Toolbox, ToolChoice]:
+        """The tools that may be called, and whether one must be. Raises FieldFault."""
+        return choose(offers_of(self.tools), self.tool_choice)
 
 
 def _plain(item: Item, place: str) -> list[Mapping[str, Any]]:
@@ -159,12 +148,26 @@ def _plain(item: Item, place: str) -> list[Mapping[str, Any]]:
         if item.role is None:
             raise FieldFault(f"{place}.role is missing", f"{place}.role")
         return [Message(role=item.role, content=item.content).plain(place)]
-    if item.type == "function_call":
-        call = {"id": item.call_id, "type": "function", "function": {"name": item.name, "arguments": item.arguments}}
+    if item.type in CALLS:
+        function = {"name": _name(item), "arguments": _arguments(item)}
+        call = {"id": item.call_id or item.id, "type": "function", "function": function}
         return [{"role": "assistant", "content": "", "tool_calls": [call]}]
-    if item.type == "function_call_output":
-        output = Message(role="tool", content=item.output, tool_call_id=item.call_id)
+    if item.type in OUTPUTS:
+        output = Message(role="tool", content=item.output, tool_call_id=item.call_id or item.id)
         return [output.plain(place)]
-    if item.type in IGNORED_ITEMS:
-        return []
-    raise FieldFault(f"{place} is {item.type!r}, which is not known here", place)
+    return []  # what the model thought before, and what only other servers know, is not shown to it
+
+
+def _name(item: Item) -> str:
+    if item.type == "local_shell_call":
+        return SHELL_NAME
+    return item.name if item.namespace is None else in_namespace(item.namespace, item.name)
+
+
+def _arguments(item: Item) -> str:
+    if item.type == "custom_tool_call":
+        return with_input(item.input)
+    if item.type == "local_shell_call":
+        told = ("command", "working_directory", "timeout_ms")
+        return json.dumps({name: item.action[name] for name in told if item.action.get(name)}, ensure_ascii=False)
+    return item.arguments

@@ -36,7 +36,7 @@ class HarmonyReader:
         self._held += text
         return self._read(last=False)
 
-    def finish(self) -> list[str | Call | Thought]:
+    def finish(self, cut: bool = False) -> list[str | Call | Thought]:
         """What was held back."""
         return self._read(last=True)
 

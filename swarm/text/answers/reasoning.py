@@ -35,7 +35,7 @@ class ReasoningReader:
             pieces += self._leave(rest)
         return pieces
 
-    def finish(self) -> list[Piece | Thought]:
+    def finish(self, cut: bool = False) -> list[Piece | Thought]:
         """What was held back."""
         held, state = self._held, self._state
         pieces: list[Piece | Thought] = []
@@ -44,7 +44,7 @@ class ReasoningReader:
         elif state == "before":
             pieces += self._leave(held)
         self._held, self._state = "", "out"
-        return [*pieces, *(self._inner.finish() if self._inner else [])]
+        return [*pieces, *(self._inner.finish(cut) if self._inner else [])]
 
     def _inside(self) -> list[Thought]:
         """Spaces at either end say nothing; those at the end are held back until more follows."""

@@ -28,10 +28,19 @@ class Call:
     """A tool that the model wants to have called."""
 
     name: str
-    arguments: str  # a JSON object, as text
+    arguments: str  # a JSON object, as text; of a call that is not whole, its beginning
+    whole: bool = True
 
 
-Piece = str | Call
+@dataclass(frozen=True, slots=True)
+class More:
+    """The arguments of the call before go on; after `last` they are whole."""
+
+    arguments: str
+    last: bool = False
+
+
+Piece = str | Call | More
 
 
 class CallReader:
@@ -53,7 +62,7 @@ class CallReader:
             pieces += more
         return pieces
 
-    def finish(self) -> list[Piece]:
+    def finish(self, cut: bool = False) -> list[Piece]:
         """What was held back."""
         pieces: list[Piece] = []
         while (more := self._next(last=True)) is not None:

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from swarm.errors import UsageFault
 
-MAX_TOOLS = 128
-MAX_TOOL_BYTES = 256 << 10  # of all definitions together
+MAX_TOOLS = 1024  # programs with several MCP servers offer hundreds
+MAX_TOOL_BYTES = 1 << 20  # of all definitions together
 
 # Forced calls are written without spaces between tokens of JSON: a small model may go on with spaces for ever.
 TIGHT = {"x-guidance": {"whitespace_flexible": False}}
@@ -88,18 +88,19 @@ def format_of(template: str) -> ToolFormat:
     return next((each for each in FORMATS if all(sign in template for sign in each.signs)), HERMES)
 
 
-def check_tools(tools: Sequence[Any]) -> list[dict[str, Any]]:
-    """Well-formed definitions of functions. Raises UsageFault naming what is not."""
+def check_tools(tools: Sequence[Any], places: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Well-formed definitions of functions. `places`: where each stands in the request. Raises UsageFault naming what is not."""
     if len(tools) > MAX_TOOLS:
         raise UsageFault(f"{len(tools)} tools: at most {MAX_TOOLS} are taken")
     checked = []
     for number, tool in enumerate(tools):
+        place = places[number] if places else f"tools[{number}]"
         function = tool.get("function") if isinstance(tool, Mapping) else None
         if not isinstance(function, Mapping) or tool.get("type", "function") != "function":
-            raise UsageFault(f"tools[{number}] is no function: only tools of type function are known")
+            raise UsageFault(f"{place} is no function: only tools of type function are known")
         name, parameters = function.get("name"), function.get("parameters") or {"type": "object", "properties": {}}
         if not isinstance(name, str) or not name or not isinstance(parameters, Mapping):
-            raise UsageFault(f"tools[{number}].function needs a name, and parameters that are a JSON schema")
+            raise UsageFault(f"{place}.function needs a name, and parameters that are a JSON schema")
         checked.append({"type": "function", "function": {**function, "parameters": dict(parameters)}})
     if len(json.dumps(checked)) > MAX_TOOL_BYTES:
         raise UsageFault(f"the tools' definitions have more than {MAX_TOOL_BYTES} bytes")

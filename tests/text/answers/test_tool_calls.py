@@ -206,8 +206,8 @@ def test_a_template_without_tools_is_told_in_words() -> None:
         (["x"], r"tools\[0\] is no function"),
         ([WEATHER, {"type": "function", "function": {}}], r"tools\[1\]\.function needs a name"),
         ([{"type": "function", "function": {"name": "f", "parameters": 3}}], "JSON schema"),
-        ([WEATHER] * 129, "at most 128"),
-        ([{"type": "function", "function": {"name": "f", "description": "x" * (256 << 10)}}], "more than"),
+        ([WEATHER] * 1025, "at most 1024"),
+        ([{"type": "function", "function": {"name": "f", "description": "x" * (1 << 20)}}], "more than"),
     ],
 )
 def test_what_is_no_tool_is_named(tools: list[Any], complaint: str) -> None:
