@@ -50,6 +50,7 @@ class Program:
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)  # by path below HOME
     ends: str = SENTENCE  # stands in what each command says when its turn is whole
+    reads: bool = True  # whether it has a tool with which it reads the note
     then: tuple[str, ...] = ()  # a second command, which goes on with the first one's conversation
 
 
@@ -117,13 +118,15 @@ def _pi(api: str) -> Program:
     )
 
 
-def _script(name: str, *packages: str, ends: str = SENTENCE) -> Program:
+def _script(name: str, *packages: str, ends: str = SENTENCE, reads: bool = True) -> Program:
     """A library, asked by a script of ours."""
     script = next(SCRIPTS.glob(f"use_{name.replace('-', '_')}.*"))
     env = {"GATEWAY": "BASE", "OPENAI_API_KEY": "any", "ANTHROPIC_API_KEY": "any"}
     if script.suffix == ".py":
-        return Program(name, "pip", packages, ("python", str(script)), env, ends=ends)
-    return Program(name, "npm", packages, ("node", f"HOME/{script.name}"), env, {script.name: script.read_text()}, ends)
+        return Program(name, "pip", packages, ("python", str(script)), env, ends=ends, reads=reads)
+    return Program(
+        name, "npm", packages, ("node", f"HOME/{script.name}"), env, {script.name: script.read_text()}, ends, reads
+    )
 
 
 def _claude(name: str, asked: str, then: tuple[str, ...] = ()) -> Program:
@@ -177,6 +180,7 @@ PROGRAMS = (
         ("aider-chat",),
         ("aider", "--model", "openai/MODEL", *_AIDER, "--message", ASKED),
         {"OPENAI_API_BASE": "BASE/v1", "OPENAI_API_KEY": "any"},
+        reads=False,
     ),
     Program(
         "llm",
@@ -189,7 +193,7 @@ PROGRAMS = (
     _script("litellm", "litellm"),
     _script("openai-agents", "openai-agents", ends=DONE),
     _script("pydantic-ai", "pydantic-ai-slim[openai,anthropic]", ends=DONE),
-    _script("instructor", "instructor", "openai", ends=DONE),
+    _script("instructor", "instructor", "openai", ends=DONE, reads=False),
     _script("anthropic-sdk", "anthropic"),
     _script("langchain-openai", "langchain-openai"),
     _script("vercel-ai", "ai", "@ai-sdk/openai", "@ai-sdk/anthropic", "@ai-sdk/openai-compatible", "zod", ends=DONE),

@@ -26,7 +26,7 @@ from typing import Any
 from gateway.compat.answer import read_answer
 from gateway.compat.catalog import MODEL, NOTE, NOTE_TEXT, PICTURE, PROGRAMS, SCRIPTS, Program, calls
 from gateway.compat.proxy import Exchange, RecordingProxy
-from gateway.compat.redaction import FOLDER, PIXEL, Redaction, without_repeats
+from gateway.compat.redaction import FOLDER, PIXEL, Redaction, body_of, without_repeats
 from support.probe import make_probe
 from support.processes import SwarmProcess, close_all
 
@@ -161,8 +161,9 @@ async def record_one(
     proxy.exchanges.clear()
     home = Path(tempfile.mkdtemp(dir=scratch))
     code, said = await run(program, place, home, work, base)
-    whole = code == 0
-    print(f"{program.name} {version}: {'a whole turn' if whole else f'exit code {code}'}")
+    read = any(NOTE_TEXT.strip() in body_of(exchange) for exchange in proxy.exchanges)
+    whole = code == 0 and (read or not program.reads)
+    print(f"{program.name} {version}: {'a whole turn' if whole else f'exit code {code}, note read: {read}'}")
     for exchange in proxy.exchanges:
         print(f"  {exchange.status} {exchange.method} {exchange.path} {len(exchange.body)} bytes")
         if exchange.status >= 400:

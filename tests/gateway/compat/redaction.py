@@ -52,7 +52,7 @@ class Redaction:
         if "user-agent" in headers:
             headers["user-agent"] = headers["user-agent"].split(" ")[0]
         kept = {"method": exchange.method, "path": self._plain(exchange.path), "headers": headers}
-        body = plain_bytes(exchange.body, headers.get("content-encoding", ""))
+        body = body_of(exchange)
         return kept | ({"body": self._value(json.loads(body), "")} if body else {})
 
     def _value(self, value: Any, key: str) -> Any:
@@ -113,13 +113,13 @@ def with_repeats(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return whole
 
 
-def plain_bytes(body: bytes, encoding: str) -> bytes:
+def body_of(exchange: Exchange) -> str:
     """A body as it was before its program compressed it."""
-    match encoding:
+    match exchange.headers.get("content-encoding", ""):
         case "zstd":
-            return zstandard.ZstdDecompressor().decompressobj().decompress(body)
+            return zstandard.ZstdDecompressor().decompressobj().decompress(exchange.body).decode()
         case "gzip":
-            return gzip.decompress(body)
+            return gzip.decompress(exchange.body).decode()
         case "deflate":
-            return zlib.decompress(body)
-    return body
+            return zlib.decompress(exchange.body).decode()
+    return exchange.body.decode()
