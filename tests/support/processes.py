@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from support.forked import Forked
+
 START_SECONDS = 60.0
 END_SECONDS = 30.0
 
@@ -20,18 +22,29 @@ class SwarmProcess:
     """`swarm ARGUMENTS` as a process. `ready()` waits until it serves."""
 
     def __init__(
-        self, *arguments: str, watched: bool = True, env: dict[str, str] | None = None, stdin: int = subprocess.PIPE
+        self,
+        *arguments: str,
+        watched: bool = True,
+        env: dict[str, str] | None = None,
+        stdin: int = subprocess.PIPE,
+        forked: bool = False,
     ) -> None:
         self.arguments = arguments
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close`
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "swarm", *arguments, *(["--exit-with-stdin"] if watched else [])],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=os.environ | {"SWARM_BOOTSTRAP": "", "SWARM_KEY": "", "OMP_NUM_THREADS": "1"} | (env or {}),
-            process_group=0,
-        )
+        words = (*arguments, *(["--exit-with-stdin"] if watched else []))
+        environment = os.environ | {"SWARM_BOOTSTRAP": "", "SWARM_KEY": "", "OMP_NUM_THREADS": "1"} | (env or {})
+        self.process: subprocess.Popen[bytes] | Forked
+        if forked:
+            self.process = Forked(words, environment, self._errors)
+        else:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "swarm", *words],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env=environment,
+                process_group=0,
+            )
         self.address = ""
         self.peer = ""
 
@@ -39,7 +52,8 @@ class SwarmProcess:
     def server(cls, mode: str, folder: Path, *arguments: str, watched: bool = True) -> SwarmProcess:
         """A bootstrap or worker on a free port of loopback, with a key of its own."""
         key = folder / f"{mode}-{time.monotonic_ns()}.key"
-        return cls(mode, "--host", "127.0.0.1", "--port", "0", "--key", str(key), *arguments, watched=watched)
+        place = ("--host", "127.0.0.1", "--port", "0", "--key", str(key))
+        return cls(mode, *place, *arguments, watched=watched, forked=mode == "worker")
 
     def ready(self) -> SwarmProcess:
         """Once it serves: address and peer are known."""
@@ -51,11 +65,11 @@ class SwarmProcess:
         self.address, self.peer = address, peer
         return self
 
-    def read_until(self, end: bytes, seconds: float = START_SECONDS) -> bytes:
-        """stdout up to and with `end`, or what came until it ended."""
+    def read_until(self, end: bytes | None, seconds: float = START_SECONDS) -> bytes:
+        """stdout up to and with `end`, or what came until it ended. None: to its end."""
         assert self.process.stdout is not None
         descriptor, until, got = self.process.stdout.fileno(), time.monotonic() + seconds, b""
-        while not got.endswith(end):
+        while end is None or not got.endswith(end):
             readable, _, _ = select.select([descriptor], [], [], max(0.0, until - time.monotonic()))
             assert readable, f"{self.arguments} said {got!r} and no more for {seconds} s:\n{self.errors()}"
             byte = os.read(descriptor, 1)
@@ -71,7 +85,10 @@ class SwarmProcess:
 
     def rest(self, seconds: float = END_SECONDS) -> bytes:
         """stdout to its end, and the end of the process."""
-        out, _ = self.process.communicate(timeout=seconds)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        out = self.read_until(None, seconds)
+        self.process.wait(seconds)
         return out
 
     def errors(self) -> str:
