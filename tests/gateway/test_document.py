@@ -55,7 +55,7 @@ def url() -> Iterator[str]:
         yield found
 
 
-def shortened(body: Any) -> Any:
+def shortened(path: str, body: Any) -> Any:
     """As drawn, but for the one model there is, and with an answer that takes a moment only."""
     if isinstance(body, dict):
         body = {**body, "model": MODEL, "stream": False}
@@ -64,7 +64,7 @@ def shortened(body: Any) -> Any:
                 body[field] = min(body[field], 2)
         if "input" not in body:
             body["max_tokens"] = 2
-        elif "max_output_tokens" in body or isinstance(body["input"], str):
+        if path == "/v1/responses":
             body["max_output_tokens"] = 2
         body["n"] = 1
     return body
@@ -83,7 +83,7 @@ def test_nothing_that_is_asked_makes_it_fail(operation: Any, url: str) -> None:
     )
     def ask(case: Any, plausible: bool) -> None:
         if plausible:
-            case.body = shortened(case.body)
+            case.body = shortened(operation.path, case.body)
         answer = case.call(base_url=url, timeout=60)
         assert answer.status_code not in (500, 502), (answer.status_code, answer.text, case.body)
         if operation.path != "/metrics":
