@@ -24,7 +24,7 @@ test: $(VENV)/.swarm-test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -m "not soak and not browser"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak and not browser"
 
 test-browser: $(VENV)/.swarm-test
 	@tests/browser/chromium.sh
