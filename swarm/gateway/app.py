@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
+from starlette.requests import Request
 from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,7 +29,7 @@ class _Nowhere:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         message = f"there is nothing at {scope['method']} {scope['path']}"
         refusal = Refusal(404, message, "invalid_request_error", "not_found")
-        await refused(scope["path"], refusal)(scope, receive, send)
+        await refused(Request(scope), refusal)(scope, receive, send)
 
 
 class _Named:

@@ -18,6 +18,7 @@ from swarm.gateway.http.origins import check_page
 from swarm.gateway.http.sse import Disconnected, EventStream, while_connected
 
 ANTHROPIC_PATHS = ("/v1/messages",)
+SHARED_PATHS = ("/v1/models",)  # of both APIs: programs of Anthropic's send its version along
 
 
 def route(gateway: Gateway, path: str, handler: Handler, *methods: str, open_to_all: bool = False) -> Route:
@@ -35,7 +36,7 @@ class _Path(Route):
             return
         message = f"{scope['path']} takes {' and '.join(known)}, not {scope['method']}"
         refusal = Refusal(405, message, "invalid_request_error", "method_not_allowed", allow=tuple(known))
-        await refused(scope["path"], refusal)(scope, receive, send)
+        await refused(Request(scope), refusal)(scope, receive, send)
 
 
 class Endpoint:
@@ -87,10 +88,18 @@ class Endpoint:
         self._gateway.trace.failed("gateway.request", path=self._path, status=refusal.status, error=refusal.message)
         if refusal.status >= 500 and refusal.code == "internal_error" and not isinstance(error, LocalFault):
             self._gateway.trace.failed("gateway.bug", path=self._path, error=error)
-        return refused(request.url.path, refusal)
+        return refused(request, refusal)
 
 
-def refused(path: str, refusal: Refusal) -> Response:
-    """In the words of the API that the path belongs to."""
-    body = refusal.anthropic() if path.startswith(ANTHROPIC_PATHS) else refusal.openai()
+def refused(request: Request, refusal: Refusal) -> Response:
+    """In the words of the API that was asked."""
+    body = refusal.anthropic() if speaks_anthropic(request) else refusal.openai()
     return JSONResponse(body, refusal.status, refusal.headers)
+
+
+def speaks_anthropic(request: Request) -> bool:
+    """Whether it is Anthropic's API that was asked."""
+    path = request.url.path
+    return path.startswith(ANTHROPIC_PATHS) or (
+        path.startswith(SHARED_PATHS) and "anthropic-version" in request.headers
+    )

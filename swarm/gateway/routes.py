@@ -7,6 +7,7 @@ from starlette.routing import BaseRoute
 from swarm.gateway.anthropic import endpoints as anthropic
 from swarm.gateway.call import Gateway
 from swarm.gateway.endpoint import route
+from swarm.gateway.models import get_model, list_models
 from swarm.gateway.monitoring.console import Console
 from swarm.gateway.monitoring.endpoints import Monitoring
 from swarm.gateway.monitoring.status import StatusSource
@@ -29,8 +30,8 @@ def routes_of(gateway: Gateway) -> list[BaseRoute]:
         route(gateway, "/metrics", monitoring.metrics),
         route(gateway, "/api/status", monitoring.status),
         route(gateway, "/api/events", monitoring.events),
-        route(gateway, "/v1/models", openai.list_models),
-        route(gateway, "/v1/models/{model:path}", openai.get_model),
+        route(gateway, "/v1/models", list_models),
+        route(gateway, "/v1/models/{model:path}", get_model),
         route(gateway, "/v1/chat/completions", openai.chat_completions, "POST"),
         route(gateway, "/v1/completions", openai.text_completions, "POST"),
         route(gateway, "/v1/embeddings", embeddings, "POST"),

@@ -33,6 +33,21 @@ def run(work: Callable[[anthropic.AsyncAnthropic, Served], Coroutine[Any, Any, T
     return run_asking(asking, work, **options)
 
 
+def test_models_are_listed_in_anthropics_words() -> None:
+    async def work(client: anthropic.AsyncAnthropic, served: Served) -> None:
+        page = await client.models.list()
+        (model,) = page.data
+        assert (model.type, model.id, model.display_name, page.has_more) == ("model", MODEL, MODEL, False)
+        assert model.created_at.timestamp() == (await served.gateway.catalog.card(MODEL)).created
+        assert (page.first_id, page.last_id, model.max_input_tokens) == (MODEL, MODEL, 2048)
+        assert await client.models.retrieve(MODEL) == model
+        with pytest.raises(anthropic.NotFoundError) as refused:
+            await client.models.retrieve("other")
+        assert refused.value.body["type"] == "error"  # type: ignore[index]
+
+    run(work)
+
+
 def test_a_message_and_its_stream() -> None:
     async def work(client: anthropic.AsyncAnthropic, served: Served) -> None:
         options: dict[str, Any] = {"model": MODEL, "messages": ASKED, "max_tokens": 20, "extra_body": GREEDY}

@@ -5,39 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
-from typing import Any
 
 from swarm.gateway.call import Answering, Call
-from swarm.gateway.catalog import ModelCard
 from swarm.gateway.generation.choice import Choice
 from swarm.gateway.generation.request import GenerationRequest
-from swarm.gateway.http.errors import UnknownModel, refusal_of
+from swarm.gateway.http.errors import refusal_of
 from swarm.gateway.http.sse import EventStream, event
 from swarm.gateway.openai import chat, completions
 from swarm.gateway.openai.requests import ChatRequest, CompletionRequest
-
-
-async def list_models(call: Call) -> Answering:
-    cards = await call.gateway.catalog.cards()
-    return {"object": "list", "data": [_model(card) for card in cards if card.available]}
-
-
-async def get_model(call: Call) -> Answering:
-    card = await call.gateway.catalog.card(call.request.path_params["model"])
-    if not card.available:
-        raise UnknownModel(f"nobody serves layers {', '.join(map(str, card.missing))} of {card.id} at the moment")
-    return _model(card)
-
-
-def _model(card: ModelCard) -> dict[str, Any]:
-    return {
-        "id": card.id,
-        "object": "model",
-        "created": card.created,
-        "owned_by": "swarm",
-        "context_length": card.context,
-        "max_model_len": card.context,
-    }
 
 
 async def chat_completions(call: Call) -> Answering:
