@@ -123,6 +123,7 @@ def test_a_schema_is_kept_to() -> None:
         ({"tools": [ADD], "tool_choice": {"type": "web_search"}}, "'web_search', which cannot be run"),
         ({"tools": [ADD], "tool_choice": {"type": "function", "name": "sub"}}, "names 'sub'"),
         ({"input": []}, "input"),
+        ({"input": [{"type": "odd"}]}, "not known here; leave it out"),
         ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}, "text only"),
         ({"tool_choice": "required"}, "there are no tools"),
     ],

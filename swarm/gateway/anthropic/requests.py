@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from swarm.engine.sampler import Sampling
+from swarm.gateway.generation.foreign import last_asked, parts_text, text_of
 from swarm.gateway.generation.request import GenerationRequest, ToolChoice
 from swarm.gateway.generation.tools import Offered, Toolbox, toolbox
 from swarm.gateway.http.errors import FieldFault
@@ -23,6 +24,8 @@ THOUGHTS = ("thinking", "redacted_thinking")  # earlier ones; most templates dro
 class Block(Fields):
     """A piece of a message."""
 
+    model_config = ConfigDict(extra="allow", strict=True)
+
     type: str
     text: str = ""
     thinking: str = ""
@@ -30,7 +33,7 @@ class Block(Fields):
     name: str = ""
     input: dict[str, Any] = Field(default_factory=dict)
     tool_use_id: str = ""
-    content: Any = ""
+    content: Any = None
     is_error: bool = False
 
 
@@ -67,8 +70,9 @@ class CountRequest(Fields):
         messages: list[dict[str, Any]] = []
         if system := _text(self.system, "system"):
             messages.append({"role": "system", "content": system})
+        asked = last_asked([_role(message) for message in self.messages])
         for number, message in enumerate(self.messages):
-            messages += _plain(message, f"messages[{number}]")
+            messages += _plain(message, f"messages[{number}]", asked=number == asked)
         choice, box = self.tool_choice, _offers(self.tools)
         return GenerationRequest(
             model=self.model,
@@ -124,39 +128,40 @@ def _choice(choice: Choice | None, box: Toolbox) -> ToolChoice:
     return box.demanded(None if choice.type == "any" else [box.sure(choice.name, "function")])
 
 
-def _text(content: str | list[Block], place: str, first: int = 0) -> str:
+def _text(content: str | list[Block], field: str) -> str:
     """Of blocks that are text. Raises FieldFault for any other."""
-    if isinstance(content, str):
-        return content
-    for number, block in enumerate(content, first):
-        if block.type != "text":
-            field = f"{place}[{number}]"
-            raise FieldFault(f"{field} is {block.type!r}: this model reads text only", field)
-    return "\n".join(block.text for block in content)
+    return parts_text(_raw(content) if isinstance(content, list) else content, field, asked=True)
 
 
-def _plain(message: Message, place: str) -> list[dict[str, Any]]:
+def _raw(blocks: Sequence[Block]) -> list[dict[str, Any]]:
+    """As they were sent."""
+    return [block.model_dump(exclude_unset=True) for block in blocks]
+
+
+def _role(message: Message) -> str:
+    """Whose words a message is: one that brings results of tools was put together by a program."""
+    brings = isinstance(message.content, list) and any(block.type == "tool_result" for block in message.content)
+    return "tool" if brings else message.role
+
+
+def _plain(message: Message, place: str, *, asked: bool) -> list[dict[str, Any]]:
     """As OpenAI's API has it: results of tools are messages of their own, calls stand beside the text."""
     if isinstance(message.content, str):
         return [{"role": message.role, "content": message.content}]
     results, texts, calls, thoughts = [], [], [], []
-    for number, block in enumerate(message.content):
+    for number, (block, raw) in enumerate(zip(message.content, _raw(message.content), strict=True)):
         field = f"{place}.content[{number}]"
         if block.type == "tool_result":
-            blocks = block.content
-            if isinstance(blocks, list):
-                blocks = _text([Block.model_validate(each) for each in blocks], f"{field}.content")
-            if not isinstance(blocks, str):
-                raise FieldFault(f"{field}.content is neither text nor blocks of text", field)
-            blocks = f"Error: {blocks}" if block.is_error else blocks  # there is no other way to tell the model
-            results.append({"role": "tool", "tool_call_id": block.tool_use_id, "content": blocks})
+            words = parts_text(block.content, f"{field}.content")
+            words = f"Error: {words}" if block.is_error else words  # there is no other way to tell the model
+            results.append({"role": "tool", "tool_call_id": block.tool_use_id, "content": words})
         elif block.type == "tool_use":
             function = {"name": block.name, "arguments": json.dumps(block.input, ensure_ascii=False)}
             calls.append({"id": block.id, "type": "function", "function": function})
         elif block.type in THOUGHTS:
             thoughts.append(block.thinking)
         else:
-            texts.append(_text([block], f"{place}.content", number))
+            texts.append(text_of(raw, field, asked=asked))
     plain: dict[str, Any] = {"role": message.role, "content": "\n".join(texts)}
     if calls:
         plain["tool_calls"] = calls

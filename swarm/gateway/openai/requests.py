@@ -5,6 +5,7 @@ Pure: JSON in, a `GenerationRequest` out.
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from swarm.engine.sampler import Sampling
+from swarm.gateway.generation.foreign import last_asked, parts_text
 from swarm.gateway.generation.generator import MAX_CHOICES
 from swarm.gateway.generation.request import GenerationRequest, Held, ToolChoice
 from swarm.gateway.generation.tools import Offered, Toolbox, custom, toolbox, with_input
@@ -99,6 +101,8 @@ class SamplingFields(Fields):
 class Part(Fields):
     """A piece of a message."""
 
+    model_config = ConfigDict(extra="allow", strict=True)
+
     type: str
     text: str | None = None
     refusal: str | None = None
@@ -106,7 +110,7 @@ class Part(Fields):
 
 class CalledFunction(Fields):
     name: Name
-    arguments: str = "{}"
+    arguments: str | dict[str, Any] = "{}"  # text, as at OpenAI, or the object itself, as Ollama's clients send it
 
 
 class CalledCustom(Fields):
@@ -125,7 +129,7 @@ class CalledTool(Fields):
         if self.custom is not None:
             function = CalledFunction(name=self.custom.name, arguments=with_input(self.custom.input))
         elif self.function is not None:
-            function = self.function
+            function = CalledFunction(name=self.function.name, arguments=arguments_text(self.function.arguments))
         else:
             raise FieldFault(f"{place}.function is missing", f"{place}.function")
         return {"id": self.id, "type": "function", "function": function.model_dump()}
@@ -139,10 +143,10 @@ class Message(Fields):
     tool_call_id: str | None = None
     reasoning_content: str | None = None
 
-    def plain(self, place: str) -> dict[str, Any]:
-        """As templates take it: contents as text. Raises FieldFault for a part that is none."""
+    def plain(self, place: str, *, asked: bool = False) -> dict[str, Any]:
+        """As templates take it: contents as text. `asked`: by somebody who can leave out what is none. Raises FieldFault."""
         role = {"developer": "system", "function": "tool"}.get(self.role, self.role)
-        found: dict[str, Any] = {"role": role, "content": self._text(place)}
+        found: dict[str, Any] = {"role": role, "content": self._text(f"{place}.content", asked)}
         if self.tool_calls:
             found["tool_calls"] = [
                 call.plain(f"{place}.tool_calls[{number}]") for number, call in enumerate(self.tool_calls)
@@ -152,17 +156,20 @@ class Message(Fields):
                 found[field] = value
         return found
 
-    def _text(self, place: str) -> str:
-        if isinstance(self.content, str):
-            return self.content
-        texts = []
-        for number, part in enumerate(self.content):
-            text = part.text if part.type in ("text", "input_text", "output_text") else part.refusal
-            if text is None:
-                field = f"{place}.content[{number}]"
-                raise FieldFault(f"{field} is {part.type!r}: this model reads text only", field)
-            texts.append(text)
-        return "".join(texts)
+    def _text(self, field: str, asked: bool) -> str:
+        parts = self.content if isinstance(self.content, str) else [part.model_dump() for part in self.content]
+        return parts_text(parts, field, asked=asked)
+
+
+def arguments_text(arguments: str | Mapping[str, Any]) -> str:
+    """A call's arguments as OpenAI's API writes them."""
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+def plain_messages(messages: Sequence[Message]) -> tuple[dict[str, Any], ...]:
+    """As templates take them. Raises FieldFault for what was just asked and is no text."""
+    asked = last_asked([message.role for message in messages])
+    return tuple(message.plain(f"messages[{number}]", asked=number == asked) for number, message in enumerate(messages))
 
 
 def offers_of(tools: Sequence[Any]) -> Toolbox:
@@ -274,7 +281,7 @@ class ChatRequest(SamplingFields):
         box, choice = self.offers()
         return GenerationRequest(
             model=self.model,
-            messages=tuple(message.plain(f"messages[{number}]") for number, message in enumerate(self.messages)),
+            messages=plain_messages(self.messages),
             **box.fields(),
             tool_choice=choice,
             held=self.response_format.held() if self.response_format else None,

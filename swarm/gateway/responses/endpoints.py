@@ -24,7 +24,7 @@ class Responses:
         request = ResponseRequest.model_validate(call.json())
         name = request.previous_response_id
         before = self.store.get(call.owner, name).messages if name else ()
-        messages = request.messages(before)
+        messages = request.messages(before, lambda name: self.store.item(call.owner, name))
         client = await call.gateway.catalog.client(request.model)
         async with AsyncExitStack() as stack:
             box, _ = request.offers()
@@ -67,7 +67,7 @@ class Responses:
     def _keep(self, call: Call, request: ResponseRequest, writing: Writing, messages: tuple[object, ...]) -> None:
         if request.store:
             items = [
-                item.model_dump(exclude_unset=True) | {"id": f"item_{number}", "type": item.type}
+                item.shown() | {"id": f"item_{number}", "type": item.type}
                 for number, item in enumerate(request.items())
             ]
             self.store.put(call.owner, writing.body(), (*messages, writing.message()), items)  # type: ignore[arg-type]

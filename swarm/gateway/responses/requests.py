@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from swarm.engine.sampler import Sampling
 from swarm.gateway.generation.request import GenerationRequest, Held, ToolChoice
-from swarm.gateway.generation.tools import SHELL_NAME, Toolbox, in_namespace, with_input
+from swarm.gateway.generation.tools import Toolbox
 from swarm.gateway.http.errors import FieldFault
 from swarm.gateway.openai.requests import (
     DEFAULT_TEMPERATURE,
@@ -19,38 +18,10 @@ from swarm.gateway.openai.requests import (
     MAX_MESSAGES,
     SEED_BITS,
     Fields,
-    Message,
     Name,
-    Part,
 )
+from swarm.gateway.responses.items import Item, conversation
 from swarm.gateway.responses.tools import Chosen, Tool, choose, offers_of
-
-CALLS = ("function_call", "custom_tool_call", "local_shell_call")
-OUTPUTS = ("function_call_output", "custom_tool_call_output", "local_shell_call_output")
-
-
-class Item(Fields):
-    """A piece of the conversation."""
-
-    type: str = "message"
-    role: Literal["user", "assistant", "system", "developer"] | None = None
-    content: str | list[Part] = ""
-    id: str = ""
-    call_id: str = ""
-    name: str = ""
-    namespace: str | None = None
-    arguments: str = "{}"
-    input: str = ""  # of a custom tool
-    action: dict[str, Any] = Field(default_factory=dict)  # of a shell
-    output: str | list[Part] = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _foreign(cls, value: Any) -> Any:
-        """Of items that only other servers make, nothing is looked at."""
-        kind = value.get("type") if isinstance(value, dict) else None
-        known = kind is None or kind in ("message", *CALLS, *OUTPUTS)
-        return value if known else {"type": kind}
 
 
 class Format(Fields):
@@ -98,17 +69,12 @@ class ResponseRequest(Fields):
             raise FieldFault(f"input: 1 to {MAX_MESSAGES} items are taken", "input")
         return self.input
 
-    def messages(self, before: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-        """The conversation so far, without instructions, which hold for one response only. Raises FieldFault."""
-        found = [*before]
-        for number, item in enumerate(self.items()):
-            for message in _plain(item, f"input[{number}]"):
-                calls = message.get("tool_calls")
-                if calls and found and found[-1]["role"] == "assistant":  # its words and calls are one message
-                    found[-1] = {**found[-1], "tool_calls": [*found[-1].get("tool_calls", ()), *calls]}
-                else:
-                    found.append(message)
-        return tuple(found)
+    def messages(
+        self, before: Sequence[Mapping[str, Any]], kept: Callable[[str], Mapping[str, Any] | None] = lambda _: None
+    ) -> tuple[Mapping[str, Any], ...]:
+        """The conversation so far, without instructions, which hold for one response only. `kept`: an earlier answer's item
+        by its id, for those that are only referred to. Raises FieldFault."""
+        return conversation(before, [item.found(kept) for item in self.items()])
 
     def plain(self, messages: tuple[Mapping[str, Any], ...], owner: str) -> GenerationRequest:
         """Raises UsageFault for what cannot be honoured."""
@@ -140,34 +106,3 @@ class ResponseRequest(Fields):
     def offers(self) -> tuple[Toolbox, ToolChoice]:
         """The tools that may be called, and whether one must be. Raises FieldFault."""
         return choose(offers_of(self.tools), self.tool_choice)
-
-
-def _plain(item: Item, place: str) -> list[Mapping[str, Any]]:
-    """As chat completions have it."""
-    if item.type == "message":
-        if item.role is None:
-            raise FieldFault(f"{place}.role is missing", f"{place}.role")
-        return [Message(role=item.role, content=item.content).plain(place)]
-    if item.type in CALLS:
-        function = {"name": _name(item), "arguments": _arguments(item)}
-        call = {"id": item.call_id or item.id, "type": "function", "function": function}
-        return [{"role": "assistant", "content": "", "tool_calls": [call]}]
-    if item.type in OUTPUTS:
-        output = Message(role="tool", content=item.output, tool_call_id=item.call_id or item.id)
-        return [output.plain(place)]
-    return []  # what the model thought before, and what only other servers know, is not shown to it
-
-
-def _name(item: Item) -> str:
-    if item.type == "local_shell_call":
-        return SHELL_NAME
-    return item.name if item.namespace is None else in_namespace(item.namespace, item.name)
-
-
-def _arguments(item: Item) -> str:
-    if item.type == "custom_tool_call":
-        return with_input(item.input)
-    if item.type == "local_shell_call":
-        told = ("command", "working_directory", "timeout_ms")
-        return json.dumps({name: item.action[name] for name in told if item.action.get(name)}, ensure_ascii=False)
-    return item.arguments
