@@ -23,7 +23,9 @@ async def create_message(call: Call) -> Answering:
         if not request.stream:
             return messages.message(name, request.model, choice, await messages.blocks(choice))
         events = messages.events(name, request.model, choice)
-        return EventStream(events, lambda error: event(refusal_of(error).anthropic(), "error"), stack.pop_all())
+        return EventStream(
+            events, lambda error: event(refusal_of(error).anthropic(), "error"), stack.pop_all(), messages.alive
+        )
 
 
 async def count_tokens(call: Call) -> Answering:

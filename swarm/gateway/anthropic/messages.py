@@ -58,6 +58,11 @@ async def events(name: str, model: str, choice: Choice) -> AsyncGenerator[bytes,
     yield _event("message_stop")
 
 
+def alive() -> bytes:
+    """An event that says nothing, which may stand before the first as well."""
+    return _event("ping")
+
+
 def _begin(name: str, model: str, choice: Choice) -> bytes:
     start = _message(name, model, replace(usage_of([choice]), completion=0))
     return _event("message_start", message=start | {"content": [], "stop_reason": None, "stop_sequence": None})

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 KEEPALIVE_SECONDS = 10.0  # between two signs of life while there is nothing to say
 UNREAD_SECONDS = 60.0  # a reader that takes nothing for so long has left
-COMMENT = b": still here\n\n"
+COMMENT = b": still here\n"  # no empty line: some programs take it for the end of an event
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -38,7 +38,8 @@ class Disconnected(Exception):
 class EventStream:
     """An ASGI response made of events: `begin` it, then call it. It ends what is on `held` when it ends, however it does.
 
-    What `events` raises after the first of them becomes an event itself, and the end.
+    What `events` raises after the first of them becomes an event itself, and the end. `alive` makes what is said while there
+    is nothing to say: a comment, or an event, since some programs count events only and give up without.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class EventStream:
         events: AsyncGenerator[bytes, None],
         refuse: Callable[[Exception], bytes],
         held: AsyncExitStack | None = None,
+        alive: Callable[[], bytes] = lambda: COMMENT,
     ) -> None:
         self._events = events
+        self._alive = alive
         self._refuse = refuse
         self._held = held or AsyncExitStack()
         self._keepalive = KEEPALIVE_SECONDS
@@ -79,10 +82,10 @@ class EventStream:
     async def _pump(self, send: Send) -> None:
         assert self._next is not None
         if not self._next.done():
-            await _say(send, COMMENT)
+            await _say(send, self._alive())
         while True:
             while not (await asyncio.wait({self._next}, timeout=self._keepalive))[0]:
-                await _say(send, COMMENT)
+                await _say(send, self._alive())
             try:
                 said = self._next.result()
             except StopAsyncIteration:

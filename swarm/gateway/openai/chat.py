@@ -151,6 +151,11 @@ async def chunks(
     yield event(DONE)
 
 
+def alive(stamp: Stamp, choices: Sequence[Choice], wants_usage: bool) -> bytes:
+    """An event that adds nothing, which may stand before the first as well."""
+    return event(_chunk(stamp, choices[0], {}, wants_usage))
+
+
 def _of(delta: Delta) -> dict[str, Any] | None:
     return _logprobs(delta.tokens) if isinstance(delta, ToldText) and delta.tokens else None
 

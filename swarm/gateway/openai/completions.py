@@ -54,6 +54,11 @@ async def chunks(
     yield event(DONE)
 
 
+def alive(stamp: Stamp, wants_usage: bool) -> bytes:
+    """An event that adds nothing, which may stand before the first as well."""
+    return event(_chunk(stamp, 0, "", wants_usage))
+
+
 def usage_of_prompts(choices: Sequence[Choice]) -> Usage:
     """The choices of one prompt share it; several prompts add up."""
     each = [usage_of([choice]) for choice in choices]

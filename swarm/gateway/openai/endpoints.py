@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 
 from swarm.gateway.call import Answering, Call
@@ -25,7 +25,7 @@ async def chat_completions(call: Call) -> Answering:
         if not request.stream:
             return chat.completion(stamp, choices, await chat.read_all(choices), request.logprobs, box)
         events = chat.chunks(stamp, choices, request.logprobs, request.wants_usage, box)
-        return stream(events, stack.pop_all())
+        return stream(events, stack.pop_all(), lambda: chat.alive(stamp, choices, request.wants_usage))
 
 
 async def text_completions(call: Call) -> Answering:
@@ -40,7 +40,7 @@ async def text_completions(call: Call) -> Answering:
         if not request.stream:
             return completions.completion(stamp, choices, await chat.read_all(choices), echoed, logprobs)
         events = completions.chunks(stamp, choices, echoed, logprobs, request.wants_usage)
-        return stream(events, stack.pop_all())
+        return stream(events, stack.pop_all(), lambda: completions.alive(stamp, request.wants_usage))
 
 
 async def open_choices(call: Call, requests: list[GenerationRequest], stack: AsyncExitStack) -> list[Choice]:
@@ -52,6 +52,6 @@ async def open_choices(call: Call, requests: list[GenerationRequest], stack: Asy
     return choices
 
 
-def stream(events: AsyncGenerator[bytes, None], stack: AsyncExitStack) -> EventStream:
+def stream(events: AsyncGenerator[bytes, None], stack: AsyncExitStack, alive: Callable[[], bytes]) -> EventStream:
     """A response that ends what is on the stack when it ends, however it does."""
-    return EventStream(events, lambda error: event(refusal_of(error).openai(), "error"), stack)
+    return EventStream(events, lambda error: event(refusal_of(error).openai(), "error"), stack, alive)

@@ -131,8 +131,12 @@ class Writing:
         self._number += 1
         return event({"type": kind, "sequence_number": self._number - 1, **fields}, kind)
 
+    def alive(self) -> bytes:
+        """Events that say nothing new."""
+        return b"".join(self._begin()) or self._event("response.in_progress", response=self.body("in_progress"))
+
     def _begin(self) -> list[bytes]:
-        """The first events, which come with the first token: until then a failure has its status."""
+        """The first events, which come with the first token or sign of life: until then a failure has its status."""
         if self._number:
             return []
         kinds = ("response.created", "response.in_progress")

@@ -44,7 +44,7 @@ class Responses:
                             self._keep(call, request, writing, messages)
                         yield each
 
-            return EventStream(events(), writing.failed, stack.pop_all())
+            return EventStream(events(), writing.failed, stack.pop_all(), writing.alive)
 
     async def compact(self, _: Call) -> Answering:
         raise NotHere("conversations are not made shorter here: whoever asks does that")
