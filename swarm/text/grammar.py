@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions  # only its stubs have it
 
 MAX_GRAMMAR_BYTES = 256 << 10
+MAX_SAID = 600  # characters of why one cannot be honoured
 ANY_JSON = '{"type": "object"}'  # what `json_object` asks for
 # Between two tokens of JSON a small model may go on with spaces for ever.
-JSON_OPTIONS: JsonCompileOptions = {"whitespace_pattern": r"[ \n\t]{0,32}"}
+JSON_OPTIONS: JsonCompileOptions = {"whitespace_pattern": r"[ \n\t]{0,8}"}
 LIMITS = LLParserLimits(
     max_items_in_row=20_000, step_max_items=500_000, max_lexer_states=100_000, max_grammar_size=500_000
 )
@@ -64,12 +65,12 @@ class Grammars:
         try:
             grammar = compiled(source)
         except ValueError as error:
-            raise UsageFault(f"the {kind} cannot be honoured: {_first_line(error)}") from error
+            raise UsageFault(f"the {kind} cannot be honoured: {_said(error)}") from error
         if source != ANY_JSON:
             self._trial.check(kind, grammar)
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=LIMITS)
         if matcher.is_error():
-            raise UsageFault(f"the {kind} cannot be honoured: {_first_line(matcher.get_error())}")
+            raise UsageFault(f"the {kind} cannot be honoured: {_said(matcher.get_error())}")
         return lambda: Matcher(matcher.deep_copy(), self._vocab)
 
 
@@ -102,8 +103,8 @@ class Matcher:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise UsageFault(f"the grammar cannot be followed further: {_first_line(self._matcher.get_error())}")
+            raise UsageFault(f"the grammar cannot be followed further: {_said(self._matcher.get_error())}")
 
 
-def _first_line(complaint: object) -> str:
-    return str(complaint).strip().partition("\n")[0][:300]
+def _said(complaint: object) -> str:
+    return " ".join(str(complaint).split())[:MAX_SAID]

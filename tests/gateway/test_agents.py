@@ -308,7 +308,7 @@ def test_a_plain_prompt_is_gone_on_from_whatever_the_models_format(tmp_path: Pat
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "odd"}}}},
          "response_format"),
         ({"tools": [{"type": "function", "function": {"name": "a", "strict": True, "parameters": {"type": "odd"}}}],
-          "tool_choice": "required"}, "tools"),
+          "tool_choice": "required"}, "tools[0]"),
         ({"functions": [{"name": "a"}]}, "functions"),
         ({"response_format": {"type": "json_object"}, "ignore_eos": True}, "ignore_eos"),
     ],

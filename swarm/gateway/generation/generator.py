@@ -9,8 +9,8 @@ import asyncio
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,13 +18,13 @@ from swarm.client import Client, Options
 from swarm.errors import UsageFault
 from swarm.gateway.event_bus import EventBus
 from swarm.gateway.generation.choice import Choice, Reader
-from swarm.gateway.generation.request import GenerationRequest, Held, ToolChoice
+from swarm.gateway.generation.constraints import Constraints
+from swarm.gateway.generation.request import GenerationRequest
 from swarm.gateway.http.errors import FieldFault
 from swarm.text.answers.harmony import HarmonyReader
 from swarm.text.answers.reasoning import MARKS, ReasoningReader
 from swarm.text.answers.tool_calls import CallReader
-from swarm.text.answers.tool_formats import HERMES, ToolFormat, forced, told
-from swarm.text.grammar import Grammars, Matcher
+from swarm.text.answers.tool_formats import HERMES, ToolFormat, told
 
 MAX_CHOICES = 16
 UNASKED_TOKENS = 4096  # of an answer whose length nobody named: workers keep room for all of it from its beginning
@@ -48,7 +48,7 @@ class Generator:
         self.bus = bus or EventBus()
         self.running: dict[str, Choice] = {}  # those that were not left yet
         self._emptied = asyncio.Event()
-        self._grammars: dict[str, Grammars] = {}  # by model: at most as many as there are clients
+        self._constraints = Constraints()
         self._ids: OrderedDict[tuple[bytes, str], tuple[int, ...]] = OrderedDict()
         self._lock = threading.Lock()  # prompts are encoded in threads
 
@@ -95,16 +95,21 @@ class Generator:
             form = text.tool_format  # whose answers come in channels with or without tools
         thinks = text.thinks and request.messages is not None and not harmony
         constrain, stop = None, request.stop
-        if request.held is not None or (tools and request.tool_choice != "auto"):
+        demanded = bool(tools) and request.tool_choice != "auto"
+        if request.held is not None or demanded:
             thinks = False  # there is no room for thoughts
-            _check_held(request)
-            if request.held is not None:
-                with _blaming("response_format"):
-                    form, constrain = None, self._holding(client, request.held)
-            else:
-                with _blaming("tools"):
-                    form, constrain = self._forced(client, form or HERMES, _wanted(tools, request.tool_choice))
-                stop = ()  # half a call would be none
+            if request.ignore_eos:
+                raise FieldFault("ignore_eos: an answer that is held to a format ends where that does", "ignore_eos")
+        if demanded:  # a format is for text only, and there is none
+            wanted = _wanted(request)
+            form, constrain = self._constraints.forced(client, form or HERMES, *wanted)
+        elif request.held is not None:
+            if tools and form is not None:
+                constrain = self._constraints.held_or_call(client, request.held, form, tools)
+            if constrain is None:
+                form, constrain = None, self._constraints.held(client, request.held)
+        if constrain is not None and form is not None:
+            stop = ()  # half a call would be none
         ids, opened = self._prompt(client, request, tools)
         options = Options(
             max_tokens=UNASKED_TOKENS if request.max_tokens is None else request.max_tokens,
@@ -116,27 +121,6 @@ class Generator:
             constrain=constrain,
         )
         return _Prepared(ids, options, lambda: _reader(form, request.tools, thinks, opened))
-
-    def _holding(self, client: Client, held: Held) -> Callable[[], Matcher]:
-        made = self._grammars_of(client)
-        if held.kind == "json_object":
-            return made.json_object()
-        compiled: Callable[[], Matcher] = getattr(made, held.kind)(held.source)
-        return compiled
-
-    def _forced(self, client: Client, form: ToolFormat, tools: Sequence[Mapping[str, Any]]) -> tuple[ToolFormat, Any]:
-        """A grammar of one call, in the model's own format if its arguments are JSON."""
-        grammar = forced(form, tools, client.text.tokenizer.token_to_id)
-        if grammar is None:
-            form, grammar = HERMES, forced(HERMES, tools, client.text.tokenizer.token_to_id)
-        assert grammar is not None
-        return form, self._grammars_of(client).lark(grammar)
-
-    def _grammars_of(self, client: Client) -> Grammars:
-        name = client.model.digest.hex()
-        if name not in self._grammars:
-            self._grammars[name] = Grammars(client.text, client.spec.vocab)
-        return self._grammars[name]
 
     def _prompt(
         self, client: Client, request: GenerationRequest, tools: Sequence[Mapping[str, Any]]
@@ -189,33 +173,18 @@ def _reader(form: ToolFormat | None, tools: Sequence[Mapping[str, Any]], thinks:
     return ReasoningReader(opened, calls) if thinks else calls
 
 
-@contextmanager
-def _blaming(field: str) -> Iterator[None]:
-    """Names the field that asked for what cannot be honoured."""
-    try:
-        yield
-    except FieldFault:
-        raise
-    except UsageFault as error:
-        raise FieldFault(str(error), field) from error
-
-
-def _check_held(request: GenerationRequest) -> None:
-    """What a grammar cannot be joined with. Raises FieldFault."""
-    if request.ignore_eos:
-        raise FieldFault("ignore_eos: an answer that is held to a format ends where that does", "ignore_eos")
-    if request.held is not None and request.tools and request.tool_choice not in ("auto", "none"):
-        raise FieldFault("tool_choice demands a call, response_format forbids one", "tool_choice")
-
-
-def _wanted(tools: Sequence[Mapping[str, Any]], choice: ToolChoice) -> list[Mapping[str, Any]]:
-    """The tools of which one has to be called. Raises FieldFault."""
-    if not isinstance(choice, tuple):
-        return list(tools)
-    named = [tool for tool in tools if tool["function"]["name"] in choice]
+def _wanted(request: GenerationRequest) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """The tools of which one has to be called, and their places in the request. Raises FieldFault."""
+    choice = request.tool_choice
+    places = request.places or tuple(f"tools[{number}]" for number in range(len(request.tools)))
+    named = [
+        (tool, place)
+        for tool, place in zip(request.tools, places, strict=True)
+        if not isinstance(choice, tuple) or tool["function"]["name"] in choice
+    ]
     if not named:
         raise FieldFault(f"tool_choice names {', '.join(map(repr, choice))}, which is none of the tools", "tool_choice")
-    return named
+    return [tool for tool, _ in named], [place for _, place in named]
 
 
 def _one_system(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:

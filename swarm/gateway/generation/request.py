@@ -18,6 +18,7 @@ class Held:
 
     kind: Literal["json_object", "json_schema", "regex", "lark"]
     source: Mapping[str, Any] | str = ""
+    field: str = "response_format"  # that asked for it
 
 
 @dataclass(frozen=True, slots=True)

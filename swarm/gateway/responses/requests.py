@@ -101,7 +101,7 @@ class ResponseRequest(Fields):
         form = self.text.format
         if form.type == "text":
             return None
-        return Held("json_object") if form.type == "json_object" else Held("json_schema", form.json_schema)
+        return Held(form.type, form.json_schema, "text.format")
 
     def offers(self) -> tuple[Toolbox, ToolChoice]:
         """The tools that may be called, and whether one must be. Raises FieldFault."""

@@ -7,7 +7,7 @@ write calls as Hermes models do. Knows nothing of HTTP; the calls are read out o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,11 +15,6 @@ from swarm.errors import UsageFault
 
 MAX_TOOLS = 1024  # programs with several MCP servers offer hundreds
 MAX_TOOL_BYTES = 1 << 20  # of all definitions together
-
-# Forced calls are written without spaces between tokens of JSON: a small model may go on with spaces for ever.
-TIGHT = {"x-guidance": {"whitespace_flexible": False}}
-# What a schema says beyond what a grammar can hold to is for strict tools only a reason to refuse.
-LOOSE = {"x-guidance": {"whitespace_flexible": False, "lenient": True}}
 
 Tool = Mapping[str, Any]  # as in OpenAI's API: {"type": "function", "function": {"name", "description", "parameters"}}
 Body = Literal["object", "list", "named", "functions", "keys", "harmony", "fenced"]
@@ -126,33 +121,3 @@ def _plain(message: Mapping[str, Any]) -> dict[str, Any]:
         arguments = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
         words += f'\n<tool_call>\n{{"name": {json.dumps(function["name"])}, "arguments": {arguments}}}\n</tool_call>'
     return {"role": message["role"], "content": words.strip("\n") if message.get("tool_calls") else words}
-
-
-def forced(form: ToolFormat, tools: Sequence[Tool], id_of: Callable[[str], int | None]) -> str | None:
-    """A Lark grammar (llguidance's dialect) of answers that are one call of one of these tools.
-
-    `id_of` gives a special token's id. None for formats whose arguments are not JSON.
-    """
-    if form.body not in ("object", "list", "named"):
-        return None
-
-    def mark(text: str) -> str:
-        number = id_of(text) if text in form.shown else None
-        return json.dumps(text) if number is None else f"<[{number}]>"
-
-    rules = []
-    for number, tool in enumerate(tools):
-        function = tool["function"]
-        # Each schema is the root of its own: it may refer to its definitions from there.
-        options = TIGHT if function.get("strict") else LOOSE
-        schema = json.dumps(function["parameters"] | options, ensure_ascii=False)
-        if form.body == "named":
-            rules.append(f"call{number}: {json.dumps(function['name'])} {mark(form.between)} %json {schema}")
-            continue
-        head = f'{{"name":{json.dumps(function["name"])},"{form.arguments}":'
-        before, after = ("[", "]") if form.body == "list" else ("", "")
-        rules.append(f"call{number}: {json.dumps(before + head)} %json {schema} {json.dumps('}' + after)}")
-    choice = "(" + " | ".join(f"call{number}" for number in range(len(tools))) + ")"
-    begin = f'{mark(form.begin)} "\\n" ' if form is HERMES else f"{mark(form.begin)} " if form.begin else ""
-    end = f' "\\n" {mark(form.end)}' if form is HERMES else f" {mark(form.end)}" if form.end else ""
-    return "\n".join([f"start: {begin}{choice}{end}", *rules])

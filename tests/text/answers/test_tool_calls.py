@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.errors import UsageFault
+from swarm.text.answers.call_grammars import forced
 from swarm.text.answers.harmony import HarmonyReader, Thought
 from swarm.text.answers.tool_calls import Call, CallReader
-from swarm.text.answers.tool_formats import FORMATS, HERMES, ToolFormat, check_tools, forced, format_of, told
+from swarm.text.answers.tool_formats import FORMATS, HERMES, ToolFormat, check_tools, format_of, told
 from swarm.text.grammar import Grammars
 from swarm.text.tokenizer import Text
 
