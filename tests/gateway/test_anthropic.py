@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anthropic
 import pytest
+from pydantic import BaseModel
 from support.gateway import MODEL, Served, run_asking
+from support.probe import make_probe
+
+from swarm.gateway.anthropic.requests import MessagesRequest
+from swarm.gateway.http.errors import FieldFault
 
 T = TypeVar("T")
 ASKED: list[Any] = [{"role": "user", "content": "a function that adds two numbers"}]
@@ -31,6 +37,37 @@ def run(work: Callable[[anthropic.AsyncAnthropic, Served], Coroutine[Any, Any, T
         return anthropic.AsyncAnthropic(base_url=url, api_key="right", max_retries=0)
 
     return run_asking(asking, work, **options)
+
+
+class Said(BaseModel):
+    said: str
+
+
+def test_an_answer_is_held_to_the_format_that_was_asked_for(tmp_path: Path) -> None:
+    async def work(client: anthropic.AsyncAnthropic, _: Served) -> None:
+        asked: dict[str, Any] = {"model": "probe", "messages": ASKED, "max_tokens": 60}
+        assert (await client.messages.parse(output_format=Said, **asked)).parsed_output == Said(said="")
+        form = {"type": "json_schema", "schema": Said.model_json_schema()}
+        first = await client.messages.create(**asked, extra_body={"output_format": form})
+        assert [block.text for block in first.content if block.type == "text"] == ['{"said":""}']
+        with pytest.raises(anthropic.BadRequestError, match=r"output_config.format"):
+            await client.messages.create(**asked, extra_body={"output_config": {"format": {"type": "lark"}}})
+
+    run(work, paths=(make_probe(tmp_path / "probe", {}),))
+
+
+def test_tools_of_servers_are_refused_and_thinking_is_told_to_templates_that_ask() -> None:
+    body: dict[str, Any] = {"model": MODEL, "messages": ASKED, "max_tokens": 4}
+
+    def variables(**more: Any) -> Any:
+        return dict(MessagesRequest.model_validate(body | more).plain("").variables)
+
+    assert variables() == {}
+    assert variables(thinking={"type": "disabled"}) == {"enable_thinking": False}
+    assert variables(thinking={"type": "adaptive"}) == {"enable_thinking": True}
+    assert variables(thinking={"type": "enabled", "budget_tokens": 1024}) == {"enable_thinking": True}
+    with pytest.raises(FieldFault, match="mcp_servers"):
+        variables(mcp_servers=[{"type": "url", "url": "https://example.com", "name": "x"}])
 
 
 def test_models_are_listed_in_anthropics_words() -> None:

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 
 from swarm.engine.sampler import Sampling
 from swarm.gateway.generation.foreign import last_asked, parts_text, text_of
-from swarm.gateway.generation.request import GenerationRequest, ToolChoice
+from swarm.gateway.generation.request import GenerationRequest, Held, ToolChoice
 from swarm.gateway.generation.tools import Offered, Toolbox, toolbox
 from swarm.gateway.http.errors import FieldFault
 from swarm.gateway.openai.requests import MAX_MESSAGES, SEED_BITS, Fields, Name
@@ -56,6 +56,24 @@ class Choice(Fields):
     disable_parallel_tool_use: bool = False
 
 
+class Format(Fields):
+    """What the answer's text has to be."""
+
+    type: Literal["json_schema"]
+    json_schema: dict[str, Any] = Field(alias="schema")
+
+    def held(self) -> Held:
+        return Held("json_schema", self.json_schema)
+
+
+class OutputConfig(Fields):
+    format: Format | None = None
+
+
+class Thinking(Fields):
+    type: Literal["enabled", "adaptive", "disabled"]
+
+
 class CountRequest(Fields):
     """`POST /v1/messages/count_tokens`."""
 
@@ -64,9 +82,13 @@ class CountRequest(Fields):
     system: str | list[Block] = ""
     tools: list[Tool] = Field(default_factory=list)
     tool_choice: Choice | None = None
+    thinking: Thinking | None = None
+    mcp_servers: list[Any] = Field(default_factory=list)
 
     def prompt(self, owner: str) -> GenerationRequest:
         """What is asked, without how it is to be answered. Raises UsageFault for what cannot be honoured."""
+        if self.mcp_servers:
+            raise FieldFault("mcp_servers: no tools are called here; call them where you are", "mcp_servers")
         messages: list[dict[str, Any]] = []
         if system := _text(self.system, "system"):
             messages.append({"role": "system", "content": system})
@@ -80,6 +102,8 @@ class CountRequest(Fields):
             **box.fields(),
             tool_choice=_choice(choice, box),
             goes_on=len(messages) > 1 and messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1],
+            # many templates know of it; where nothing was said they decide by themselves
+            variables={} if self.thinking is None else {"enable_thinking": self.thinking.type != "disabled"},
             single_call=choice is not None and choice.disable_parallel_tool_use,
             owner=owner,
         )
@@ -94,14 +118,21 @@ class MessagesRequest(CountRequest):
     temperature: float = Field(1.0, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)
+    output_config: OutputConfig = Field(default_factory=OutputConfig)
+    output_format: Format | None = None  # what it was called at first
 
     def plain(self, owner: str) -> GenerationRequest:
         """Raises UsageFault for what cannot be honoured."""
         if not all(self.stop_sequences):
             raise FieldFault("stop_sequences: an empty one would end every answer at once", "stop_sequences")
         sampling = Sampling(self.temperature, self.top_k, self.top_p, seed=secrets.randbits(SEED_BITS))
+        form = self.output_config.format or self.output_format
         return replace(
-            self.prompt(owner), sampling=sampling, max_tokens=self.max_tokens, stop=tuple(self.stop_sequences)
+            self.prompt(owner),
+            sampling=sampling,
+            max_tokens=self.max_tokens,
+            stop=tuple(self.stop_sequences),
+            held=None if form is None else form.held(),
         )
 
 

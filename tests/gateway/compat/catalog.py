@@ -129,7 +129,7 @@ def _script(name: str, *packages: str, ends: str = SENTENCE, reads: bool = True)
     )
 
 
-def _claude(name: str, asked: str, then: tuple[str, ...] = ()) -> Program:
+def _claude(name: str, asked: str, then: tuple[str, ...] = (), *, reads: bool = True) -> Program:
     return Program(
         name,
         "npm",
@@ -142,6 +142,7 @@ def _claude(name: str, asked: str, then: tuple[str, ...] = ()) -> Program:
             "ANTHROPIC_DEFAULT_HAIKU_MODEL": "MODEL",
         },
         then=then,
+        reads=reads,
     )
 
 
@@ -155,7 +156,7 @@ def _codex(name: str, *options: str, more: str = "", ends: str = SENTENCE, then:
 
 PROGRAMS = (
     _claude("claude-code", ASKED),
-    _claude("claude-code-picture", f"What does {PICTURE} show?", ("claude", "--continue", "-p", ASKED)),
+    _claude("claude-code-picture", f"What does {PICTURE} show?", ("claude", "--continue", "-p", ASKED), reads=False),
     _codex("codex", then=("resume", "--last", "And in short?")),
     _codex("codex-mcp", more=_NOTES_SERVER),
     _codex("codex-schema", "--output-schema", "HOME/schema.json", ends='{"said":""}'),

@@ -21,7 +21,6 @@ RECORDINGS = sorted((Path(__file__).parent / "recordings").glob("*.json"))
 # What the gateway does not answer yet.
 AWAITED = {
     "instructor, request 3",
-    "claude-code-picture, request 3",
     "codex, request 0, strict template",
     "codex-mcp, request 1, strict template",
     "codex, request 2, strict template",
@@ -30,6 +29,7 @@ AWAITED = {
     "codex-schema, request 0, strict template",
     "instructor, request 3, strict template",
     "claude-code-picture, request 3, strict template",
+    "claude-code-picture, request 5, strict template",
     "claude-code, request 1, strict template",
     "claude-code, request 2, strict template",
     "claude-code, request 3, strict template",
