@@ -13,7 +13,6 @@ import pytest
 from support.gateway import DEMO, MODEL, Served, serving
 
 from swarm.client import Client
-from swarm.errors import UsageFault
 from swarm.gateway.generation.generator import UNASKED_TOKENS, Generator
 from swarm.gateway.generation.request import GenerationRequest
 from swarm.text.tokenizer import Text
@@ -286,8 +285,8 @@ def test_words_of_the_systems_are_joined_for_templates_that_take_no_more(tmp_pat
     user: Any = {"role": "user", "content": "hi"}
     request = GenerationRequest("demo", messages=(*system, user), max_tokens=1)
     assert prompt_of(request, model) == "system: One.\n\nTwo.\nuser: hi\n"
-    with pytest.raises(UsageFault, match="the system speaks first"):
-        prompt_of(GenerationRequest("demo", messages=(user, *system), max_tokens=1), model)
+    later = GenerationRequest("demo", messages=(user, *system), max_tokens=1)
+    assert prompt_of(later, model) == "user: hi\n\nOne.\n\nTwo.\n"
 
 
 def test_a_plain_prompt_is_gone_on_from_whatever_the_models_format(tmp_path: Path) -> None:

@@ -90,15 +90,19 @@ class CountRequest(Fields):
         if self.mcp_servers:
             raise FieldFault("mcp_servers: no tools are called here; call them where you are", "mcp_servers")
         messages: list[dict[str, Any]] = []
+        said = []
         if system := _text(self.system, "system"):
             messages.append({"role": "system", "content": system})
+            said.append("system")
         asked = last_asked([_role(message) for message in self.messages])
         for number, message in enumerate(self.messages):
             messages += _plain(message, f"messages[{number}]", asked=number == asked)
+            said += [f"messages[{number}]"] * (len(messages) - len(said))
         choice, box = self.tool_choice, _offers(self.tools)
         return GenerationRequest(
             model=self.model,
             messages=tuple(messages),
+            said=tuple(said),
             **box.fields(),
             tool_choice=_choice(choice, box),
             goes_on=len(messages) > 1 and messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1],

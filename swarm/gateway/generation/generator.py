@@ -6,7 +6,6 @@ Endpoints turn their own JSON into a `GenerationRequest` and deltas into their o
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -19,12 +18,13 @@ from swarm.errors import UsageFault
 from swarm.gateway.event_bus import EventBus
 from swarm.gateway.generation.choice import Choice, Reader
 from swarm.gateway.generation.constraints import Constraints
+from swarm.gateway.generation.prompt import write
 from swarm.gateway.generation.request import GenerationRequest
 from swarm.gateway.http.errors import FieldFault
 from swarm.text.answers.harmony import HarmonyReader
 from swarm.text.answers.reasoning import MARKS, ReasoningReader
 from swarm.text.answers.tool_calls import CallReader
-from swarm.text.answers.tool_formats import HERMES, ToolFormat, told
+from swarm.text.answers.tool_formats import HERMES, ToolFormat
 
 MAX_CHOICES = 16
 UNASKED_TOKENS = 4096  # of an answer whose length nobody named: workers keep room for all of it from its beginning
@@ -93,7 +93,7 @@ class Generator:
         form = (text.tool_format if text.template_takes_tools else HERMES) if tools else None
         if harmony and request.messages is not None:
             form = text.tool_format  # whose answers come in channels with or without tools
-        thinks = text.thinks and request.messages is not None and not harmony
+        thinks = request.messages is not None and not harmony
         constrain, stop = None, request.stop
         demanded = bool(tools) and request.tool_choice != "auto"
         if request.held is not None or demanded:
@@ -110,7 +110,8 @@ class Generator:
                 form, constrain = None, self._constraints.held(client, request.held)
         if constrain is not None and form is not None:
             stop = ()  # half a call would be none
-        ids, opened = self._prompt(client, request, tools)
+        ids, opened = self._prompt(client, request, tools, thinks)
+        thinks = thinks and (text.thinks or opened)
         options = Options(
             max_tokens=UNASKED_TOKENS if request.max_tokens is None else request.max_tokens,
             sampling=request.sampling,
@@ -123,7 +124,7 @@ class Generator:
         return _Prepared(ids, options, lambda: _reader(form, request.tools, thinks, opened))
 
     def _prompt(
-        self, client: Client, request: GenerationRequest, tools: Sequence[Mapping[str, Any]]
+        self, client: Client, request: GenerationRequest, tools: Sequence[Mapping[str, Any]], thinks: bool
     ) -> tuple[tuple[int, ...], bool]:
         """The prompt's ids, and whether it ends in the middle of the model's thoughts."""
         if request.messages is None:
@@ -131,25 +132,8 @@ class Generator:
                 raise UsageFault("there is neither a prompt nor messages")
             given = request.prompt
             return given if isinstance(given, tuple) else self._encoded(client, given, special=True), False
-        given_messages, begun = (
-            (request.messages[:-1], request.messages[-1]["content"]) if request.goes_on else (request.messages, "")
-        )
-        messages: Sequence[Mapping[str, Any]] = [_with_objects(message) for message in given_messages]
-        if tools and not client.text.template_takes_tools:
-            messages, tools = told(messages, tools), ()
-
-        def rendered(messages: Sequence[Mapping[str, Any]]) -> str:
-            return client.text.render_chat(messages, tools=tools, variables=request.variables)
-
-        try:
-            prompt = rendered(messages)
-        except UsageFault:
-            joined = _one_system(messages)
-            if joined is None:
-                raise
-            prompt = rendered(joined)
-        prompt += begun
-        return self._encoded(client, prompt, special=False), prompt.rstrip().endswith(MARKS[0])
+        written = write(client.text, request, tools, thinks=thinks)
+        return self._encoded(client, written.text, special=False), written.opened
 
     def _encoded(self, client: Client, text: str, special: bool) -> tuple[int, ...]:
         """The prompts of a conversation come again and again."""
@@ -185,32 +169,3 @@ def _wanted(request: GenerationRequest) -> tuple[list[Mapping[str, Any]], list[s
     if not named:
         raise FieldFault(f"tool_choice names {', '.join(map(repr, choice))}, which is none of the tools", "tool_choice")
     return [tool for tool, _ in named], [place for _, place in named]
-
-
-def _one_system(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:
-    """With the first messages of the system's as one, for templates that take no more; None where there is none too many."""
-    count = next((place for place, each in enumerate(messages) if each["role"] != "system"), len(messages))
-    if count < 2:
-        return None
-    words = "\n\n".join(each["content"] for each in messages[:count])
-    return [{"role": "system", "content": words}, *messages[count:]]
-
-
-def _with_objects(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Templates expect the arguments of calls as objects; OpenAI's API writes them as text.
-
-    A model may have written what is no object: a conversation must be able to go on from that.
-    """
-    if not message.get("tool_calls"):
-        return message
-    calls = []
-    for call in message["tool_calls"]:
-        written = call["function"].get("arguments") or "{}"
-        try:
-            given = json.loads(written) if isinstance(written, str) else written
-        except (ValueError, RecursionError):
-            given = None
-        if not isinstance(given, dict):
-            given = {"arguments": written}
-        calls.append({**call, "function": {**call["function"], "arguments": given}})
-    return {**message, "tool_calls": calls}

@@ -27,6 +27,7 @@ class GenerationRequest:
 
     model: str
     messages: tuple[Mapping[str, Any], ...] | None = None  # as in OpenAI's API, contents as text
+    said: tuple[str, ...] = ()  # the fields that the messages came from, as errors name them
     prompt: str | tuple[int, ...] | None = None  # to be gone on from as it is
     tools: tuple[Mapping[str, Any], ...] = ()  # checked by `check_tools`
     places: tuple[str, ...] = ()  # where each tool stands in the request, for errors

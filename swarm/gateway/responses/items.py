@@ -65,24 +65,30 @@ class Item(Fields):
 
 def conversation(before: Sequence[Mapping[str, Any]], items: Sequence[Item]) -> tuple[Mapping[str, Any], ...]:
     """The messages so far. Raises FieldFault for what was just asked and cannot be shown to a model."""
-    found = [*before]
+    return tuple(message for message, _ in _placed(before, items))
+
+
+def places(items: Sequence[Item], count: int) -> tuple[str, ...]:
+    """The fields that the last `count` messages came from: items, or an earlier response."""
+    own = [place for _, place in _placed((), items)][-count:]
+    return ("previous_response_id",) * (count - len(own)) + tuple(own)
+
+
+def _placed(before: Sequence[Mapping[str, Any]], items: Sequence[Item]) -> list[tuple[Mapping[str, Any], str]]:
+    found = [(message, "previous_response_id") for message in before]
     asked = last_asked([*(message["role"] for message in before), *map(_role, items)])
     for number, item in enumerate(items, len(before)):
-        for message in _plain(item, f"input[{number - len(before)}]", asked=number == asked):
+        place = f"input[{number - len(before)}]"
+        for message in _plain(item, place, asked=number == asked):
             words, calls = message["content"], message.get("tool_calls", ())
-            if (
-                message["role"] == "assistant"
-                and found
-                and found[-1]["role"] == "assistant"
-                and (calls or not item.role)
-            ):
-                last = found[-1]  # its words and calls are one message
-                said = "\n".join(filter(None, (last["content"], words)))
+            last = found[-1][0] if found else {"role": ""}
+            if message["role"] == last["role"] == "assistant" and (calls or not item.role):
+                said = "\n".join(filter(None, (last["content"], words)))  # its words and calls are one message
                 calls = [*last.get("tool_calls", ()), *calls]
-                found[-1] = {**last, "content": said, **({"tool_calls": calls} if calls else {})}
+                found[-1] = ({**last, "content": said, **({"tool_calls": calls} if calls else {})}, found[-1][1])
             else:
-                found.append(message)
-    return tuple(found)
+                found.append((message, place))
+    return found
 
 
 def _role(item: Item) -> str:

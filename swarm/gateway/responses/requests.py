@@ -20,7 +20,7 @@ from swarm.gateway.openai.requests import (
     Fields,
     Name,
 )
-from swarm.gateway.responses.items import Item, conversation
+from swarm.gateway.responses.items import Item, conversation, places
 from swarm.gateway.responses.tools import Chosen, Tool, choose, offers_of
 
 
@@ -86,6 +86,7 @@ class ResponseRequest(Fields):
         return GenerationRequest(
             model=self.model,
             messages=(*system, *messages),
+            said=("instructions",) * len(system) + places(self.items(), len(messages)),
             **box.fields(),
             tool_choice=choice,
             held=self._held(),

@@ -105,10 +105,15 @@ def check_tools(tools: Sequence[Any], places: Sequence[str] = ()) -> list[dict[s
 def told(messages: Sequence[Mapping[str, Any]], tools: Sequence[Tool]) -> list[dict[str, Any]]:
     """The messages with the tools in the system's words, for templates that know none; calls and results as text."""
     words = INSTRUCTIONS.format(tools="\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools))
-    plain = [_plain(message) for message in messages]
+    plain = as_text(messages)
     if plain and plain[0]["role"] in ("system", "developer"):
         return [{**plain[0], "content": f"{plain[0]['content']}\n\n{words}"}, *plain[1:]]
     return [{"role": "system", "content": words}, *plain]
+
+
+def as_text(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The messages with calls and results as text."""
+    return [_plain(each) if each["role"] == "tool" or each.get("tool_calls") else dict(each) for each in messages]
 
 
 def _plain(message: Mapping[str, Any]) -> dict[str, Any]:
