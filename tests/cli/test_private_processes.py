@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 from click.testing import CliRunner
@@ -45,22 +46,37 @@ def swarm(home):
         close_all(processes)
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a command."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture
-def run(swarm, home):
-    """A command as a process, with the swarm and the models known to it, and no key unless it is given one."""
-    known = {
-        "SWARM_MODELS": str(home),
-        "SWARM_BOOTSTRAP": swarm[0].address,
-        "XDG_DATA_HOME": str(home),
-        "SWARM_KEY": "",
-    }
+def run_all(swarm, home):
+    """Commands as processes, all at once, with the swarm and the models known to them, and no key unless they are given one."""
+    known = {"SWARM_MODELS": str(home), "SWARM_BOOTSTRAP": swarm[0].address, "XDG_DATA_HOME": str(home)}
 
-    def command(*arguments, **more):
-        given = [sys.executable, "-m", "swarm", *map(str, arguments)]
-        environment = {name: value for name, value in (os.environ | known | more).items() if value}
-        return subprocess.run(given, capture_output=True, text=True, timeout=90, env=environment, check=False)
+    def commands(*each, **more):
+        started = [SwarmProcess(*map(str, words), watched=False, env=known | more, forked=True) for words in each]
+        try:
+            said = [process.rest(90).decode() for process in started]
+            return [
+                Done(process.process.returncode, text, process.errors())
+                for process, text in zip(started, said, strict=True)
+            ]
+        finally:
+            close_all(started)
 
-    return command
+    return commands
+
+
+@pytest.fixture
+def run(run_all):
+    return lambda *words, **more: run_all(words, **more)[0]
 
 
 def test_a_member_is_answered_as_by_the_unsplit_model(run, home):
@@ -71,15 +87,14 @@ def test_a_member_is_answered_as_by_the_unsplit_model(run, home):
     assert (answer.returncode, answer.stdout) == (0, alone.stdout), answer.stderr
 
 
-def test_a_stranger_is_told_why_and_sees_nothing(run, home):
-    for command in (("client", *ASKED), ("status", "--json")):
-        refused = run(*command)
-        assert (refused.returncode, refused.stdout) == (5, ""), refused.stderr
+def test_a_stranger_is_told_why_and_sees_nothing(run_all, home):
+    of_another = ("status", "--swarm-key", home / "theirs")
+    *without, refused = run_all(("client", *ASKED), ("status", "--json"), of_another)
+    for each in without:
+        assert (each.returncode, each.stdout) == (5, ""), each.stderr
         assert (
-            "is of a private swarm, and no key of it was given here: name the key file with --swarm-key"
-            in refused.stderr
+            "is of a private swarm, and no key of it was given here: name the key file with --swarm-key" in each.stderr
         )
-    refused = run("status", "--swarm-key", home / "theirs")
     assert refused.returncode == 5
     assert "is of another private swarm" in refused.stderr
 

@@ -310,7 +310,8 @@ def terminal_until(terminal, end):
 @pytest.fixture(scope="module")
 def whole(models):
     """The long answer of the unsplit model, by a process of its own."""
-    local = SwarmProcess("client", "--local", "--model", str(models / "tiny"), "--threads", "1", *LONG, watched=False)
+    asked = ("client", "--local", "--model", str(models / "tiny"), "--threads", "1", *LONG)
+    local = SwarmProcess(*asked, watched=False, forked=True)
     try:
         return local.rest()
     finally:
@@ -321,7 +322,7 @@ def begin(swarm, env, *peers):
     """A client process over a chain by hand, with the long answer to come."""
     chain = ",".join(peer.peer for peer in peers)
     asked = ("client", "--model", "tiny", "--chain", chain, "--threads", "1", "--timeout", "30", *LONG)
-    return SwarmProcess(*asked, watched=False, env=env)
+    return SwarmProcess(*asked, watched=False, env=env, forked=True)
 
 
 def test_a_client_as_a_process_writes_the_text_and_nothing_else_and_survives_a_kill(swarm, whole, models, tmp_path):

@@ -31,6 +31,7 @@ def answer(bootstrap: str) -> dict[str, object]:
         bootstrap,
         "Hello",
         watched=False,
+        forked=True,
     )
     try:
         found = json.loads(asked.read_until(b"\n"))
@@ -58,7 +59,7 @@ def test_a_cold_start_by_known_peers(tmp_path: Path, monkeypatch: pytest.MonkeyP
         late = worker(tmp_path, SPANS[0], address)
         running.append(late)
         late.ready()
-        status = SwarmProcess("status", "--json", "--bootstrap", address, watched=False)
+        status = SwarmProcess("status", "--json", "--bootstrap", address, watched=False, forked=True)
         running.append(status)
         found = json.loads(status.read_until(b"\n"))
         assert late.peer in {one["peer"] for one in found["models"][0]["workers"]}

@@ -103,9 +103,9 @@ def test_a_swarm_gives_the_vectors_of_one_process_before_and_after_a_kill(models
         for process in processes:
             process.ready()
         env = {"XDG_DATA_HOME": str(tmp_path)}
-        alone = SwarmProcess("client", *options, "--local", "--embed", TEXTS[0], watched=False)
+        alone = SwarmProcess("client", *options, "--local", "--embed", TEXTS[0], watched=False, forked=True)
         asked = ("client", *options, "--bootstrap", place, "--audit", "0", "-v", "--embed", "-")
-        client = SwarmProcess(*asked, watched=False, env=env)
+        client = SwarmProcess(*asked, watched=False, env=env, forked=True)
         processes += [alone, client]
         expected = json.loads(alone.rest(seconds=60))
 
