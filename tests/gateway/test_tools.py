@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 from gateway.test_agents import prompt_of, run
 from support.gateway import MODEL, Served
+from support.probe import make_probe
 
 from swarm.gateway.responses.requests import ResponseRequest
 
@@ -167,3 +169,42 @@ def test_many_tools_and_options_of_streams_are_taken() -> None:
         await made(http, "/v1/chat/completions", **chat, tool_choice="none", stream_options={"include_usage": True})
 
     run(work)
+
+
+def test_a_call_that_max_tokens_cuts_is_a_call_and_not_completed(tmp_path: Path) -> None:
+    probe = make_probe(tmp_path / "probe", {"write": {"text": "word " * 40}})
+    tool = {"name": "write", "parameters": {"type": "object", "properties": {"text": {"type": "string"}}}}
+
+    def is_beginning(arguments: str) -> bool:
+        return arguments.startswith('{"text": "word word') and not arguments.endswith("}")
+
+    async def work(http: httpx.AsyncClient, _: Served) -> None:
+        cut: dict[str, Any] = {"model": "probe", "max_tokens": 20, "max_output_tokens": 20}
+        whole = await made(http, **cut, tools=[{"type": "function", **tool}])
+        (item,) = whole["output"]
+        assert (whole["status"], item["type"], item["status"]) == ("incomplete", "function_call", "incomplete")
+        assert is_beginning(item["arguments"])
+        lines = await http.post(
+            "/v1/responses", json={**ASKED, **cut, "tools": [{"type": "function", **tool}], "stream": True}
+        )
+        events = [json.loads(line[6:]) for line in lines.text.splitlines() if line.startswith("data: ")]
+        deltas = [event["delta"] for event in events if event["type"] == "response.function_call_arguments.delta"]
+        assert "".join(deltas) == item["arguments"]
+        assert len(deltas) > 3, "they are told as they are written"
+        chat = {**cut, "messages": [{"role": "user", "content": "x"}]}
+        tools = [{"type": "function", "function": tool}]
+        (choice,) = (await made(http, "/v1/chat/completions", **chat, tools=tools))["choices"]
+        assert (choice["finish_reason"], choice["message"]["content"]) == ("length", None)
+        assert is_beginning(choice["message"]["tool_calls"][0]["function"]["arguments"])
+        shown = [{"name": "write", "input_schema": tool["parameters"]}]
+        message = await made(http, "/v1/messages", **chat, tools=shown)
+        assert message["stop_reason"] == "max_tokens"
+        (block,) = message["content"]
+        assert (block["type"], block["name"]) == ("tool_use", "write")
+        lines = await http.post("/v1/messages", json={**chat, "tools": shown, "max_tokens": 200, "stream": True})
+        events = [json.loads(line[6:]) for line in lines.text.splitlines() if line.startswith("data: ")]
+        deltas = [event["delta"] for event in events if event["type"] == "content_block_delta"]
+        assert json.loads("".join(delta["partial_json"] for delta in deltas)) == {"text": "word " * 40}
+        assert len(deltas) > 3
+
+    run(work, paths=(probe,))

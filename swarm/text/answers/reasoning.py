@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from swarm.text.answers.call_arguments import overlap
 from swarm.text.answers.harmony import Thought
-from swarm.text.answers.tool_calls import CallReader, Piece, overlap
+from swarm.text.answers.tool_calls import CallReader, Piece
 
 OPEN, CLOSE = MARKS = ("<think>", "</think>")
 

@@ -29,6 +29,7 @@ class ToolFormat:
     begin: str  # a mark in the text; empty: the whole answer is a call if it begins with an opening brace
     end: str = ""  # empty: the body says by itself where it ends
     arguments: str = "arguments"  # what a call's arguments are called
+    around: tuple[str, ...] = ()  # marks before and after all calls, which say nothing more
     between: str = ""  # a mark between name and arguments
     signs: tuple[str, ...] = ()  # all of which a chat template of such a model holds
     shown: tuple[str, ...] = ()  # special tokens that are part of the format: they have to stay in the text
@@ -50,7 +51,15 @@ _GRANITE = ("<|tool_call|>", "<|/tool_call|>")
 # The first whose signs the template holds: those that share a mark stand before the simpler one.
 FORMATS = (
     ToolFormat("harmony", "harmony", "<|channel|>", signs=("<|channel|>", "<|message|>"), shown=_HARMONY),
-    ToolFormat("deepseek", "fenced", *_DEEPSEEK[1::2], between=_DEEPSEEK[2], signs=_DEEPSEEK[1:2], shown=_DEEPSEEK),
+    ToolFormat(
+        "deepseek",
+        "fenced",
+        *_DEEPSEEK[1::2],
+        around=_DEEPSEEK[::4],
+        between=_DEEPSEEK[2],
+        signs=_DEEPSEEK[1:2],
+        shown=_DEEPSEEK,
+    ),
     ToolFormat("functions", "functions", _HERMES[0], _HERMES[1], signs=("<function=",), shown=_HERMES),
     ToolFormat("keys", "keys", _HERMES[0], _HERMES[1], signs=("<arg_key>",), shown=_HERMES),
     HERMES,

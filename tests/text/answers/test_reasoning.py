@@ -6,7 +6,7 @@ import pytest
 
 from swarm.text.answers.harmony import Thought
 from swarm.text.answers.reasoning import ReasoningReader
-from swarm.text.answers.tool_calls import Call, CallReader
+from swarm.text.answers.tool_calls import Call, CallReader, More
 from swarm.text.answers.tool_formats import HERMES
 
 
@@ -16,7 +16,9 @@ def read(text: str, size: int, inside: bool = False, inner: CallReader | None = 
     pieces = [piece for at in range(0, len(text), size) for piece in reader.push(text[at : at + size])]
     pieces += reader.finish()
     thoughts = "".join(piece.text for piece in pieces if isinstance(piece, Thought))
-    return thoughts, "".join(p for p in pieces if isinstance(p, str)), [p for p in pieces if isinstance(p, Call)]
+    words = "".join(piece for piece in pieces if isinstance(piece, str))
+    arguments = "".join(piece.arguments for piece in pieces if isinstance(piece, Call | More))
+    return thoughts, words, [Call(piece.name, arguments) for piece in pieces if isinstance(piece, Call)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 100])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from swarm.errors import UsageFault
 from swarm.text.answers.call_grammars import forced
 from swarm.text.answers.harmony import HarmonyReader, Thought
-from swarm.text.answers.tool_calls import Call, CallReader
+from swarm.text.answers.tool_calls import Call, CallReader, More
 from swarm.text.answers.tool_formats import FORMATS, HERMES, ToolFormat, check_tools, format_of, told
 from swarm.text.grammar import Grammars
 from swarm.text.tokenizer import Text
@@ -100,14 +100,16 @@ def pieces_of(reader: CallReader | HarmonyReader, parts: list[str]) -> list[Any]
     found: list[Any] = []
     for piece in [piece for part in parts for piece in reader.push(part)] + [*reader.finish()]:
         if isinstance(piece, Call):
-            found.append((piece.name, json.loads(piece.arguments)))
+            found.append((piece.name, [piece.arguments]))
+        elif isinstance(piece, More):
+            found[-1][1].append(piece.arguments)
         elif found and isinstance(found[-1], str) and isinstance(piece, str):
             found[-1] += piece
         elif found and isinstance(found[-1], Thought) and isinstance(piece, Thought):
             found[-1] = Thought(found[-1].text + piece.text)
         else:
             found.append(piece)
-    return found
+    return [(piece[0], json.loads("".join(piece[1]))) if isinstance(piece, tuple) else piece for piece in found]
 
 
 @pytest.mark.parametrize(("name", "answer", "expected"), ANSWERS)
@@ -130,6 +132,87 @@ def test_what_is_no_call_is_text(form: ToolFormat, answer: str) -> None:
     whole = pieces_of(CallReader(form, TOOLS), [answer])
     if not any(isinstance(piece, tuple) for piece in whole):
         assert "".join(whole).replace(" ", "") == answer.replace(" ", "")
+
+
+BEGIN = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>"
+CUT = [  # answers that max_tokens ended, by format: the text, the call's name, its arguments so far
+    ("hermes", 'See.\n<tool_call>\n{"name": "weather", "arguments": {"city": "Kö', "See.\n", "weather", '{"city": "Kö'),
+    ("hermes", '<tool_call>\n{"name": "weather", "argum', "", "weather", ""),
+    ("hermes", '<tool_call>\n{"nam', "", None, ""),
+    ("hermes", '<tool_call>\n{"name": "clock", "arguments": {}}\n</tool', "", "clock", "{}"),
+    ("hermes", '<tool_call>\n{"name": "clock", "arguments": {}', "", "clock", "{}"),
+    ("mistral", '[TOOL_CALLS]weather[ARGS]{"city": ', "", "weather", '{"city": '),
+    ("mistral", "[TOOL_CALLS]wea", "", None, ""),
+    ("mistral list", '[TOOL_CALLS] [{"name": "weather", "arguments": {"city"', "", "weather", '{"city"'),
+    ("granite", '<|tool_call|>[{"name": "clock", "arguments": {}}]<|/to', "", "clock", "{}"),
+    ("llama", '{"name": "weather", "parameters": {"city": "Kö', "", "weather", '{"city": "Kö'),
+    ("llama", '{"name": "ada", "parameters": {"a', '{"name": "ada", "parameters": {"a', None, ""),
+    (
+        "functions",
+        "<tool_call>\n<function=weather>\n<parameter=city>\nKö\n</par",
+        "",
+        "weather",
+        '{"city": "Kö',
+    ),
+    ("keys", "<tool_call>weather\n<arg_key>days</arg_key>\n<arg_value>1", "", "weather", '{"days": '),
+    ("deepseek", "<｜tool▁call▁begin｜>function<｜tool▁sep｜>weather\n```json\n{", "", "weather", "{"),
+]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize(("name", "answer", "words", "called", "arguments"), CUT)
+def test_a_call_that_is_cut_off_is_one_with_cut_arguments(
+    size: int, name: str, answer: str, words: str, called: str | None, arguments: str
+) -> None:
+    reader = CallReader(BY_NAME[name], TOOLS)
+    pieces = [piece for at in range(0, len(answer), size) for piece in reader.push(answer[at : at + size])]
+    pieces += reader.finish(cut=True)
+    assert "".join(piece for piece in pieces if isinstance(piece, str)) == words
+    assert [piece.name for piece in pieces if isinstance(piece, Call)] == ([called] if called else [])
+    assert "".join(piece.arguments for piece in pieces if isinstance(piece, Call | More)) == arguments
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("hermes", '<tool_call>{"name": "write", "arguments": {"text": "SAID"}}</tool_call>'),
+        ("mistral", '[TOOL_CALLS]write[ARGS]{"text": "SAID"}'),
+        ("mistral list", '[TOOL_CALLS][{"name": "write", "arguments": {"text": "SAID"}}]'),
+        ("granite", '<|tool_call|>[{"name": "write", "arguments": {"text": "SAID"}}]'),
+        ("llama", '{"name": "write", "parameters": {"text": "SAID"}}'),
+        ("functions", "<tool_call><function=write><parameter=text>\nSAID\n</parameter></function></tool_call>"),
+        ("keys", "<tool_call>write<arg_key>text</arg_key><arg_value>SAID</arg_value></tool_call>"),
+        ("deepseek", BEGIN + 'write<｜tool▁sep｜>{"text": "SAID"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>'),
+        ("harmony", '<|channel|>commentary to=functions.write <|message|>{"text": "SAID"}<|call|>'),
+    ],
+)  # fmt: skip
+def test_arguments_are_told_as_they_are_written(name: str, answer: str) -> None:
+    write = {
+        "type": "function",
+        "function": {"name": "write", "parameters": {"properties": {"text": {"type": "string"}}}},
+    }
+    said = "a long text " * 20
+    before, after = answer.split("SAID")
+    reader = HarmonyReader() if name == "harmony" else CallReader(BY_NAME[name], [write])
+    pieces = [piece for sign in before for piece in reader.push(sign)]
+    assert [piece.name for piece in pieces if isinstance(piece, Call)] == ["write"]
+    for word in said.split(" ")[:-1]:
+        pieces = reader.push(f"{word} ")
+        assert "".join(piece.arguments for piece in pieces if isinstance(piece, More)).strip() == word
+    pieces = [*reader.push(after), *reader.finish()]
+    assert "".join(piece.arguments for piece in pieces if isinstance(piece, More)).strip() == '"}'
+    assert [piece.last for piece in pieces if isinstance(piece, More)][-1]
+    assert not any(isinstance(piece, str) for piece in pieces), "marks are no text"
+
+
+def test_line_ends_in_arguments_are_written_as_json_has_them() -> None:
+    answer = '<tool_call>{"name": "weather", "arguments": {"city": "two\nlines\\n\t\\"x\\" }"}}</tool_call>'
+    assert pieces_of(CallReader(HERMES, TOOLS), list(answer)) == [("weather", {"city": 'two\nlines\n\t"x" }'})]
+
+
+def test_an_object_with_a_name_is_a_call_only_of_a_tool_where_nothing_else_marks_it() -> None:
+    said = '{"name": "ada", "age": 3}'
+    assert pieces_of(CallReader(BY_NAME["llama"], TOOLS), [said]) == [said]
 
 
 HARMONY = (
