@@ -224,7 +224,7 @@ def test_a_span_outside_the_model_is_refused_before_it_serves(models, tmp_path, 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_server_with_zero_after_exactly_one_line(number, tmp_path):
     with held_identity("bootstrap", tmp_path / "other.key"):
-        process = SwarmProcess.server("bootstrap", tmp_path, watched=False)
+        process = SwarmProcess.server("bootstrap", tmp_path, watched=False, forked=False)
         try:
             process.ready()
             assert process.end(number) == 0

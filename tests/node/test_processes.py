@@ -34,23 +34,18 @@ NOTICED_DEATH, NOTICED_STALL = 1.0, 5.0  # seconds, as docs/DESIGN.md promises
 
 @dataclass
 class Farm:
-    """A bootstrap and REPLICAS workers of each span; `top_up` brings back what was killed."""
+    """A bootstrap and REPLICAS workers of each span, for one death: whoever joins later would ask the dead, and wait."""
 
     folder: Path
     bootstrap: SwarmProcess
+    precision: str
     workers: list[SwarmProcess] = field(default_factory=list)
-    precision: str = "bf16"
 
-    def top_up(self) -> None:
-        for span in SPANS:
-            alive = [worker for worker in self.of(span) if worker.process.poll() is None]
-            self.workers += [self._start(span) for _ in range(REPLICAS - len(alive))]
+    def start(self) -> None:
+        self.bootstrap.ready()
+        self.workers += [self._start(span) for span in SPANS * REPLICAS]
         for worker in self.workers:
-            if worker.process.poll() is None:
-                worker.ready()
-
-    def of(self, span: str) -> list[SwarmProcess]:
-        return [worker for worker in self.workers if span in worker.arguments]
+            worker.ready()
 
     def find(self, short: str) -> SwarmProcess:
         return next(worker for worker in self.workers if worker.peer.startswith(short))
@@ -65,13 +60,12 @@ class Farm:
         return host, int(port)
 
 
-@pytest.fixture(scope="module", params=["bf16", "fp32"])
-def farm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    folder = tmp_path_factory.mktemp("keys")
-    bootstrap = SwarmProcess.server("bootstrap", folder)
-    made = Farm(folder, bootstrap, precision=request.param)
+@pytest.fixture(params=["bf16", "fp32"])
+def farm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Farm]:
+    bootstrap = SwarmProcess.server("bootstrap", tmp_path)
+    made = Farm(tmp_path, bootstrap, request.param)
     try:
-        bootstrap.ready()
+        made.start()
         yield made
     finally:
         close_all([bootstrap, *made.workers])
@@ -179,7 +173,6 @@ def test_the_death_of_a_process(farm: Farm, death: str, capsys: pytest.CaptureFi
     sampling = list(SAMPLINGS)[list(DEATHS).index(death) % 2]
     expected = unsplit(farm.precision, sampling)
     decide, kills = DEATHS[death]
-    farm.top_up()
     striker = Striker(farm, decide)
     ids = asyncio.run(asyncio.wait_for(generate(farm, striker, sampling), 60))
     assert ids == expected
@@ -199,7 +192,6 @@ def test_a_stalled_process(farm: Farm, capsys: pytest.CaptureFixture[str]) -> No
             striker.strike(striker.struck[0], signal.SIGCONT)
 
     expected = unsplit(farm.precision, "greedy")
-    farm.top_up()
     striker = Striker(farm, decide)
     ids = asyncio.run(asyncio.wait_for(generate(farm, striker, "greedy"), 60))
     assert ids == expected

@@ -49,11 +49,13 @@ class SwarmProcess:
         self.peer = ""
 
     @classmethod
-    def server(cls, mode: str, folder: Path, *arguments: str, watched: bool = True) -> SwarmProcess:
+    def server(
+        cls, mode: str, folder: Path, *arguments: str, watched: bool = True, forked: bool = True
+    ) -> SwarmProcess:
         """A bootstrap or worker on a free port of loopback, with a key of its own."""
         key = folder / f"{mode}-{time.monotonic_ns()}.key"
         place = ("--host", "127.0.0.1", "--port", "0", "--key", str(key))
-        return cls(mode, *place, *arguments, watched=watched, forked=mode == "worker")
+        return cls(mode, *place, *arguments, watched=watched, forked=forked)
 
     def ready(self) -> SwarmProcess:
         """Once it serves: address and peer are known."""
