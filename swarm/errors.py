@@ -43,6 +43,10 @@ class UsageFault(SwarmError):
 class PromptTooLong(UsageFault):
     """A prompt that leaves no room for an answer in the model's context; both lengths are named. Shorten it."""
 
+    def __init__(self, message: str, tokens: int | None = None, most: int | None = None) -> None:
+        super().__init__(message)
+        self.tokens, self.most = tokens, most  # of the prompt, and what there is room for
+
 
 class ModelFault(SwarmError):
     """A model on disk that cannot be used; the message names the file and, where there is one, the tensor."""

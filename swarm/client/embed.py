@@ -54,7 +54,7 @@ def text_rows(count: int, spec: Sizes) -> int:
         raise UsageFault("an empty text has no vector")
     most = spec.max_positions if spec.both_ways else spec.max_positions - 1
     if count > most:
-        raise PromptTooLong(f"the text has {count} tokens; the model takes {most}")
+        raise PromptTooLong(f"the text has {count} tokens; the model takes {most}", count, most)
     return min(spec.max_positions, count + 1)
 
 

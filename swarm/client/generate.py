@@ -220,5 +220,6 @@ def rows_needed(prompt: int, max_tokens: int | None, context: int) -> int:
     if not prompt:
         raise UsageFault("the prompt is empty: there is nothing to go on from")
     if prompt >= context:
-        raise PromptTooLong(f"the prompt has {prompt} tokens; the model's context is {context}, answer included")
+        message = f"the prompt has {prompt} tokens; the model's context is {context}, answer included"
+        raise PromptTooLong(message, prompt, context)
     return min(context, prompt + max_tokens) if max_tokens is not None else context

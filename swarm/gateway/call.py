@@ -14,6 +14,7 @@ from swarm.gateway.catalog import Catalog
 from swarm.gateway.generation.generator import Generator
 from swarm.gateway.http.auth import Keys
 from swarm.gateway.http.body import read_json
+from swarm.gateway.http.fields import Read, read_fields
 from swarm.gateway.http.sse import KEEPALIVE_SECONDS
 from swarm.gateway.monitoring.metrics import Metrics
 from swarm.gateway.monitoring.status import Who
@@ -56,6 +57,10 @@ class Call:
     def json(self) -> dict[str, Any]:
         """Raises FieldFault."""
         return read_json(self.body)
+
+    def read(self, model: type[Read]) -> Read:
+        """The body as a request. Raises FieldFault."""
+        return read_fields(model, self.json())
 
     def say_left_out(self, kinds: Sequence[str]) -> None:
         """Types of tools that the model is not offered; the log says so once."""

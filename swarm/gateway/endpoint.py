@@ -5,6 +5,8 @@ A handler is a function from a `Call` to an answer; whatever it raises becomes a
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -13,10 +15,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from swarm.errors import LocalFault
 from swarm.gateway.call import Answering, Call, Gateway, Handler
 from swarm.gateway.http.body import read_body
-from swarm.gateway.http.errors import Refusal, refusal_of
+from swarm.gateway.http.errors import FieldFault, Refusal, refusal_of
 from swarm.gateway.http.origins import check_page
 from swarm.gateway.http.sse import Disconnected, EventStream, while_connected
 
+# What a prompt is called there; in chats it is the messages.
+PROMPTS = {"/v1/completions": "prompt", "/v1/embeddings": "input", "/v1/responses": "input"}
 ANTHROPIC_PATHS = ("/v1/messages",)
 SHARED_PATHS = ("/v1/models",)  # of both APIs: programs of Anthropic's send its version along
 
@@ -84,6 +88,8 @@ class Endpoint:
 
     def _refused(self, request: Request, error: Exception) -> Response:
         refusal = refusal_of(error)
+        if refusal.param == "messages" and not isinstance(error, FieldFault):
+            refusal = replace(refusal, param=PROMPTS.get(self._path, refusal.param))
         # The message, not the error: that of a field out of bounds holds what was asked, which is nobody else's business.
         self._gateway.trace.failed("gateway.request", path=self._path, status=refusal.status, error=refusal.message)
         if refusal.status >= 500 and refusal.code == "internal_error" and not isinstance(error, LocalFault):

@@ -211,10 +211,10 @@ def test_embeddings() -> None:
         ({"modalities": ["audio"]}, 400, "text is all", "modalities"),
         ({"tool_choice": "required"}, 400, "there are no tools", "tool_choice"),
         ({"logit_bias": {"x": 1}}, 400, "no token id", "logit_bias"),
-        ({"logit_bias": {"99999": 1}}, 400, "the vocabulary has 4096", None),
+        ({"logit_bias": {"99999": 1}}, 400, "the vocabulary has 4096", "logit_bias"),
         ({"response_format": {"type": "json_schema"}}, 400, "json_schema is missing", "response_format.json_schema"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "reads text only", "messages[0].content[0]"),
-        ({"messages": [{"role": "user", "content": "x " * 4000}]}, 400, "the model's context is", "messages"),
+        ({"messages": [{"role": "user", "content": "x " * 4000}]}, 400, "maximum context length is", "messages"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_honoured_is_refused_by_name(

@@ -13,7 +13,7 @@ from swarm.gateway.http.sse import EventStream, event
 
 
 async def create_message(call: Call) -> Answering:
-    request = MessagesRequest.model_validate(call.json())
+    request = call.read(MessagesRequest)
     name = f"msg_{secrets.token_hex(12)}"
     client = await call.gateway.catalog.client(request.model)
     plain = request.plain(call.owner)
@@ -29,6 +29,6 @@ async def create_message(call: Call) -> Answering:
 
 
 async def count_tokens(call: Call) -> Answering:
-    request = CountRequest.model_validate(call.json())
+    request = call.read(CountRequest)
     client = await call.gateway.catalog.client(request.model)
     return {"input_tokens": await call.gateway.generator.count(client, request.prompt(call.owner))}

@@ -7,11 +7,10 @@ references). Pure: an error in, a `Refusal` out.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from pydantic import ValidationError
 
 from swarm.errors import (
     AuditFault,
@@ -28,6 +27,8 @@ from swarm.errors import (
 from swarm.span import name_layers
 
 MAX_SHOWN = 2000  # characters of a message
+_OPTION = re.compile(r"(?:(?:a token|the names) of )?(?P<field>[a-z]+_[a-z_]+|temperature|seed|n)\b")
+_PROMPT = ("the prompt", "token id", "the text", "an empty text")
 
 
 class FieldFault(UsageFault):
@@ -76,6 +77,7 @@ class Refusal:
     code: str | None = None
     param: str | None = None  # the field that is to blame
     retry_after: int | None = None  # seconds
+    anthropic_message: str | None = None  # where Anthropic's clients look for other words
     allow: tuple[str, ...] = ()  # methods that are taken
 
     @property
@@ -89,7 +91,8 @@ class Refusal:
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
     def anthropic(self) -> dict[str, Any]:
-        return {"type": "error", "error": {"type": _ANTHROPIC.get(self.status, "api_error"), "message": self.message}}
+        kind = _ANTHROPIC.get(self.status, "api_error")
+        return {"type": "error", "error": {"type": kind, "message": self.anthropic_message or self.message}}
 
 
 _ANTHROPIC: Mapping[int, str] = {
@@ -110,8 +113,6 @@ def refusal_of(error: BaseException) -> Refusal:
     """What to answer. Errors that were not raised on purpose are told without their text: it may hold anything."""
     message = str(error)[:MAX_SHOWN]
     match error:
-        case ValidationError():
-            return _invalid(error)
         case Unauthorised():
             return Refusal(401, message, "authentication_error", "invalid_api_key")
         case Forbidden():
@@ -127,11 +128,11 @@ def refusal_of(error: BaseException) -> Refusal:
         case UnknownModel():
             return Refusal(404, message, "invalid_request_error", "model_not_found", "model")
         case PromptTooLong():
-            return Refusal(400, message, "invalid_request_error", "context_length_exceeded", "messages")
+            return _too_long(error)
         case FieldFault():
             return Refusal(400, message, "invalid_request_error", None, error.field)
-        case UsageFault():
-            return Refusal(400, message, "invalid_request_error")
+        case UsageFault():  # those of the client's own begin with the option that is to blame
+            return Refusal(400, message, "invalid_request_error", None, _blamed(message))
         case Overloaded():
             wait = max(1, math.ceil(error.retry_after))
             return Refusal(429, message, "rate_limit_error", "overloaded", retry_after=wait)
@@ -150,9 +151,22 @@ def refusal_of(error: BaseException) -> Refusal:
     return Refusal(500, "the gateway failed; its log says how", "server_error", "internal_error")
 
 
-def _invalid(error: ValidationError) -> Refusal:
-    """The first field that is not as it must be."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or None
-    said = first["msg"].removeprefix("Value error, ")
-    return Refusal(400, f"{field}: {said}" if field else said, "invalid_request_error", None, field)
+def _blamed(message: str) -> str | None:
+    """The field that a fault of the client's own is about."""
+    if message.startswith(_PROMPT):
+        return "messages"
+    option = _OPTION.match(message)
+    return "stop" if message.startswith(("a stop", "an empty stop")) else option["field"] if option else None
+
+
+def _too_long(error: PromptTooLong) -> Refusal:
+    """In the words by which programs know that they have to shorten a conversation."""
+    message = told = str(error)
+    if error.tokens is not None and error.most is not None:
+        message = (
+            f"This model's maximum context length is {error.most} tokens. However, your messages resulted in "
+            f"{error.tokens} tokens. Please reduce the length of the messages."
+        )
+        told = f"prompt is too long: {error.tokens} tokens > {min(error.most, error.tokens - 1)} maximum"
+    code = "context_length_exceeded"
+    return Refusal(400, message, "invalid_request_error", code, "messages", anthropic_message=told)

@@ -44,7 +44,7 @@ class EmbeddingRequest(Fields):
 
 async def embeddings(call: Call) -> Answering:
     """The endpoint."""
-    request = EmbeddingRequest.model_validate(call.json())
+    request = call.read(EmbeddingRequest)
     client = await call.gateway.catalog.client(request.model)
     inputs = request.inputs()
     width = client.pooling.width(client.spec.embedding_width)

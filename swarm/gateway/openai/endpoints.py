@@ -16,7 +16,7 @@ from swarm.gateway.openai.requests import ChatRequest, CompletionRequest
 
 
 async def chat_completions(call: Call) -> Answering:
-    request = ChatRequest.model_validate(call.json())
+    request = call.read(ChatRequest)
     stamp = chat.Stamp(f"chatcmpl-{secrets.token_hex(16)}", int(call.gateway.now()), request.model)
     plain, (box, _) = request.plain(call.owner), request.offers()
     call.say_left_out(plain.left_out)
@@ -29,7 +29,7 @@ async def chat_completions(call: Call) -> Answering:
 
 
 async def text_completions(call: Call) -> Answering:
-    request = CompletionRequest.model_validate(call.json())
+    request = call.read(CompletionRequest)
     stamp = chat.Stamp(f"cmpl-{secrets.token_hex(16)}", int(call.gateway.now()), request.model)
     several = request.plain_requests(call.owner)
     logprobs = request.logprobs is not None

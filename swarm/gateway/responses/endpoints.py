@@ -21,7 +21,7 @@ class Responses:
         self.store = ResponseStore()
 
     async def create(self, call: Call) -> Answering:
-        request = ResponseRequest.model_validate(call.json())
+        request = call.read(ResponseRequest)
         name = request.previous_response_id
         before = self.store.get(call.owner, name).messages if name else ()
         messages = request.messages(before, lambda name: self.store.item(call.owner, name))

@@ -21,6 +21,7 @@ from swarm.gateway.generation.tools import (
     toolbox,
 )
 from swarm.gateway.http.errors import FieldFault
+from swarm.gateway.http.fields import read_fields
 from swarm.gateway.openai.requests import Fields
 
 
@@ -79,7 +80,8 @@ def _offer(tool: Tool, place: str, namespace: str | None, offered: list[Offered]
             offered.append(local_shell(place))
         case "namespace" if namespace is None:
             for number, inner in enumerate(tool.tools):
-                _offer(Tool.model_validate(inner), f"{place}.tools[{number}]", tool.name, offered, left_out)
+                where = f"{place}.tools[{number}]"
+                _offer(read_fields(Tool, inner, where), where, tool.name, offered, left_out)
         case _:
             left_out.append(tool.type)
 
@@ -91,7 +93,10 @@ def choose(box: Toolbox, choice: str | Chosen) -> tuple[Toolbox, ToolChoice]:
     if not isinstance(choice, Chosen):
         return box, "none" if choice == "none" else "auto"
     if choice.type == "allowed_tools":
-        found = (box.named(_name(each), each.namespace) for each in map(Chosen.model_validate, choice.tools))
+        several = (
+            read_fields(Chosen, each, f"tool_choice.tools[{number}]") for number, each in enumerate(choice.tools)
+        )
+        found = (box.named(_name(each), each.namespace) for each in several)
         return box.allowed([each.name for each in found if each], choice.mode)
     return box, box.demanded([box.sure(_name(choice), choice.type, choice.namespace)])
 
