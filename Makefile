@@ -49,7 +49,7 @@ $(VENV)/bin/python:
 	@echo "creating $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.swarm: $(VENV)/bin/python setup.cfg pyproject.toml constraints.txt
+$(VENV)/.swarm: $(VENV)/bin/python setup.cfg pyproject.toml constraints.txt $(wildcard swarm/kernels/source/* swarm/kernels/building.py)
 	@echo "installing swarm and what it runs on (the first time takes a few minutes)"
 	@$(PIP) --quiet --progress-bar on -e .
 	@touch $@

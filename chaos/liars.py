@@ -24,6 +24,7 @@ from swarm.engine.layers.gated_delta import Delta
 from swarm.engine.layers.linear import Linear
 from swarm.engine.layers.norm import Norm
 from swarm.engine.layers.passes import ChunkPass, DecodePass, Pass
+from swarm.engine.portable.passes import PortablePass
 from swarm.span import LayerSpan
 from swarm.wire import tensors as wire
 
@@ -187,9 +188,8 @@ class _StalePass:
     """Another pass, with keys and values of rows that were there before."""
 
     def __init__(self, way: Pass) -> None:
-        assert isinstance(way, ChunkPass | DecodePass)
+        assert isinstance(way, ChunkPass | DecodePass | PortablePass)
         self._way = way
-        self.angles = way.angles
 
     def linear(self, linear: Linear, x: Tensor) -> Tensor:
         return self._way.linear(linear, x)
@@ -202,6 +202,15 @@ class _StalePass:
 
     def each(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return self._way.each(function, x)
+
+    def softmax(self, x: Tensor) -> Tensor:
+        return self._way.softmax(x)
+
+    def largest(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        return self._way.largest(x, count)
+
+    def rotate(self, heads: Tensor, rope: int) -> Tensor:
+        return self._way.rotate(heads, rope)
 
     def recur(self, delta: Delta, layer: int, projected: Tensor) -> Tensor:
         return self._way.recur(delta, layer, projected)

@@ -142,6 +142,7 @@ class SpanConfig:
     device: str = "auto"
     max_memory: int | None = None  # bytes; None: what is free, less a reserve
     backend: str = "swarm"  # who computes: our own engine, or "transformers"
+    numerics: str = "native"  # or "portable": the same bits on every CPU
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ FLOORS = (
         "torch_environment",
     ),
     ("wire", "routing", "model"),
-    ("checkpoint",),
+    ("checkpoint", "kernels"),
     ("engine", "text", "transport", "discovery"),
     ("worker", "client"),
     ("gateway",),

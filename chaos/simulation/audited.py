@@ -238,7 +238,7 @@ class AuditedSwarm:
 
     @asynccontextmanager
     async def _open(self, max_rows: int) -> AsyncIterator[tuple[ChainSession, Heads]]:
-        async def heads_for(precision: str) -> Heads:
+        async def heads_for(precision: str, _: str) -> Heads:
             return self._heads[precision]
 
         async with open_chain(

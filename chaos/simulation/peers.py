@@ -315,7 +315,7 @@ class Asker(Peer):
     async def _open(self, max_rows: int, prompt: Prompt | None) -> AsyncIterator[tuple[ChainSession, Heads]]:
         world = self.world
 
-        async def heads_for(_: str) -> Heads:
+        async def heads_for(_: str, __: str) -> Heads:
             return self._heads
 
         async with open_chain(

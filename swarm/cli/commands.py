@@ -188,6 +188,7 @@ def bootstrap(**given: Any) -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--max-memory", type=types.SIZE, help="At most so much memory.  [default: what is free, less a reserve]")
 @compute.backend_option
+@compute.numerics_option
 @compute.threads_option
 @models_dir_option
 @node_options
@@ -198,6 +199,7 @@ def worker(
     device: str,
     max_memory: int | None,
     backend: str,
+    numerics: str | None,
     threads: int | None,
     **given: Any,
 ) -> None:
@@ -209,7 +211,8 @@ def worker(
     from swarm.cli.serve import NodeRequest, run_worker
     from swarm.config import SpanConfig
 
-    serve = SpanConfig(model_directory(model, given["models_dir"]), layers, precision, device, max_memory, backend)
+    directory, numerics = model_directory(model, given["models_dir"]), compute.numerics_for(precision, numerics)
+    serve = SpanConfig(directory, layers, precision, device, max_memory, backend, numerics)
     run_worker(NodeRequest(**given), model, serve, threads)
 
 
@@ -233,6 +236,7 @@ def worker(
 @click.option("--precision", type=compute.precision_type, help="[default: the workers'; bf16 with --local]")
 @click.option("--device", default="cpu", show_default=True, help="Of the head, and of every layer with --local.")
 @compute.backend_option
+@compute.numerics_option
 @compute.threads_option
 @click.option(
     "--timeout",

@@ -67,6 +67,7 @@ class Client:
         local: bool = False,
         device: str = "cpu",
         backend: str = "swarm",
+        numerics: str = "native",
         identity: Identity | None = None,
         network: Network | None = None,
         directory: Directory | None = None,
@@ -88,6 +89,7 @@ class Client:
         self._by_hand = tuple(chain)
         self._device = device
         self._backend = backend  # who computes what is computed here
+        self._numerics = numerics  # with `local`; else a chain says it
         self.identity = identity or Identity.generate()
         self._network = network
         self._directory = directory
@@ -97,7 +99,7 @@ class Client:
         self._random = random or SystemRandom()
         self._channel_config = channel_config or ChannelConfig()
         self._stack = AsyncExitStack()
-        self._heads: dict[str, Heads] = {}
+        self._heads: dict[tuple[str, str], Heads] = {}
         self._loading = asyncio.Lock()
         self._started: _Started | None = None
         self._answers: WeakSet[Answer] = WeakSet()
@@ -125,7 +127,9 @@ class Client:
         if self.local:
             self.precision = self.precision or "bf16"
             started.stage = await compute.run(
-                lambda: opened.load_stage(precision=self.precision or "bf16", device=self._device)
+                lambda: opened.load_stage(
+                    precision=self.precision or "bf16", device=self._device, numerics=self._numerics
+                )
             )
             return started
         network = self._network or TlsNetwork(self.identity, swarm_key=self._swarm_key)
@@ -303,7 +307,7 @@ class Client:
     ) -> AsyncIterator[tuple[Session, Heads]]:
         started = self._parts
         if started.stage is not None:
-            heads = await self._heads_for(started.stage.precision)
+            heads = await self._heads_for(started.stage.precision, self._numerics)
             async with LocalSession(started.stage, started.compute, max_rows) as local:
                 yield local, heads
             return
@@ -321,14 +325,17 @@ class Client:
         ) as opened:
             yield opened
 
-    async def _heads_for(self, precision: str) -> Heads:
-        """The head of that precision, loaded once."""
+    async def _heads_for(self, precision: str, numerics: str) -> Heads:
+        """The head of that precision and those numerics, loaded once."""
         async with self._loading:
-            if precision not in self._heads:
+            key = precision, numerics
+            if key not in self._heads:
                 compute, opened = self._parts.compute, self._parts.opened
-                head = await compute.run(lambda: opened.load_head(precision=precision, device=self._device))
-                self._heads[precision] = Heads(head, compute)
-            return self._heads[precision]
+                head = await compute.run(
+                    lambda: opened.load_head(precision=precision, device=self._device, numerics=numerics)
+                )
+                self._heads[key] = Heads(head, compute)
+            return self._heads[key]
 
 
 @dataclass(slots=True)

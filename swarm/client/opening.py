@@ -13,6 +13,7 @@ from swarm.client.prefix_cache import PrefixCache, Prompt
 from swarm.client.resolver import Resolver
 from swarm.client.session import ChainSession
 from swarm.config import ClientConfig
+from swarm.engine.numerics import arithmetic_of
 from swarm.errors import DeadlineExceeded, NoChain
 from swarm.routing.chain import Chain
 from swarm.span import name_layers
@@ -26,7 +27,7 @@ async def open_chain(
     config: ClientConfig,
     trace: Trace,
     max_rows: int,
-    heads_for: Callable[[str], Awaitable[Heads]],
+    heads_for: Callable[[str, str], Awaitable[Heads]],
     auditor: Auditor | None = None,
     kept: PrefixCache | None = None,
     prompt: Prompt | None = None,
@@ -47,7 +48,7 @@ async def open_chain(
     else:
         chain = await _wait_for_chain(resolver, peers, config, trace)
         precision = resolver.precision_of(chain)
-        heads = await heads_for(precision)
+        heads = await heads_for(precision, arithmetic_of(chain.numerics))
         session = ChainSession(resolver, peers, config, trace, chain, precision, max_rows, auditor)
     if kept is None or prompt is None:
         async with session:

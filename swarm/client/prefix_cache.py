@@ -21,6 +21,7 @@ from swarm.client.prefix import Prefix
 from swarm.client.resolver import Resolver
 from swarm.config import ClientConfig
 from swarm.engine import CHUNK_ROWS
+from swarm.engine.numerics import arithmetic_of
 from swarm.errors import LocalFault, PeerFault, SessionFault
 from swarm.identity import PeerId
 from swarm.trace import Trace
@@ -96,7 +97,7 @@ class PrefixCache:
         return sum(parent.kept.bytes for parent in self._ended if parent.kept is not None)
 
     async def branch(
-        self, prompt: Prompt, max_rows: int, heads_for: Callable[[str], Awaitable[Heads]]
+        self, prompt: Prompt, max_rows: int, heads_for: Callable[[str, str], Awaitable[Heads]]
     ) -> tuple[Prefix, Heads] | None:
         """A new session that holds the first rows of a prompt already, with its head; None: it has to begin with none."""
         keys = keys_of(prompt.owner, prompt.ids[:-1])  # the last row has to come out of the chain
@@ -105,7 +106,7 @@ class PrefixCache:
             return None
         parent, stem, rows = found
         self._use(parent)
-        heads = await heads_for(stem.precision)
+        heads = await heads_for(stem.precision, arithmetic_of(stem.links[0].numerics))
         try:
             async with asyncio.timeout(BRANCH_SECONDS):
                 begun = await stem.branch(rows, self._peers, self._resolver.model, max_rows)

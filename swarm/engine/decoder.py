@@ -22,6 +22,8 @@ from swarm.engine.layers.passes import ChunkPass, DecodePass, Pass
 from swarm.engine.layers.per_layer_inputs import Looked, TokenInputs
 from swarm.engine.layers.rope import RopeTable
 from swarm.engine.numerics import Precision
+from swarm.engine.portable.passes import PortablePass, PortableTextPass
+from swarm.engine.portable.rope import PortableRopeTable
 from swarm.model.spec import ModelSpec
 from swarm.span import LayerSpan
 
@@ -71,8 +73,14 @@ class Decoder:
         self.precision = precision
         self.tokens = tokens  # what layers take of a row's token itself
         device = layers[0].mixer.output.device
-        self.ropes = [RopeTable(rope, width, device) for rope, width in zip(spec.ropes, spec.rope_widths, strict=True)]
-        self.alibi = build_alibi(spec, precision.dtype, device) if spec.family.alibi else None
+        self.ropes: list[RopeTable] = []
+        self.portable_ropes: list[PortableRopeTable] = []
+        turning = list(zip(spec.ropes, spec.rope_widths, strict=True))
+        if precision.portable:
+            self.portable_ropes = [PortableRopeTable(rope, width) for rope, width in turning]
+        else:
+            self.ropes = [RopeTable(rope, width, device) for rope, width in turning]
+        self.alibi = build_alibi(spec, precision.inner, device) if spec.family.alibi else None
         self.residual_scale = None if spec.residual_scale == 1.0 else spec.residual_scale
 
     @property
@@ -82,16 +90,29 @@ class Decoder:
 
     def chunk(self, cache: SessionCache, x: Tensor) -> Tensor:
         """Rows at the cache's position onwards, computed together."""
+        if self.precision.portable:
+            positions = range(cache.position, cache.position + x.shape[0])
+            return self.decode([cache] * x.shape[0], positions, x)
         way = ChunkPass(self.spec, self.ropes, cache, x.shape[0], self.precision.dtype, self.alibi)
         return self._forward(x, cache.span, way)
 
     def whole(self, span: LayerSpan, x: Tensor) -> Tensor:
         """All rows of a text, each of which sees all others."""
-        return self._forward(x, span, BidirectionalPass(self.spec, self.ropes, x.shape[0], self.precision.dtype))
+        way: Pass = (
+            PortableTextPass(self.spec, self.portable_ropes, x.shape[0])
+            if self.precision.portable
+            else BidirectionalPass(self.spec, self.ropes, x.shape[0], self.precision.dtype)
+        )
+        return self._forward(x, span, way)
 
     def decode(self, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor) -> Tensor:
         """Row i, of caches[i] at positions[i], each for itself; all over the same layers."""
-        return self._forward(x, caches[0].span, DecodePass(self.spec, self.ropes, caches, positions, self.alibi))
+        way: Pass = (
+            PortablePass(self.spec, self.portable_ropes, caches, positions, self.alibi)
+            if self.precision.portable
+            else DecodePass(self.spec, self.ropes, caches, positions, self.alibi)
+        )
+        return self._forward(x, caches[0].span, way)
 
     def _forward(self, x: Tensor, span: LayerSpan, way: Pass) -> Tensor:
         if self.tokens is None:
@@ -102,7 +123,7 @@ class Decoder:
     def _through(self, x: Tensor, span: LayerSpan, way: Pass, looked: Looked | None) -> Tensor:
         for index in span:
             layer = self.layers[index - self.span.start]
-            before = x
+            before = x = x.to(self.precision.inner)
 
             h = _normed(x, layer.attention_norm)  # [rows, hidden]
             h = _normed(layer.mixer.compute(way, index, h), layer.attention_end_norm)
@@ -115,6 +136,7 @@ class Decoder:
                 x = self.tokens.add(way, index, x, looked)
             if layer.scale is not None:
                 x = x * layer.scale
+            x = x.to(self.precision.dtype)  # after each layer, so that a cut between any two changes nothing
         return x
 
     def _sum(self, x: Tensor, h: Tensor) -> Tensor:

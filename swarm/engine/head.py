@@ -6,6 +6,7 @@ Knows nothing of sampling or of text.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,9 +19,10 @@ from swarm.engine.embedding import Embedding
 from swarm.engine.layers.linear import Linear
 from swarm.engine.layers.norm import Norm
 from swarm.engine.layers.token_digits import with_ids
-from swarm.engine.loading.parts import build_norm
+from swarm.engine.loading.parts import build_linear, build_norm
 from swarm.engine.loading.sources import RandomSource, Source, VerifiedSource
 from swarm.engine.numerics import Precision, numerics_class, precision_named, settle_threads
+from swarm.engine.portable.passes import entries
 from swarm.engine.stage import usable_device
 from swarm.errors import UsageFault
 from swarm.model.spec import ModelSpec
@@ -59,10 +61,15 @@ class Head:
 
     @classmethod
     def load(
-        cls, directory: Path, precision: str = "bf16", device: str = "cpu", progress: Progress | None = None
+        cls,
+        directory: Path,
+        precision: str = "bf16",
+        device: str = "cpu",
+        progress: Progress | None = None,
+        numerics: str = "native",
     ) -> Head:
         """Raises ModelFault naming file and tensor, UsageFault naming the precision or device."""
-        checkpoint, exactly = open_checkpoint(directory), precision_named(precision)
+        checkpoint, exactly = open_checkpoint(directory), precision_named(precision, numerics)
         spec = checkpoint.spec
         tensors, manifest = checkpoint.tensors(spec.family.optional_prefix), checkpoint.manifest()
         return cls._build(
@@ -70,9 +77,11 @@ class Head:
         )
 
     @classmethod
-    def random(cls, spec: ModelSpec, precision: str = "bf16", device: str = "cpu", seed: int = 0) -> Head:
+    def random(
+        cls, spec: ModelSpec, precision: str = "bf16", device: str = "cpu", seed: int = 0, numerics: str = "native"
+    ) -> Head:
         """Random weights of a given shape: for measurements."""
-        return cls._build(spec, precision_named(precision), device, RandomSource(seed), None)
+        return cls._build(spec, precision_named(precision, numerics), device, RandomSource(seed), None)
 
     @classmethod
     def _build(
@@ -84,29 +93,30 @@ class Head:
         with torch.inference_mode():
 
             def norm(module: str | None) -> Norm | None:
-                return build_norm(spec, module, shapes, source, precision.dtype, place) if module else None
+                return build_norm(spec, module, shapes, source, precision, place) if module else None
 
             def projection(module: str | None) -> Linear | None:
                 if spec.embedding_width == spec.hidden:
                     return None
                 weight = source.tensor(name := f"{module}.weight", shapes[name])
-                return Linear(weight.to(device=place, dtype=precision.dtype), None, precision)
+                return build_linear(weight.to(device=place, dtype=precision.dtype), None, precision.floats)
 
             # Left in the file: an answer touches a few rows of it, and processes share the pages
-            table = source.table(name := f"{family.embedding}.weight", shapes[name], precision.dtype)
+            table = source.table(name := f"{family.embedding}.weight", shapes[name], precision.inner)
             positions = None
             if family.positions:
-                positions = source.table(name := f"{family.positions}.weight", shapes[name], precision.dtype)
+                positions = source.table(name := f"{family.positions}.weight", shapes[name], precision.inner)
             token_type = None
             if family.token_types:
                 types = source.tensor(name := f"{family.token_types}.weight", shapes[name])
-                token_type = types[:1].to(device=place, dtype=precision.dtype, copy=True)
+                token_type = types[:1].to(device=place, dtype=precision.inner, copy=True)
             into, norm_first = projection(family.embedding_projection), norm(family.embedding_norm)
-            embedding = Embedding(spec, table, positions, token_type, into, norm_first, precision.dtype, place)
+            embedding = Embedding(spec, table, positions, token_type, into, norm_first, precision.inner, place)
             linear = None
             if family.head:
                 weight = source.tensor(name := f"{family.embedding if spec.tied else family.head}.weight", shapes[name])
-                linear = Linear(weight.to(device=place, dtype=precision.dtype), None, precision)
+                logits = replace(precision, weights=precision.head)
+                linear = build_linear(weight.to(device=place, dtype=precision.dtype), None, logits)
             final, out = norm(family.final_norm), projection(family.head_projection)
         return cls(spec, embedding, final, out, linear, precision, place, manifest)
 
@@ -124,7 +134,7 @@ class Head:
     @torch.inference_mode()
     def embed(self, ids: Sequence[int], start: int) -> Tensor:
         """[rows, width] of tokens at the positions from `start`. Raises UsageFault naming an id outside the vocabulary."""
-        rows = self._embedding.rows(ids, start)
+        rows = self._embedding.rows(ids, start).to(self._exactly.dtype)
         return with_ids(rows, ids) if self.spec.token_width else rows
 
     @torch.inference_mode()
@@ -137,9 +147,7 @@ class Head:
         if self.spec.logit_divisor != 1.0:
             logits = logits / self.spec.logit_divisor
         if self.spec.logit_softcap is not None:
-            # Row by row: a tangent's bits depend on its place in a call
-            capped = [torch.tanh(row / self.spec.logit_softcap) for row in torch.split(logits, 1)]
-            logits = torch.cat(capped) * self.spec.logit_softcap
+            logits = self._tangents(logits / self.spec.logit_softcap) * self.spec.logit_softcap
         return logits
 
     @torch.inference_mode()
@@ -148,8 +156,14 @@ class Head:
         self._check(rows)
         return self._normed(rows).float().cpu()
 
+    def _tangents(self, x: Tensor) -> Tensor:
+        if self._exactly.portable:
+            return entries("tanh", x)
+        # Row by row: a tangent's bits depend on its place in a call
+        return torch.cat([torch.tanh(row) for row in torch.split(x, 1)])
+
     def _normed(self, rows: Tensor) -> Tensor:
-        rows = rows[:, : self.spec.hidden].contiguous()
+        rows = rows[:, : self.spec.hidden].to(self._exactly.inner).contiguous()
         rows = rows if self._norm is None else self._norm.compute(rows)
         return rows if self._projection is None else self._projection.decode(rows)
 

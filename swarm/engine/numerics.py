@@ -6,18 +6,22 @@ Two peers of one numerics class compute the same bits from the same bytes. Knows
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
 import torch
 
 from swarm.errors import UsageFault
+from swarm.kernels import GROUP, Library, library
 
 CHUNK_ROWS = 128  # the grid of absolute positions on which chunk boundaries lie
 MAX_CLASS_BYTES = 150  # a class stands in every record
 ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # environment that changes kernels
-KernelPath = Literal["onednn", "plain"]
+SCALE_BITS = 16  # of a group of integers
+KernelPath = Literal["onednn", "plain", "portable"]
+NUMERICS = ("native", "portable")
+PORTABLE = "portable-1"  # the version of docs/NUMERICS.md: a change of bits is a new number
 _settled: int | None = None
 
 
@@ -26,22 +30,77 @@ class Precision:
     """How weights, hidden states and caches are stored, and the shape in which decode rows are computed."""
 
     name: str
-    dtype: torch.dtype
+    dtype: torch.dtype  # of caches, of rows between layers, and of weights unless these are integers
     tile: int  # a decode row's bits are those it has in a call of this many rows
+    portable: bool = False  # by kernels of our own, within a layer in fp32
+    weights: str = ""  # integers in groups that share a scale: int8 or int4; empty: floats
+    head: str = ""  # likewise, of the layer that gives logits
+
+    @property
+    def inner(self) -> torch.dtype:
+        """Of rows within a layer."""
+        return torch.float32 if self.portable else self.dtype
+
+    @property
+    def rows(self) -> str:
+        """What rows between layers are, as they travel."""
+        return "fp32" if self.dtype == torch.float32 else "bf16"
+
+    def bytes_of(self, numbers: int) -> int:
+        """That so many weights take."""
+        bits = {"int8": 8, "int4": 4}.get(self.weights)
+        return (
+            numbers * self.dtype.itemsize if bits is None else -(-numbers * (bits * GROUP + SCALE_BITS) // (8 * GROUP))
+        )
+
+    @property
+    def floats(self) -> Precision:
+        """The same with weights that are floats, for what few bits would spoil."""
+        return replace(self, weights="", head="")
 
 
 PRECISIONS: dict[str, Precision] = {
     "fp32": Precision("fp32", torch.float32, 16),
     "bf16": Precision("bf16", torch.bfloat16, 16),
 }
+INTEGERS: dict[str, Precision] = {  # portable only
+    "int8": Precision("int8", torch.bfloat16, 1, weights="int8", head="int8"),
+    "int4": Precision("int4", torch.bfloat16, 1, weights="int4", head="int8"),
+}
 
 
-def precision_named(name: str) -> Precision:
-    """The precision of that name. Raises UsageFault naming those that exist."""
-    try:
-        return PRECISIONS[name]
-    except KeyError:
-        raise UsageFault(f"unknown precision {name!r}; choose one of {', '.join(PRECISIONS)}") from None
+def precision_named(name: str, numerics: str = "native") -> Precision:
+    """The precision of that name, computed natively or by portable kernels. Raises UsageFault naming those that exist."""
+    if numerics not in NUMERICS:
+        raise UsageFault(f"unknown numerics {numerics!r}; choose one of {', '.join(NUMERICS)}")
+    found = precision_known(name)
+    if found.weights and numerics != "portable":
+        raise UsageFault(f"--precision {name}: only --numerics portable computes so")
+    return replace(found, portable=numerics == "portable")
+
+
+def precision_known(name: str) -> Precision:
+    """The precision of that name, whoever computes in it. Raises UsageFault naming those that exist."""
+    known = PRECISIONS | INTEGERS
+    if name not in known:
+        raise UsageFault(f"unknown precision {name!r}; choose one of {', '.join(known)}")
+    return known[name]
+
+
+def arithmetic_of(numerics: str | None) -> str:
+    """Which of NUMERICS a numerics class is of; native where there is none."""
+    return "portable" if numerics is not None and numerics.startswith(f"{PORTABLE}:") else "native"
+
+
+def portable_kernels() -> Library:
+    """Raises UsageFault where they were not built."""
+    kernels = library()
+    if kernels is None:
+        raise UsageFault(
+            "--numerics portable: its kernels are not there: they are compiled when swarm is installed, by a C compiler; "
+            "install one and swarm again, or leave the option out"
+        )
+    return kernels
 
 
 def settle_threads(count: int | None = None) -> int:
@@ -55,6 +114,8 @@ def settle_threads(count: int | None = None) -> int:
             if count < 1:
                 raise UsageFault(f"--threads {count}: at least one thread is needed")
             torch.set_num_threads(count)
+        if (kernels := library()) is not None:
+            kernels.set_threads(torch.get_num_threads())
         _settled = torch.get_num_threads()
     elif count is not None and count != _settled:
         raise UsageFault(f"--threads {count}: this process computes with {_settled} threads already")
@@ -84,6 +145,8 @@ def numerics_class(precision: Precision, device: str | torch.device = "cpu") -> 
     The thread count stands in it on CPU although oneDNN's linear layers gave the same bits at 1 to 16 threads: plain
     ones do not, and attention over a chunk chooses its kernels by it.
     """
+    if precision.portable:
+        return f"{PORTABLE}:{precision.name}"
     device = torch.device(device)
     version = torch.__version__.split("+")[0]
     parts = [precision.name, device.type]

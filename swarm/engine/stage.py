@@ -78,12 +78,13 @@ class Stage:
         device: str = "cpu",
         cache_bytes: int | None = None,
         progress: Progress | None = None,
+        numerics: str = "native",
     ) -> Stage:
         """Read a span's tensors (None: all layers) and no others, each checked against the manifest.
 
         Raises ModelFault naming file and tensor, UsageFault naming the precision or device.
         """
-        checkpoint, exactly = open_checkpoint(directory), precision_named(precision)
+        checkpoint, exactly = open_checkpoint(directory), precision_named(precision, numerics)
         spec = checkpoint.spec
         span = spec.check_span(span or spec.span, str(checkpoint.source))
         slots = {name: slot for layer in span for name, slot in stacked_tensors(spec, layer).items()}
@@ -101,10 +102,13 @@ class Stage:
         device: str = "cpu",
         cache_bytes: int | None = None,
         seed: int = 0,
+        numerics: str = "native",
     ) -> Stage:
         """Random weights of a given shape: for measurements."""
         span = spec.check_span(span, spec.architecture)
-        return cls._build(spec, span, precision_named(precision), device, cache_bytes, RandomSource(seed), None)
+        return cls._build(
+            spec, span, precision_named(precision, numerics), device, cache_bytes, RandomSource(seed), None
+        )
 
     @classmethod
     def _build(
@@ -118,6 +122,8 @@ class Stage:
         manifest: Manifest | None,
     ) -> Stage:
         place = usable_device(device)
+        if precision.portable and place.type != "cpu":
+            raise UsageFault(f"--numerics portable: computes on CPUs, not on {device}; use --numerics native there")
         settle_threads()
         if cache_bytes is None:
             cache_bytes = DEFAULT_CACHE_ROWS * row_bytes(spec, span, precision.name)

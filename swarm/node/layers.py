@@ -107,7 +107,7 @@ class Layers:
         weights = opened.footprint(span, serve.precision)
         cache_bytes = self._config.cache_bytes or int((capacity.memory_free - weights) * CACHE_SHARE)
         stage = await compute.run(
-            lambda: opened.load_stage(span, precision=serve.precision, device=device, cache_bytes=cache_bytes)
+            lambda: opened.load_stage(span, serve.precision, device, cache_bytes, numerics=serve.numerics)
         )
         speed = await compute.run(lambda: _tokens_per_second(stage))
         self._service = await self._stack.enter_async_context(

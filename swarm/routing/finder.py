@@ -23,6 +23,7 @@ Measurements = Mapping[PeerId, Measurement]
 Key = TypeVar("Key", str, tuple[str, str])
 MAX_NAMED = 8  # peers that a message names
 MAX_STARTED = 3  # workers that a message says how to start
+PORTABLE = "portable-"  # how numerics classes begin whose bits do not depend on the machine
 
 
 def find_chain(
@@ -41,10 +42,11 @@ def find_chain(
 ) -> Chain:
     """A chain over `span` in one precision, and in one numerics class if any class covers it.
 
-    `prefer_numerics` is taken if it covers, else the class whose chain is predicted fastest, else the fastest chain of mixed
-    classes. Ties fall to the lower peer id. Peers in `avoid` or `banned`, and if `allowed` is given those not in it, are never
-    used, nor those that announce a part of a bond: hops end where announced spans do, so that no hop cuts one either.
-    Raises NoChain, naming the layers that are missing and what became of the workers that hold some of them.
+    `prefer_numerics` is taken if it covers, else a portable class, whose bits every CPU has, else the class whose chain is
+    predicted fastest, else the fastest chain of mixed classes. Ties fall to the lower peer id. Peers in `avoid` or `banned`,
+    and if `allowed` is given those not in it, are never used, nor those that announce a part of a bond: hops end where
+    announced spans do, so that no hop cuts one either. Raises NoChain, naming the layers that are missing and what became of
+    the workers that hold some of them.
     """
     sieve = _Sieve(model, now, precision, avoid, banned, None if allowed is None else frozenset(allowed), tuple(bonds))
     newest = newest_records(records)
@@ -53,7 +55,8 @@ def find_chain(
     by_precision = _grouped(usable, lambda record: record.precision)
     by_class = _grouped(usable, lambda record: (record.precision, record.numerics))
     preferred = [group for (_, numerics), group in by_class if numerics == prefer_numerics]
-    for groups in (preferred, [group for _, group in by_class], [group for _, group in by_precision]):
+    portable = [group for (_, numerics), group in by_class if numerics.startswith(PORTABLE)]
+    for groups in (preferred, portable, [group for _, group in by_class], [group for _, group in by_precision]):
         chains = [_greedy(group, model, span, measurements) for group in groups if _missing(group, span) == ()]
         if chains:
             return min(chains, key=lambda found: found.seconds).chain

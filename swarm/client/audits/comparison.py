@@ -47,8 +47,9 @@ TOLERANCES: dict[frozenset[str], Tolerance] = {
 
 
 def precision_of(numerics: str) -> str:
-    """A numerics class begins with its precision."""
-    return numerics.partition("/")[0]
+    """A numerics class begins with its precision, or with the standard that its numbers follow: `portable-1:bf16`."""
+    standard, _, precision = numerics.partition("/")[0].rpartition(":")
+    return precision if standard or precision else numerics
 
 
 def tolerance_of(one: str, other: str) -> Tolerance | None:

@@ -159,8 +159,15 @@ class Model(Protocol):
         device: str = "cpu",
         cache_bytes: int | None = None,
         progress: Progress | None = None,
+        numerics: str = "native",
     ) -> Stage:
         """Read a span's tensors (None: all layers). Raises ModelFault, UsageFault."""
 
-    def load_head(self, precision: str = "bf16", device: str = "cpu", progress: Progress | None = None) -> Head:
+    def load_head(
+        self,
+        precision: str = "bf16",
+        device: str = "cpu",
+        progress: Progress | None = None,
+        numerics: str = "native",
+    ) -> Head:
         """Raises ModelFault, UsageFault."""

@@ -39,10 +39,15 @@ class OwnModel:
         device: str = "cpu",
         cache_bytes: int | None = None,
         progress: Progress | None = None,
+        numerics: str = "native",
     ) -> Stage:
-        return Stage.load(
-            self.directory, span, precision=precision, device=device, cache_bytes=cache_bytes, progress=progress
-        )
+        return Stage.load(self.directory, span, precision, device, cache_bytes, progress, numerics)
 
-    def load_head(self, precision: str = "bf16", device: str = "cpu", progress: Progress | None = None) -> Head:
-        return Head.load(self.directory, precision=precision, device=device, progress=progress)
+    def load_head(
+        self,
+        precision: str = "bf16",
+        device: str = "cpu",
+        progress: Progress | None = None,
+        numerics: str = "native",
+    ) -> Head:
+        return Head.load(self.directory, precision, device, progress, numerics)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from swarm.engine.layers.linear import Linear
 from swarm.engine.layers.norm import Norm
-from swarm.engine.layers.rope import rotate
 
 FUSED = ("cpu",)  # devices whose kernel for attention says by what it divided
 
@@ -22,13 +21,14 @@ FUSED = ("cpu",)  # devices whose kernel for attention says by what it divided
 class Attending(Protocol):
     """What a pass computes with."""
 
-    angles: list[tuple[Tensor, Tensor]]  # for each rope cosines and sines, [rows, 1, head_dim]
-
     def linear(self, linear: Linear, x: Tensor) -> Tensor:
         """[rows, in] -> [rows, out]"""
 
     def each(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """[rows, width] -> [rows, width], entry by entry"""
+
+    def rotate(self, heads: Tensor, rope: int) -> Tensor:
+        """[rows, heads, head_dim], each turned by its row's position."""
 
     def attend(self, attention: Attention, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
         """Store [rows, 2, kv_heads, head_dim], unless they are that layer's already; answer [rows, heads, head_dim] with
@@ -52,6 +52,7 @@ class Attention:
     answer: Callable[..., Tensor]  # (queries, keys, values, mask or None, scale=), [1, heads, rows, head_dim] each
     sinks: Tensor | None  # as sink_attention takes them
     scale: float | None  # of products of queries and keys; None: head_dim ** -0.5
+    softcap: float | None = None  # products stay between it and its negative
     distances: Tensor | None = None  # as distance_biases takes them
     gated: bool = False  # what queries are answered is multiplied by gates, through a sigmoid
     keys_of: int | None = None  # the layer that made the keys and values; None: this one makes its own
@@ -76,7 +77,7 @@ class Attention:
         if self.value_norm is not None:
             qkv[:, rotated:] = self.value_norm.compute_heads(qkv[:, rotated:])
         if self.rope is not None:
-            qkv[:, :rotated] = rotate(qkv[:, :rotated], *way.angles[self.rope])
+            qkv[:, :rotated] = way.rotate(qkv[:, :rotated], self.rope)
         queries = qkv[:, : self.heads]  # [rows, heads, head_dim]
         keys_values = qkv[:, self.heads :].view(x.shape[0], 2, own, self.head_dim)  # [rows, 2, kv_heads, head_dim]
         answers = way.attend(self, layer if self.keys_of is None else self.keys_of, queries, keys_values)

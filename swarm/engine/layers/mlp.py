@@ -32,6 +32,12 @@ class Kernels(Protocol):
     def each(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """[rows, width] -> [rows, width], entry by entry"""
 
+    def softmax(self, x: Tensor) -> Tensor:
+        """[1, width] -> [1, width]"""
+
+    def largest(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The largest entries of [1, width] and their places, [1, count] each, largest first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mlp:
@@ -79,7 +85,7 @@ class Experts:
         """
         # Row by row: kernels of softmax and of sums may add in an order that the number of rows decides
         logits = way.linear(self.router, x if routed is None else routed).float()
-        routes = [self._route(row) for row in torch.split(logits, 1)]
+        routes = [self._route(way, row) for row in torch.split(logits, 1)]
         shares, chosen = torch.cat([each[0] for each in routes]), torch.cat([each[1] for each in routes])
         if self.scales is not None:
             shares = shares * self.scales[chosen]
@@ -93,13 +99,12 @@ class Experts:
             result += self.shared.compute(way, x).float() * share
         return result.to(x.dtype)
 
-    def _route(self, row: Tensor) -> tuple[Tensor, Tensor]:
+    def _route(self, way: Kernels, row: Tensor) -> tuple[Tensor, Tensor]:
         """Shares and numbers of the chosen experts, [1, used] each."""
         if self.shares_sum_to_one:
-            logits, chosen = row.topk(self.used)
-            return logits.softmax(-1), chosen
-        shares, chosen = row.softmax(-1).topk(self.used)
-        return shares, chosen
+            logits, chosen = way.largest(row, self.used)
+            return way.softmax(logits.contiguous()), chosen
+        return way.largest(way.softmax(row), self.used)
 
 
 @dataclass(frozen=True, slots=True)

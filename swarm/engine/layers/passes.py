@@ -18,14 +18,12 @@ from swarm.engine.layers.alibi import AlibiTable
 from swarm.engine.layers.attention import Attention
 from swarm.engine.layers.gated_delta import Delta
 from swarm.engine.layers.linear import Linear
-from swarm.engine.layers.rope import RopeTable
+from swarm.engine.layers.rope import RopeTable, rotate
 from swarm.model.spec import ModelSpec
 
 
 class Pass(Protocol):
     """How rows go through the layers together: which linear kernels they take, and what each attends to."""
-
-    angles: list[tuple[Tensor, Tensor]]  # for each rope cosines and sines, [rows, 1, head_dim]
 
     def linear(self, linear: Linear, x: Tensor) -> Tensor:
         """[rows, in] -> [rows, out]"""
@@ -39,6 +37,15 @@ class Pass(Protocol):
     def each(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """[rows, width] -> [rows, width], entry by entry"""
 
+    def softmax(self, x: Tensor) -> Tensor:
+        """[1, width] -> [1, width]"""
+
+    def largest(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The largest entries of [1, width] and their places, [1, count] each, largest first."""
+
+    def rotate(self, heads: Tensor, rope: int) -> Tensor:
+        """[rows, heads, head_dim], each turned by its row's position."""
+
     def attend(self, attention: Attention, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
         """Store [rows, 2, kv_heads, head_dim], unless they are that layer's already; answer [rows, heads, head_dim] with
         [rows, heads * head_dim]."""
@@ -47,7 +54,23 @@ class Pass(Protocol):
         """Take [rows, width of the projection] through the layer's states; answer with [rows, value_heads * value_dim]."""
 
 
-class Together:
+class Native:
+    """What torch's kernels do alike for chunks and for decode rows."""
+
+    angles: list[tuple[Tensor, Tensor]]  # for each rope cosines and sines, [rows, 1, head_dim]
+
+    def softmax(self, x: Tensor) -> Tensor:
+        return x.softmax(-1)
+
+    def largest(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        values, places = x.topk(count)
+        return values, places
+
+    def rotate(self, heads: Tensor, rope: int) -> Tensor:
+        return rotate(heads, *self.angles[rope])
+
+
+class Together(Native):
     """Kernels for rows that are computed in one call, at exactly their shape."""
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -127,7 +150,7 @@ class ChunkPass(Together):
         return answer.view(kv_heads, group, rows, head_dim).permute(2, 0, 1, 3).reshape(rows, -1)
 
 
-class DecodePass:
+class DecodePass(Native):
     """Rows of any sessions. Each attends alone, as one query row against its own session's cache."""
 
     def __init__(

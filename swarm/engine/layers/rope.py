@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from decimal import Decimal, localcontext
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.nn import functional
 from swarm.model.rotary import Rope
 
 BLOCK_ROWS = 2048  # positions added to the table at a time
+POWER_DIGITS = 40  # far beyond what fp32 holds
 
 
 class RopeTable:
@@ -54,10 +56,14 @@ class RopeTable:
             self._sin = torch.cat((self._sin, block_sin.unsqueeze(1).to(self.device)))
 
 
-def inverse_frequencies(rope: Rope, rotated: int) -> Tensor:
-    """Radians per position for each pair, [rotated / 2]. Scaled ropes stretch the long wavelengths and blend between."""
+def inverse_frequencies(rope: Rope, rotated: int, exact: bool = False) -> Tensor:
+    """Radians per position for each pair, [rotated / 2]. Scaled ropes stretch the long wavelengths and blend between.
+
+    `exact`: powers are rounded once, the same on every machine, instead of as torch's kernels have them.
+    """
     exponents = torch.arange(0, rotated, 2, dtype=torch.float32) / rotated
-    frequencies = 1.0 / rope.theta**exponents
+    powers = _powers(rope.theta, exponents) if exact else rope.theta**exponents
+    frequencies = 1.0 / powers
     if rope.kind in ("default", "dynamic"):
         return frequencies
     if rope.kind == "linear":
@@ -66,7 +72,7 @@ def inverse_frequencies(rope: Rope, rotated: int) -> Tensor:
         pairs = torch.arange(rotated // 2)
         return torch.where(pairs < int(rope.turning * rotated // 2), frequencies / rope.factor, 0.0)
     if rope.kind == "longrope":
-        return 1.0 / (torch.tensor(rope.divisors) * rope.theta**exponents)
+        return 1.0 / (torch.tensor(rope.divisors) * powers)
     if rope.kind == "yarn":
         blend = _yarn_blend(rope, rotated)
         return frequencies / rope.factor * (1 - blend) + frequencies * blend
@@ -74,6 +80,12 @@ def inverse_frequencies(rope: Rope, rotated: int) -> Tensor:
     low, high = rope.low_frequency_factor, rope.high_frequency_factor
     blend = ((rope.original_positions / wavelengths - low) / (high - low)).clamp(0, 1)  # 0: stretched, 1: as it was
     return (1 - blend) * frequencies / rope.factor + blend * frequencies
+
+
+def _powers(base: float, exponents: Tensor) -> Tensor:
+    with localcontext() as context:
+        context.prec = POWER_DIGITS
+        return torch.tensor([float(Decimal(base) ** Decimal(exponent)) for exponent in exponents.tolist()])
 
 
 def _yarn_blend(rope: Rope, rotated: int) -> Tensor:

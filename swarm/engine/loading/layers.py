@@ -18,11 +18,17 @@ from swarm.engine.loading.parts import LayerParts
 from swarm.engine.loading.row_order import delta_order, qkv_order
 from swarm.engine.loading.sources import Source
 from swarm.engine.numerics import Precision
+from swarm.errors import UsageFault
 from swarm.model.spec import ModelSpec
 
 
 def build_layer(spec: ModelSpec, layer: int, source: Source, precision: Precision, device: torch.device) -> Layer:
     """One layer, ready to compute. Raises ModelFault naming file and tensor."""
+    if precision.portable and spec.kinds[layer].delta:
+        raise UsageFault(
+            f"--numerics portable: layer {layer} of {spec.architecture} keeps a state by the gated delta rule, which only "
+            "--numerics native computes"
+        )
     family, parts = spec.family, LayerParts(spec, layer, source, precision, device)
     first = parts.norm(None if spec.kinds[layer].unnormed else family.attention_norm)
     second = None
@@ -72,6 +78,7 @@ def _attention(spec: ModelSpec, layer: int, parts: LayerParts) -> Attention:
         output=parts.linear([family.output], [spec.hidden], [spec.hidden], queries),
         answer=answer,
         sinks=sinks,
+        softcap=spec.attention_softcap,
         scale=_attention_scale(spec, layer),
         distances=parts.distances(family.distances) if family.distances else None,
         gated=family.attention_gate,

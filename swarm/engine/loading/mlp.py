@@ -39,12 +39,12 @@ def _experts(spec: ModelSpec, layer: int, parts: LayerParts) -> Experts:
         prefix = family.expert.format(expert=expert)
         gate_up = [f"{prefix}.{family.expert_gate}", f"{prefix}.{family.expert_up}"]
         experts.append(parts.mlp(gate_up, f"{prefix}.{family.expert_down}", spec.expert_inner, spec.hidden))
-    router = parts.linear([family.router or ""], [count], [count], spec.hidden)
+    router = parts.linear([family.router or ""], [count], [count], spec.hidden, floats=True)
     shared = gate = None
     if family.shared_expert:
         gate_up = [f"{family.shared_expert}.{each}" for each in (family.expert_gate, family.expert_up)]
         shared = parts.mlp(gate_up, f"{family.shared_expert}.{family.expert_down}", spec.shared_inner, spec.hidden)
-        gate = parts.linear([family.shared_gate], [1], [1], spec.hidden)
+        gate = parts.linear([family.shared_gate], [1], [1], spec.hidden, floats=True)
     scales = parts.numbers(family.expert_scales, torch.float32) if family.expert_scales else None
     return Experts(router, experts, spec.experts_used, spec.shares_sum_to_one, shared, gate, scales)
 

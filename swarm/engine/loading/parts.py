@@ -14,6 +14,8 @@ from swarm.engine.layers.mlp import Mlp
 from swarm.engine.layers.norm import Norm
 from swarm.engine.loading.sources import Source
 from swarm.engine.numerics import Precision
+from swarm.engine.portable.linear import PortableLinear
+from swarm.engine.portable.norm import PortableNorm
 from swarm.model.spec import ModelSpec
 from swarm.model.tensor_names import Shape, layer_tensors
 
@@ -26,7 +28,7 @@ class LayerParts:
         self.shapes = layer_tensors(spec, layer)
         self.spec = spec
         self.source = source
-        self.dtype = precision.dtype
+        self.dtype = precision.inner  # of what is no matrix
         self.precision = precision
         self.device = device
 
@@ -44,7 +46,7 @@ class LayerParts:
         """None for a norm that the family does not have."""
         if module is None:
             return None
-        norm = build_norm(self.spec, f"{self.prefix}.{module}", self.shapes, self.source, self.dtype, self.device)
+        norm = build_norm(self.spec, f"{self.prefix}.{module}", self.shapes, self.source, self.precision, self.device)
         return norm if order is None else replace(norm, weight=_arranged(norm.weight, order.to(self.device)))
 
     def sinks(self, kv_heads: int) -> Tensor | None:
@@ -57,7 +59,9 @@ class LayerParts:
 
     def unit_norm(self, width: int) -> Norm:
         """By the root mean square alone."""
-        return Norm(torch.ones(width, dtype=self.dtype, device=self.device), None, self.spec.norm_eps)
+        return norm_of(self.precision)(
+            torch.ones(width, dtype=self.dtype, device=self.device), None, self.spec.norm_eps
+        )
 
     def numbers(self, name: str, dtype: torch.dtype) -> Tensor:
         """A tensor as it is stored."""
@@ -66,7 +70,7 @@ class LayerParts:
     def router_norm(self, name: str) -> Norm:
         """By the root mean square; its weight is what is stored over the root of the width."""
         weight = self.tensor(name).float() * self.spec.hidden**-0.5
-        return Norm(weight.to(device=self.device, dtype=self.dtype), None, self.spec.norm_eps)
+        return norm_of(self.precision)(weight.to(device=self.device, dtype=self.dtype), None, self.spec.norm_eps)
 
     def mlp(self, gate_up: list[str], down: str, inner: int, hidden: int) -> Mlp:
         width = padded(inner)
@@ -83,22 +87,28 @@ class LayerParts:
         )
 
     def linear(
-        self, modules: Sequence[str], parts: list[int], heights: list[int], columns: int, rows: Tensor | None = None
+        self,
+        modules: Sequence[str],
+        parts: list[int],
+        heights: list[int],
+        columns: int,
+        rows: Tensor | None = None,
+        floats: bool = False,
     ) -> Linear:
         """Modules below each other. Their parts of so many rows come to stand in heights, padded with zeros.
 
-        Columns are padded likewise. `rows` says which of these rows come to stand where.
+        Columns are padded likewise. `rows` says which of these rows come to stand where. `floats`: whatever the precision.
         """
-        weight = torch.empty(sum(heights), columns, dtype=self.dtype, device=self.device)
+        weight = torch.empty(sum(heights), columns, dtype=self.precision.dtype, device=self.device)
         self._fill(weight, modules, "weight", parts, heights)
         bias = None
         if f"{self.prefix}.{modules[0]}.bias" in self.shapes:
-            bias = torch.empty(sum(heights), dtype=self.dtype, device=self.device)
+            bias = torch.empty(sum(heights), dtype=self.precision.dtype, device=self.device)
             self._fill(bias, modules, "bias", parts, heights)
         if rows is not None:
             rows = rows.to(self.device)
             weight, bias = weight.index_select(0, rows), None if bias is None else bias.index_select(0, rows)
-        return Linear(weight, bias, self.precision)
+        return build_linear(weight, bias, self.precision.floats if floats else self.precision)
 
     def _fill(self, whole: Tensor, modules: Sequence[str], kind: str, parts: list[int], heights: list[int]) -> None:
         targets = list(torch.split(whole, heights))
@@ -110,18 +120,33 @@ class LayerParts:
                 _fill(target, self.tensor(f"{module}.{kind}"))
 
 
+def build_linear(weight: Tensor, bias: Tensor | None, precision: Precision) -> Linear:
+    """Takes the weight over."""
+    return PortableLinear(weight, bias, precision) if precision.portable else Linear(weight, bias, precision)
+
+
+def norm_of(precision: Precision) -> type[Norm]:
+    return PortableNorm if precision.portable else Norm
+
+
 def build_norm(
-    spec: ModelSpec, module: str, shapes: Mapping[str, Shape], source: Source, dtype: torch.dtype, device: torch.device
+    spec: ModelSpec,
+    module: str,
+    shapes: Mapping[str, Shape],
+    source: Source,
+    precision: Precision,
+    device: torch.device,
 ) -> Norm:
     """A norm as it is computed with: its weight is what is stored, or what is stored is the difference from that."""
     weight, bias = torch.ones(spec.hidden), None  # of norms that do not scale
+    dtype, made = precision.inner, norm_of(precision)
     if spec.family.norm_weight:
         weight = source.tensor(f"{module}.weight", shapes[f"{module}.weight"])
     if spec.family.norm_offset:
         weight = weight.float() + spec.family.norm_offset
     if spec.family.norm_bias:
         bias = source.tensor(f"{module}.bias", shapes[f"{module}.bias"]).to(device=device, dtype=dtype, copy=True)
-    return Norm(weight.to(device=device, dtype=dtype, copy=True), bias, spec.norm_eps, spec.family.centred_norms)
+    return made(weight.to(device=device, dtype=dtype, copy=True), bias, spec.norm_eps, spec.family.centred_norms)
 
 
 def _arranged(rows: Tensor, order: Tensor) -> Tensor:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 
 from swarm.engine.embedding import Embedding
-from swarm.engine.layers.linear import Linear
 from swarm.engine.layers.per_layer_inputs import TokenInput, TokenInputs
-from swarm.engine.loading.parts import LayerParts, build_norm, padded
+from swarm.engine.loading.parts import LayerParts, build_linear, build_norm, padded
 from swarm.engine.loading.sources import Source
 from swarm.engine.numerics import Precision
 from swarm.model.spec import ModelSpec
@@ -24,7 +23,7 @@ def build_token_inputs(
         return None
     names = [f"{module}.weight" for module in (spec.family.embedding, tables.table, tables.context)]
     context = source.tensor(names[2], shapes[names[2]])
-    context_norm = build_norm(spec, tables.context_norm, shapes, source, precision.dtype, device)
+    context_norm = build_norm(spec, tables.context_norm, shapes, source, precision, device)
     inputs = {}
     for layer in span:
         parts, end = LayerParts(spec, layer, source, precision, device), padded(width)
@@ -32,12 +31,12 @@ def build_token_inputs(
         end_norm = parts.norm(tables.end_norm)
         assert end_norm is not None
         inputs[layer] = TokenInput(
-            context=Linear(weight, None, precision),
+            context=build_linear(weight, None, precision.floats),
             context_norm=context_norm,
             gate=parts.linear([tables.gate], [width], [end], spec.hidden),
             output=parts.linear([tables.output], [spec.hidden], [spec.hidden], end),
             end_norm=end_norm,
         )
-    embedding, table = (source.table(name, shapes[name], precision.dtype) for name in names[:2])
-    embedded = Embedding(spec, embedding, None, None, None, None, precision.dtype, device)
-    return TokenInputs(spec, span, inputs, embedded, table, precision.dtype, device)
+    embedding, table = (source.table(name, shapes[name], precision.inner) for name in names[:2])
+    embedded = Embedding(spec, embedding, None, None, None, None, precision.inner, device)
+    return TokenInputs(spec, span, inputs, embedded, table, precision.inner, device)

@@ -10,6 +10,7 @@ from swarm.engine.backends.library.head import LibraryHead
 from swarm.engine.backends.library.outline import Outline, read_outline
 from swarm.engine.backends.library.runner import manifest_of
 from swarm.engine.backends.library.stage import LibraryStage
+from swarm.errors import UsageFault
 from swarm.span import LayerSpan
 
 
@@ -38,8 +39,25 @@ class LibraryModel:
         device: str = "cpu",
         cache_bytes: int | None = None,
         progress: Progress | None = None,
+        numerics: str = "native",
     ) -> LibraryStage:
+        refuse_portable(numerics)
         return LibraryStage.load(self.spec, self.directory, span, precision, device, cache_bytes, progress)
 
-    def load_head(self, precision: str = "bf16", device: str = "cpu", progress: Progress | None = None) -> LibraryHead:
+    def load_head(
+        self,
+        precision: str = "bf16",
+        device: str = "cpu",
+        progress: Progress | None = None,
+        numerics: str = "native",
+    ) -> LibraryHead:
+        refuse_portable(numerics)
         return LibraryHead.load(self.spec, self.directory, precision, device, progress)
+
+
+def refuse_portable(numerics: str) -> None:
+    """Raises UsageFault: the library's kernels are torch's."""
+    if numerics != "native":
+        raise UsageFault(
+            f"--numerics {numerics}: only swarm's own engine computes so; leave out --backend transformers"
+        )

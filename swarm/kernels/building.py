@@ -1,0 +1,131 @@
+"""The build backend: setuptools', which before it packs or links the package has the kernels compiled.
+
+It uses the system's C compiler (`CC`, or cc); where there is none it asks pip for ziglang, which is one. Named in pyproject.toml;
+imports nothing of swarm, which is not installed yet when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from setuptools import build_meta
+
+HERE = Path(__file__).resolve().parent
+SOURCE = HERE / "source"
+PLAIN_SOURCES = ("pool.c", "packing.c", "tables.c", "dispatch.c")
+FLAGS = (
+    *("-std=gnu11", "-O3", "-fPIC", "-fvisibility=default", "-Wall"),
+    *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
+)
+AVX2 = ("-mavx2", "-mfma", "-mf16c")
+AVX512 = (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni")
+X86 = {0: (), 1: AVX2, 2: AVX512}  # PATH of lanes.h -> the compiler's flags
+FORBIDDEN = ("-ffast-math", "-Ofast", "-funsafe-math-optimizations")  # they change bits
+
+get_requires_for_build_sdist = build_meta.get_requires_for_build_sdist
+build_sdist = build_meta.build_sdist
+
+
+def library_file() -> Path:
+    """Where the compiled kernels lie, beside this file."""
+    suffix = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+    return HERE / f"portable{suffix}"
+
+
+def compiler() -> list[str] | None:
+    """The command of a C compiler, None where there is none."""
+    named = os.environ.get("CC")
+    if named:
+        return shlex.split(named)
+    for name in ("cc", "gcc", "clang"):
+        if shutil.which(name):
+            return [name]
+    try:
+        import ziglang  # noqa: F401
+    except ImportError:
+        return None
+    return [sys.executable, "-m", "ziglang", "cc"]
+
+
+def build_library(
+    target: Path, command: Sequence[str], machine: str = platform.machine(), extra: Sequence[str] = ()
+) -> None:
+    """Compile and link the kernels. Raises subprocess.CalledProcessError, with the compiler's words on stderr."""
+    flags = [*FLAGS, *extra, *_own_flags()]
+    paths = X86 if machine.lower() in ("x86_64", "amd64") else {0: ()}
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = [
+            ([f"-DPATH={path}", *more], SOURCE / "path.c", Path(folder) / f"path{path}.o")
+            for path, more in paths.items()
+        ]
+        jobs += [([], SOURCE / name, Path(folder) / f"{name}.o") for name in PLAIN_SOURCES]
+
+        def compiled(job: tuple[list[str], Path, Path]) -> str:
+            more, source, object_file = job
+            subprocess.run([*command, *flags, *more, "-c", str(source), "-o", str(object_file)], check=True)
+            return str(object_file)
+
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            objects = list(pool.map(compiled, jobs))
+        linked = Path(folder) / target.name
+        subprocess.run([*command, *extra, "-shared", "-pthread", *objects, "-lm", "-o", str(linked)], check=True)
+        shutil.copyfile(linked, target.with_suffix(".new"))
+        target.with_suffix(".new").replace(target)  # a process that has the old one open keeps it
+
+
+def _own_flags() -> list[str]:
+    flags = shlex.split(os.environ.get("CFLAGS", ""))
+    bad = [flag for flag in flags if flag in FORBIDDEN]
+    if bad:
+        raise RuntimeError(f"CFLAGS: {' '.join(bad)} would change what the kernels compute; leave it out")
+    return flags
+
+
+def _compile() -> None:
+    command = compiler()
+    if command is None:
+        sys.stderr.write("swarm: no C compiler was found, so the portable kernels are not built\n")
+        return
+    build_library(library_file(), command)
+
+
+def _with_compiler(required: list[str]) -> list[str]:
+    return required if compiler() is not None else [*required, "ziglang"]
+
+
+def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
+    return _with_compiler(build_meta.get_requires_for_build_wheel(config_settings))
+
+
+def get_requires_for_build_editable(config_settings: Any = None) -> list[str]:
+    return _with_compiler(build_meta.get_requires_for_build_editable(config_settings))
+
+
+def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None) -> str:
+    """Of this platform, for any Python: the kernels know nothing of it."""
+    _compile()
+    with tempfile.TemporaryDirectory() as folder:
+        extra = Path(folder) / "wheel.cfg"
+        extra.write_text(f"[bdist_wheel]\nplat_name = {sysconfig.get_platform()}\n")
+        os.environ["DIST_EXTRA_CONFIG"] = str(extra)  # where setuptools looks for more of setup.cfg
+        return str(build_meta.build_wheel(wheel_directory, config_settings, metadata_directory))
+
+
+def build_editable(wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None) -> str:
+    _compile()
+    return str(build_meta.build_editable(wheel_directory, config_settings, metadata_directory))
+
+
+prepare_metadata_for_build_wheel = build_meta.prepare_metadata_for_build_wheel
+prepare_metadata_for_build_editable = build_meta.prepare_metadata_for_build_editable

@@ -1,0 +1,194 @@
+"""The compiled kernels, by ctypes: addresses and sizes go in, nothing is copied. docs/NUMERICS.md says what each computes.
+
+Every number that goes in or comes out is fp32 unless it says otherwise. The library has one pool of threads in a process;
+whoever finds it busy computes alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p, create_string_buffer
+from functools import cache
+from pathlib import Path
+
+from swarm.errors import UsageFault
+
+FILE = Path(__file__).with_name("portable" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so"))
+PATH_VARIABLE = "SWARM_KERNELS"  # environment: which instruction set computes, for comparisons
+GROUP = 32  # inputs that share a scale
+LANES = 16  # outputs of a tile
+MAX_THREADS = 64
+WEIGHTS = ("fp32", "bf16", "fp16", "int8", "int4", "int4+min")  # kinds, by their numbers in portable.h
+CACHES = ("fp32", "bf16")
+ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh", "relu", "sigmoid", "tanh")
+
+
+class CWeight(Structure):
+    """`struct weight` of portable.h."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("kind", "outputs", "inputs", "groups", "tiles")),
+        *((name, c_void_p) for name in ("numbers", "scales", "minima")),
+    )
+
+
+class CAttention(Structure):
+    """`struct attention` of portable.h."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("heads", "kv_heads", "head_dim", "cache")),
+        ("scale", c_float),
+        ("softcap", c_float),
+        ("sinks", c_void_p),
+    )
+
+
+class CSeen(Structure):
+    """`struct seen` of portable.h: the keys and values that one query row sees."""
+
+    _fields_ = (
+        ("keys", c_void_p),
+        ("values", c_void_p),
+        *((name, c_int64) for name in ("head_stride", "row_stride", "first", "stop")),
+        ("biases", c_void_p),
+    )
+
+
+class Library:
+    """The functions of one library file."""
+
+    def __init__(self, file: Path) -> None:
+        """Raises OSError where it cannot be loaded here."""
+        self._c = c = ctypes.CDLL(str(file))
+        c.swarm_paths.argtypes = [c_char_p, c_int]
+        c.swarm_choose_path.argtypes = [c_char_p]
+        c.swarm_set_threads.argtypes, c.swarm_set_threads.restype = [c_int], None
+        c.swarm_packed_bytes.argtypes, c.swarm_packed_bytes.restype = [c_int, c_int, c_int], c_int64
+        c.swarm_pack_floats.argtypes, c.swarm_pack_floats.restype = [c_int] * 4 + [c_void_p] * 2, None
+        c.swarm_pack_integers.argtypes, c.swarm_pack_integers.restype = [c_int] * 4 + [c_void_p] * 6, None
+        c.swarm_linear.argtypes = [POINTER(CWeight), c_void_p, c_int64, c_int, c_void_p, c_void_p, c_int64]
+        c.swarm_norm.argtypes = [c_void_p, c_int64, c_int, c_int, c_void_p, c_void_p, c_float, c_int, c_void_p, c_int64]
+        c.swarm_norm.restype = None
+        c.swarm_activation.argtypes = [c_void_p, c_int64, *[c_int] * 4, c_float, c_float, c_float, c_void_p]
+        c.swarm_activation.restype = None
+        c.swarm_softmax.argtypes, c.swarm_softmax.restype = [c_void_p, c_int64, c_int, c_int, c_void_p], None
+        c.swarm_rotate.argtypes, c.swarm_rotate.restype = (
+            [c_void_p, c_int64, c_int, c_int, c_int, c_void_p, c_void_p],
+            None,
+        )
+        c.swarm_attention.argtypes = [POINTER(CAttention), c_void_p, c_int64, c_int, POINTER(CSeen), c_void_p]
+        c.swarm_turns.argtypes, c.swarm_turns.restype = [c_void_p] * 2 + [c_int64] * 2 + [c_void_p] * 2, None
+        self.path = self.paths()[0]
+        self.choose(self.path)
+
+    def paths(self) -> tuple[str, ...]:
+        """Names of the instruction sets that run here, best first."""
+        names = create_string_buffer(128)
+        self._c.swarm_paths(names, len(names))
+        return tuple(names.value.decode().split())
+
+    def choose(self, path: str) -> None:
+        """Compute by this path from now on; the bits are the same. Raises UsageFault."""
+        if self._c.swarm_choose_path(path.encode()):
+            raise UsageFault(f"kernels: there is no path {path!r} on this machine; there are {', '.join(self.paths())}")
+        self.path = path
+
+    @property
+    def threads(self) -> int:
+        return int(self._c.swarm_threads())
+
+    def set_threads(self, count: int) -> None:
+        """How many threads compute, 1 to MAX_THREADS. The bits do not depend on it."""
+        self._c.swarm_set_threads(count)
+
+    def packed_bytes(self, kind: str, outputs: int, inputs: int) -> int:
+        """Of the numbers of a packed weight, without scales."""
+        return int(self._c.swarm_packed_bytes(WEIGHTS.index(kind), outputs, inputs))
+
+    def pack_floats(self, kind: str, first: int, count: int, inputs: int, rows: int, packed: int) -> None:
+        """Rows [count, inputs] of a kind's own numbers, as outputs from `first` on, into packed zeros."""
+        self._c.swarm_pack_floats(WEIGHTS.index(kind), first, count, inputs, rows, packed)
+
+    def pack_integers(
+        self,
+        kind: str,
+        first: int,
+        count: int,
+        groups: int,
+        rows: int,
+        scales: int,
+        minima: int | None,
+        packed: tuple[int, int, int | None],
+    ) -> None:
+        """Rows [count, groups * 32] of bytes with their [count, groups] scales and minima in fp16, into packed zeros."""
+        self._c.swarm_pack_integers(WEIGHTS.index(kind), first, count, groups, rows, scales, minima, *packed)
+
+    def linear(
+        self, weight: CWeight, rows: int, stride: int, count: int, bias: int | None, out: int, out_stride: int
+    ) -> None:
+        """[count, inputs] -> [count, outputs]; strides in numbers. Raises MemoryError."""
+        if self._c.swarm_linear(byref(weight), rows, stride, count, bias, out, out_stride):
+            raise MemoryError(f"room for {count} rows of {weight.inputs} numbers")
+
+    def norm(
+        self,
+        rows: int,
+        stride: int,
+        count: int,
+        width: int,
+        weight: int | None,
+        bias: int | None,
+        eps: float,
+        centred: bool,
+        out: int,
+        out_stride: int,
+    ) -> None:
+        """By the root mean square, or `centred`, as LayerNorm."""
+        self._c.swarm_norm(rows, stride, count, width, weight, bias, eps, centred, out, out_stride)
+
+    def activation(
+        self,
+        rows: int,
+        stride: int,
+        count: int,
+        width: int,
+        kind: str,
+        out: int,
+        *,
+        gated: bool,
+        limit: float = 0.0,
+        slope: float = 0.0,
+        offset: float = 0.0,
+    ) -> None:
+        """[count, width], or gates and what they multiply, [count, 2 * width], -> [count, width]; see path.h."""
+        self._c.swarm_activation(rows, stride, count, width, ACTIVATIONS.index(kind), gated, limit, slope, offset, out)
+
+    def softmax(self, rows: int, stride: int, count: int, width: int, out: int) -> None:
+        self._c.swarm_softmax(rows, stride, count, width, out)
+
+    def rotate(self, rows: int, stride: int, count: int, heads: int, head_dim: int, cos: int, sin: int) -> None:
+        """Turn `heads` heads at the beginning of each row, in place, by [count, head_dim / 2] cosines and sines."""
+        self._c.swarm_rotate(rows, stride, count, heads, head_dim, cos, sin)
+
+    def attention(self, attention: CAttention, queries: int, stride: int, seen: ctypes.Array[CSeen], out: int) -> None:
+        """[rows, heads * head_dim] of each row's answer. Raises MemoryError."""
+        if self._c.swarm_attention(byref(attention), queries, stride, len(seen), seen, out):
+            raise MemoryError(f"room for attention of {len(seen)} rows")
+
+    def turns(self, angles: int, factors: int, positions: int, half: int, cos: int, sin: int) -> None:
+        """fp64 angles [positions, half] and factors [half] -> cosines and sines times these, [positions, half]."""
+        self._c.swarm_turns(angles, factors, positions, half, cos, sin)
+
+
+@cache
+def library() -> Library | None:
+    """The kernels, or None where they were not built or cannot be loaded. Raises UsageFault for a path that is not here."""
+    try:
+        kernels = Library(FILE)
+    except OSError:
+        return None
+    if PATH_VARIABLE in os.environ:
+        kernels.choose(os.environ[PATH_VARIABLE])
+    return kernels

@@ -1,0 +1,114 @@
+/* Which path computes, and the functions that are called from outside. */
+#include <stdlib.h>
+#include <string.h>
+#include "path.h"
+
+#define SMALL 20000 /* products of numbers below which one thread is quicker than several */
+
+void swarm_set_threads(int count);
+int swarm_threads(void);
+
+static const struct path *chosen;
+
+static int runs_here(const struct path *path) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (path == &path_avx512)
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
+    if (path == &path_avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+    return path == &path_plain;
+}
+
+static const struct path *const paths[] = {
+#if defined(__x86_64__)
+    &path_avx512, &path_avx2,
+#endif
+    &path_plain,
+};
+#define PATHS ((int)(sizeof paths / sizeof *paths))
+
+/* The paths that run here, best first, as names with a space between. */
+int swarm_paths(char *names, int room) {
+    int used = 0;
+    for (int i = 0; i < PATHS; i++) {
+        if (!runs_here(paths[i])) continue;
+        int length = (int)strlen(paths[i]->name);
+        if (used + length + 2 > room) return -1;
+        if (used) names[used++] = ' ';
+        memcpy(names + used, paths[i]->name, (size_t)length + 1);
+        used += length;
+    }
+    return used;
+}
+
+/* 0, or -1 where there is no such path here. */
+int swarm_choose_path(const char *name) {
+    for (int i = 0; i < PATHS; i++)
+        if (!strcmp(paths[i]->name, name) && runs_here(paths[i])) {
+            chosen = paths[i];
+            return 0;
+        }
+    return -1;
+}
+
+static int threads_for(int64_t products) { return products < SMALL ? 1 : swarm_threads(); }
+
+/* -1 where memory cannot be had. */
+int swarm_linear(const struct weight *weight, const float *rows, int64_t ld_rows, int count, const float *bias, float *out, int64_t ld_out) {
+    struct linear work = {weight, rows, bias, out, ld_rows, ld_out, count, NULL, NULL, NULL};
+    const int64_t groups = (int64_t)weight->groups * count;
+    void *room = NULL;
+    if (weight->kind >= WEIGHT_INT8) {
+        room = malloc((size_t)groups * (GROUP + sizeof(float) + sizeof(int32_t)));
+        if (!room && groups) return -1;
+        work.steps = room;
+        work.sums = (int32_t *)(work.steps + groups);
+        work.bytes = (int8_t *)(work.sums + groups);
+    } else if (weight->inputs % GROUP) { /* whole groups, padded with zeros */
+        int64_t width = (int64_t)weight->groups * GROUP;
+        float *padded = room = calloc((size_t)(width * count), sizeof(float));
+        if (!room && count) return -1;
+        for (int row = 0; row < count; row++) memcpy(padded + row * width, rows + row * ld_rows, sizeof(float) * (size_t)weight->inputs);
+        work.rows = padded;
+        work.ld_rows = width;
+    }
+    run_job(chosen->linear, &work, threads_for((int64_t)weight->outputs * weight->inputs * count));
+    free(room);
+    return 0;
+}
+
+void swarm_norm(const float *rows, int64_t ld_rows, int count, int width, const float *weight, const float *bias, float eps, int centred, float *out,
+                int64_t ld_out) {
+    struct norm work = {rows, weight, bias, out, ld_rows, ld_out, count, width, centred, eps};
+    run_job(chosen->norm, &work, threads_for((int64_t)count * width));
+}
+
+void swarm_activation(const float *rows, int64_t ld_rows, int count, int width, int kind, int gated, float limit, float slope, float offset, float *out) {
+    struct activation work = {rows, out, ld_rows, count, width, kind, gated, limit, slope, offset};
+    run_job(chosen->activation, &work, threads_for((int64_t)count * width * 8));
+}
+
+void swarm_softmax(const float *rows, int64_t ld_rows, int count, int width, float *out) {
+    struct softmax work = {rows, out, ld_rows, count, width};
+    run_job(chosen->softmax, &work, threads_for((int64_t)count * width * 8));
+}
+
+void swarm_rotate(float *rows, int64_t ld_rows, int count, int heads, int head_dim, const float *cos, const float *sin) {
+    struct rotation work = {rows, cos, sin, ld_rows, count, heads, head_dim};
+    run_job(chosen->rotation, &work, threads_for((int64_t)count * heads * head_dim));
+}
+
+/* -1 where memory cannot be had. */
+int swarm_attention(const struct attention *attention, const float *queries, int64_t ld_queries, int count, const struct seen *seen, float *out) {
+    struct attending work = {attention, queries, seen, out, ld_queries, count, NULL, chosen->attention_room(attention)};
+    int64_t positions = 0;
+    for (int row = 0; row < count; row++) positions += seen[row].stop - seen[row].first;
+    int threads = threads_for(positions * attention->heads * attention->head_dim);
+    work.room = malloc(sizeof(float) * (size_t)(work.room_each * threads));
+    if (!work.room) return -1;
+    run_job(chosen->attention, &work, threads);
+    free(work.room);
+    return 0;
+}

@@ -1,0 +1,17 @@
+/* One path: compiled again for each, with PATH and the compiler's flags for its instructions. */
+#include "attention.h"
+#include "linear.h"
+#include "rows.h"
+
+#if PATH == PATH_AVX512
+#define THIS path_avx512
+#define NAME "avx512"
+#elif PATH == PATH_AVX2
+#define THIS path_avx2
+#define NAME "avx2"
+#else
+#define THIS path_plain
+#define NAME "plain"
+#endif
+
+const struct path THIS = {NAME, linear_job, norm_job, activation_job, softmax_job, rotation_job, attention_job, attention_room};

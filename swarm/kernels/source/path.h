@@ -1,0 +1,68 @@
+/* The operations of one path, as dispatch.c chooses among them. */
+#pragma once
+#include "pool.h"
+#include "portable.h"
+
+struct linear {
+    const struct weight *weight;
+    const float *rows;  /* [count][ld_rows] */
+    const float *bias;  /* [outputs], or null */
+    float *out;         /* [count][ld_out] */
+    int64_t ld_rows, ld_out;
+    int32_t count;
+    int8_t *bytes;      /* rows as integers, [count][groups][32]; not of float weights */
+    float *steps;       /* [count][groups] */
+    int32_t *sums;      /* [count][groups], of the integers */
+};
+struct norm {
+    const float *rows, *weight, *bias; /* weight and bias may be null */
+    float *out;
+    int64_t ld_rows, ld_out;
+    int32_t count, width, centred;
+    float eps;
+};
+struct activation {
+    const float *rows; /* [count][ld_rows]; gated: gates, then what they multiply, `width` each */
+    float *out;        /* [count][width] */
+    int64_t ld_rows;
+    int32_t count, width, kind, gated;
+    float limit;       /* gates at most this, the other half between it and its negative; 0: none */
+    float slope;       /* of what goes through the sigmoid in x * sigmoid(slope * x); 0: the kind as it is */
+    float offset;      /* added to the other half before it is multiplied */
+};
+struct softmax {
+    const float *rows;
+    float *out;
+    int64_t ld_rows;
+    int32_t count, width;
+};
+struct rotation {
+    float *rows;             /* [count][ld_rows]: `heads` heads of head_dim, turned where they are */
+    const float *cos, *sin;  /* [count][head_dim / 2] */
+    int64_t ld_rows;
+    int32_t count, heads, head_dim;
+};
+struct attending {
+    const struct attention *attention;
+    const float *queries; /* [count][ld_queries]: heads * head_dim */
+    const struct seen *seen; /* [count] */
+    float *out;           /* [count][heads * head_dim] */
+    int64_t ld_queries;
+    int32_t count;
+    float *room;          /* of each thread, see attention.c */
+    int64_t room_each;
+};
+
+struct path {
+    const char *name;
+    job *linear, *norm, *activation, *softmax, *rotation, *attention;
+    int64_t (*attention_room)(const struct attention *attention); /* numbers for each thread */
+};
+
+extern const struct path path_plain;
+#if defined(__x86_64__)
+extern const struct path path_avx2, path_avx512;
+#endif
+
+#define JOINED(a, b) a##b
+#define NAMED(a, b) JOINED(a, b)
