@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from swarm.engine.backends import Head
 from swarm.engine.coalescing import Coalescing
 from swarm.engine.pooling import Pooling
+from swarm.engine.promise import Promise
 from swarm.engine.row_tensors import join_rows
 from swarm.engine.sampler import Sampling, log_probabilities, sample
 from swarm.errors import SwarmError
@@ -77,7 +78,7 @@ class Pick:
     row: Tensor  # [1, hidden]
     wish: Wish
     seen: Sequence[int]  # ids before the new one: prompt and answer; the same object throughout a session
-    done: asyncio.Future[Picked]
+    done: Promise[Picked]
 
 
 class Heads:
@@ -106,12 +107,12 @@ class Heads:
 
     async def pick(self, row: Tensor, wish: Wish, seen: Sequence[int]) -> Picked:
         """The token that follows `seen`, drawn from a last hop's row."""
-        pick = Pick(row, wish, seen, asyncio.get_running_loop().create_future())
+        pick = Pick(row, wish, seen, Promise())
         self._picks.append(pick)
         self._gathering.arrived()
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run(), name="heads")
-        return await pick.done
+        return await pick.done.wait()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -119,18 +120,21 @@ class Heads:
             await self._gathering.company(lambda: {id(pick.seen) for pick in self._picks})
             began = loop.time()
             batch, self._picks = self._picks[:MAX_TOGETHER], self._picks[MAX_TOGETHER:]
-            try:
-                answers = await self._compute.run(lambda picks=batch: self._call(picks))  # type: ignore[misc]
-            except Exception as error:  # an engine bug must reach each waiting session instead of leaving it waiting
-                answers = [error] * len(batch)
+            self._tell(batch, await self._answers(batch))
             self._gathering.took({id(pick.seen) for pick in batch}, loop.time() - began)
-            for pick, answer in zip(batch, answers, strict=True):
-                if pick.done.done():
-                    continue
-                if isinstance(answer, Exception):
-                    pick.done.set_exception(answer)
-                else:
-                    pick.done.set_result(answer)
+
+    async def _answers(self, batch: list[Pick]) -> list[Picked | Exception]:
+        try:
+            return await self._compute.run(lambda: self._call(batch))
+        except Exception as error:  # an engine bug must reach each waiting session instead of leaving it waiting
+            return [error] * len(batch)
+
+    def _tell(self, batch: list[Pick], answers: list[Picked | Exception]) -> None:
+        for pick, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, Exception):
+                pick.done.fail(answer)
+            else:
+                pick.done.fulfil(answer)
 
     def _call(self, batch: list[Pick]) -> list[Picked | Exception]:
         """On the compute thread. What is wrong with one session's row is that session's error."""

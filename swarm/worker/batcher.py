@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from swarm.engine.coalescing import Coalescing
+from swarm.engine.promise import Promise
 from swarm.errors import Overloaded
 from swarm.wire.rows import Rows
 
@@ -43,7 +44,7 @@ class Work:
     rows: Any  # [count, hidden]
     count: int
     kind: Rows
-    done: asyncio.Future[Any] = field(repr=False)
+    done: Promise[Any] = field(repr=False)
     taken: int = 0  # rows of a long replay that are computed already
     parts: list[Any] = field(default_factory=list, repr=False)
 
@@ -96,11 +97,11 @@ class Batcher:
             raise RuntimeError("the batcher does not run")
         if self.queue_rows + count > self._max_queue_rows:
             raise Overloaded(f"{self.queue_rows} rows are waiting here, which is the limit", retry_after=1.0)
-        work = Work(cache, position, rows, count, kind, asyncio.get_running_loop().create_future())
+        work = Work(cache, position, rows, count, kind, Promise())
         (self._decodes if kind is Rows.DECODE else self._chunks).append(work)
         self.queue_rows += count
         self._gathering.arrived()
-        return await work.done
+        return await work.done.wait()
 
     def forget(self, cache: Any) -> None:
         """The session ended: no row of it is expected."""
@@ -158,12 +159,12 @@ class Batcher:
 
     def _answer(self, work: Work) -> None:
         """All its rows are computed."""
-        if work.done.done():
+        if work.done.settled:
             return
         try:
-            work.done.set_result(work.parts[0] if len(work.parts) == 1 else self._join(work.parts))
+            work.done.fulfil(work.parts[0] if len(work.parts) == 1 else self._join(work.parts))
         except Exception as error:  # as in _decode: there may be no memory for a long replay's rows
-            work.done.set_exception(error)
+            work.done.fail(error)
 
     def _decode_call(self, batch: list[tuple[Work, int]]) -> list[Any]:
         """On the compute thread. Rolling back first makes the call repeatable, should a neighbour's rows have failed it."""
@@ -182,10 +183,8 @@ class Batcher:
             self._fail(work, error)
             return
         self.queue_rows -= work.count
-        if not work.done.done():
-            work.done.set_result(rows)
+        work.done.fulfil(rows)
 
     def _fail(self, work: Work, error: Exception) -> None:
         self.queue_rows -= work.count - work.taken
-        if not work.done.done():
-            work.done.set_exception(error)
+        work.done.fail(error)

@@ -222,8 +222,11 @@ class WorkerService:
                 self._end(slot)
 
         task.add_done_callback(ended)
-        await asyncio.wait({task})
-        task.result()
+        try:
+            await asyncio.wait({task})
+            task.result()
+        finally:
+            del task  # as in `_forward`
         if slot.closed:
             raise SessionFault("the session was closed while it was given its first rows")
         return self._signer.branch(slot, parent, rows)
@@ -285,11 +288,16 @@ class WorkerService:
         running = self._steps.get(message.session_id)
         if running is None or message.step != slot.step:
             running = self._begin(slot, message)
-        while not running.done():
-            await asyncio.wait({running}, timeout=self.config.working_seconds)
-            if not running.done():
-                exchange.progress(Working(message.session_id, message.step, self._batcher.queue_rows))
-        return running.result()
+        try:
+            while not running.done():
+                await asyncio.wait({running}, timeout=self.config.working_seconds)
+                if not running.done():
+                    exchange.progress(Working(message.session_id, message.step, self._batcher.queue_rows))
+            return running.result()
+        finally:
+            # An exception holds the frames that it passed: one that held the task would keep it, with its rows, until a
+            # full collection
+            del running
 
     def _begin(self, slot: SessionSlot, message: Forward) -> asyncio.Task[Result]:
         """A step that was not seen before. Raises SessionFault or UsageFault."""

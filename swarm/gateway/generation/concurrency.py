@@ -18,3 +18,4 @@ async def gather_all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        tasks.clear()  # an exception holds this frame, and would be held by it

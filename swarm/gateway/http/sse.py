@@ -118,6 +118,7 @@ async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
             task.cancel()
         if ended:
             await asyncio.wait(ended)
+        del working, ended  # an exception holds this frame, and would be held by it
     raise Disconnected
 
 

@@ -135,6 +135,7 @@ class Channel:
         try:
             return await reply
         finally:
+            del reply  # an exception holds this frame, and would be held by it
             self._requests.forget(stream)
 
     def ping(self) -> None:
