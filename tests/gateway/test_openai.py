@@ -205,7 +205,7 @@ def test_embeddings() -> None:
         ({"temperature": 3}, 400, "temperature", "temperature"),
         ({"temperature": "hot"}, 400, "temperature", "temperature"),
         ({"n": 100}, 400, "n: ", "n"),
-        ({"stop": ["a"] * 5}, 400, "at most 4 stops", "stop"),
+        ({"stop": [str(number) for number in range(65)]}, 400, "at most 64 stops", "stop"),
         ({"top_logprobs": 3}, 400, "needs logprobs", "top_logprobs"),
         ({"audio": {}}, 400, "audio cannot be honoured", "audio"),
         ({"modalities": ["audio"]}, 400, "text is all", "modalities"),

@@ -6,18 +6,19 @@ import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from swarm.engine.sampler import Sampling
 from swarm.gateway.generation.foreign import last_asked, parts_text, text_of
 from swarm.gateway.generation.request import GenerationRequest, Held, ToolChoice
 from swarm.gateway.generation.tools import Offered, Toolbox, toolbox
 from swarm.gateway.http.errors import FieldFault
-from swarm.gateway.openai.requests import MAX_MESSAGES, SEED_BITS, Fields, Name
+from swarm.gateway.http.fields import Limit, Whole
+from swarm.gateway.openai.requests import MAX_MESSAGES, SEED_BITS, Fields, Name, few_stops
 
-MAX_STOPS = 64
+BILLING = "x-anthropic-billing-header:"  # a line for its maker alone, another one in each request: no prefix would fit
 THOUGHTS = ("thinking", "redacted_thinking")  # earlier ones; most templates drop them
 
 
@@ -91,7 +92,7 @@ class CountRequest(Fields):
             raise FieldFault("mcp_servers: no tools are called here; call them where you are", "mcp_servers")
         messages: list[dict[str, Any]] = []
         said = []
-        if system := _text(self.system, "system"):
+        if system := _system(self.system):
             messages.append({"role": "system", "content": system})
             said.append("system")
         asked = last_asked([_role(message) for message in self.messages])
@@ -116,20 +117,18 @@ class CountRequest(Fields):
 class MessagesRequest(CountRequest):
     """`POST /v1/messages`."""
 
-    max_tokens: int = Field(ge=1)
+    max_tokens: Limit = Field(ge=1)
     stream: bool = False
-    stop_sequences: list[str] = Field(default_factory=list, max_length=MAX_STOPS)
+    stop_sequences: Annotated[list[str], AfterValidator(few_stops)] = Field(default_factory=list)
     temperature: float = Field(1.0, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
+    top_k: Whole = Field(0, ge=-1)
     output_config: OutputConfig = Field(default_factory=OutputConfig)
     output_format: Format | None = None  # what it was called at first
 
     def plain(self, owner: str) -> GenerationRequest:
         """Raises UsageFault for what cannot be honoured."""
-        if not all(self.stop_sequences):
-            raise FieldFault("stop_sequences: an empty one would end every answer at once", "stop_sequences")
-        sampling = Sampling(self.temperature, self.top_k, self.top_p, seed=secrets.randbits(SEED_BITS))
+        sampling = Sampling(self.temperature, max(self.top_k, 0), self.top_p, seed=secrets.randbits(SEED_BITS))
         form = self.output_config.format or self.output_format
         return replace(
             self.prompt(owner),
@@ -163,9 +162,12 @@ def _choice(choice: Choice | None, box: Toolbox) -> ToolChoice:
     return box.demanded(None if choice.type == "any" else [box.sure(choice.name, "function")])
 
 
-def _text(content: str | list[Block], field: str) -> str:
+def _system(content: str | list[Block]) -> str:
     """Of blocks that are text. Raises FieldFault for any other."""
-    return parts_text(_raw(content) if isinstance(content, list) else content, field, asked=True)
+    if isinstance(content, str):
+        return content.partition("\n")[2].lstrip("\n") if content.startswith(BILLING) else content
+    texts = [text_of(raw, f"system[{number}]", asked=True) for number, raw in enumerate(_raw(content))]
+    return "\n".join(text for text in texts if not text.startswith(BILLING))
 
 
 def _raw(blocks: Sequence[Block]) -> list[dict[str, Any]]:

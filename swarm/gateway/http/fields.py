@@ -29,6 +29,13 @@ def _no_limit(value: Any) -> Any:
 Limit = Annotated[int | None, BeforeValidator(_no_limit)]  # a number of tokens; -1 is none, as many programs have it
 
 
+def whole_ids(value: Any) -> Any:
+    """Token ids, one prompt's or several prompts'."""
+    if not isinstance(value, list):
+        return value
+    return [whole_ids(each) if isinstance(each, list) else _whole(each) for each in value]
+
+
 def read_fields(model: type[Read], body: Any, place: str = "") -> Read:
     """A body as a request, or what stands at a place of one. Raises FieldFault naming the first field that is wrong."""
     try:

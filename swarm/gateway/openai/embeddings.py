@@ -7,14 +7,15 @@ import asyncio
 import base64
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from swarm.client import Client
 from swarm.gateway.call import Answering, Call
 from swarm.gateway.generation.concurrency import gather_all
 from swarm.gateway.http.errors import FieldFault
+from swarm.gateway.http.fields import Whole, whole_ids
 from swarm.gateway.openai.requests import Fields, Name
 
 MAX_TEXTS = 256
@@ -25,9 +26,9 @@ class EmbeddingRequest(Fields):
     """OpenAI's request."""
 
     model: Name
-    input: str | list[str] | list[int] | list[list[int]]
+    input: Annotated[str | list[str] | list[int] | list[list[int]], BeforeValidator(whole_ids)]
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = None
+    dimensions: Whole | None = None
     user: str | None = Field(None)
 
     def inputs(self) -> list[str | list[int]]:

@@ -10,16 +10,17 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from swarm.client.generate import MAX_STOPS
 from swarm.engine.sampler import Sampling
 from swarm.gateway.generation.foreign import last_asked, parts_text
 from swarm.gateway.generation.generator import MAX_CHOICES
 from swarm.gateway.generation.request import GenerationRequest, Held, ToolChoice
 from swarm.gateway.generation.tools import Offered, Toolbox, custom, toolbox, with_input
 from swarm.gateway.http.errors import FieldFault
+from swarm.gateway.http.fields import Limit, Whole, whole_ids
 
-MAX_STOPS = 4
 MAX_MESSAGES = 4096
 MAX_LOGPROBS = 20  # of chat; completions know 5
 SEED_BITS = 31  # of a seed drawn for want of one
@@ -39,6 +40,14 @@ class Fields(BaseModel):
         return {name: each for name, each in value.items() if each is not None} if isinstance(value, dict) else value
 
 
+def few_stops(stops: list[str]) -> list[str]:
+    """Each of them once; an empty one says nothing. Raises ValueError."""
+    few = list(dict.fromkeys(filter(None, stops)))
+    if len(few) > MAX_STOPS:
+        raise ValueError(f"at most {MAX_STOPS} stops are taken, not {len(few)}")
+    return few
+
+
 class StreamOptions(Fields):
     include_usage: bool = False
 
@@ -49,17 +58,17 @@ class SamplingFields(Fields):
     model: Name
     stream: bool = False
     stream_options: StreamOptions | None = None
-    n: int = Field(1, ge=1, le=MAX_CHOICES)
-    max_tokens: int | None = Field(None, ge=1)
+    n: Whole = Field(1, ge=1, le=MAX_CHOICES)
+    max_tokens: Limit = Field(None, ge=1)
     temperature: float = Field(DEFAULT_TEMPERATURE, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=-1)
+    top_k: Whole = Field(0, ge=-1)
     min_p: float = Field(0.0, ge=0, le=1)
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     repetition_penalty: float = Field(1.0, gt=0, le=1000)
     logit_bias: dict[str, float] = Field(default_factory=dict)
-    seed: int | None = Field(None, ge=-(1 << 63), lt=1 << 63)
+    seed: Whole | None = Field(None, ge=-(1 << 63), lt=1 << 63)
     stop: str | list[str] = Field(default_factory=list)
     ignore_eos: bool = False
     user: str | None = None
@@ -67,12 +76,7 @@ class SamplingFields(Fields):
     @field_validator("stop")
     @classmethod
     def _few_stops(cls, value: str | list[str]) -> list[str]:
-        stops = [value] if isinstance(value, str) else value
-        if len(stops) > MAX_STOPS:
-            raise ValueError(f"at most {MAX_STOPS} stops are taken, not {len(stops)}")
-        if not all(stops):
-            raise ValueError("an empty stop would end every answer at once")
-        return stops
+        return few_stops([value] if isinstance(value, str) else value)
 
     @property
     def wants_usage(self) -> bool:
@@ -247,9 +251,9 @@ class ChatRequest(SamplingFields):
     """`POST /v1/chat/completions`."""
 
     messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: Limit = Field(None, ge=1)
     logprobs: bool = False
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    top_logprobs: Whole | None = Field(None, ge=0, le=MAX_LOGPROBS)
     tools: list[Any] = Field(default_factory=list)
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: bool = True
@@ -311,11 +315,11 @@ class ChatRequest(SamplingFields):
 class CompletionRequest(SamplingFields):
     """`POST /v1/completions`: the prompt is gone on from as it is."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
-    max_tokens: int | None = Field(16, ge=1)  # OpenAI's own default here
-    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    prompt: Annotated[str | list[str] | list[int] | list[list[int]], BeforeValidator(whole_ids)]
+    max_tokens: Limit = Field(16, ge=1)  # OpenAI's own default here
+    logprobs: Whole | None = Field(None, ge=0, le=MAX_LOGPROBS)
     echo: bool = False
-    best_of: int | None = None
+    best_of: Whole | None = None
     suffix: str | None = None
     response_format: ResponseFormat | None = None
 

@@ -12,6 +12,7 @@ from swarm.engine.sampler import Sampling
 from swarm.gateway.generation.request import GenerationRequest, Held, ToolChoice
 from swarm.gateway.generation.tools import Toolbox
 from swarm.gateway.http.errors import FieldFault
+from swarm.gateway.http.fields import Limit, Whole
 from swarm.gateway.openai.requests import (
     DEFAULT_TEMPERATURE,
     MAX_LOGPROBS,
@@ -44,11 +45,11 @@ class ResponseRequest(Fields):
     model: Name
     input: str | list[Item] = ""
     instructions: str = ""
-    max_output_tokens: int | None = Field(None, ge=1)
+    max_output_tokens: Limit = Field(None, ge=1)
     stream: bool = False
     temperature: float = Field(DEFAULT_TEMPERATURE, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    top_logprobs: Whole | None = Field(None, ge=0, le=MAX_LOGPROBS)
     tools: list[Tool] = Field(default_factory=list)
     tool_choice: Literal["auto", "none", "required"] | Chosen = "auto"
     parallel_tool_calls: bool = True
