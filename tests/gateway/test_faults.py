@@ -187,8 +187,8 @@ def test_who_leaves_before_anything_was_said_leaves_nothing(path: str, body: dic
 
 
 @pytest.mark.parametrize("stop", ["a", "(", "def add", "return"])
-def test_stops_and_characters_are_whole_in_a_stream(stop: str) -> None:
-    """What a stream tells is what is told at once, and no prefix of the stop is ever told."""
+def test_stops_are_whole_in_a_stream(stop: str) -> None:
+    """No prefix of the stop is ever told."""
 
     async def main() -> None:
         async with serving() as served, httpx.AsyncClient(base_url=served.url, timeout=60) as http:
@@ -198,10 +198,19 @@ def test_stops_and_characters_are_whole_in_a_stream(stop: str) -> None:
                 "\n"
             )
             assert text_of(lines) == full.partition(stop)[0]
-            # Bytes of characters, one token each: none is told before it is whole.
+
+    asyncio.run(main())
+
+
+def test_characters_are_whole_in_a_stream() -> None:
+    """Bytes of characters, one token each: none is told before it is whole, and a stream tells what is told at once."""
+
+    async def main() -> None:
+        async with serving() as served, httpx.AsyncClient(base_url=served.url, timeout=60) as http:
             text = (await served.gateway.catalog.client(MODEL)).text
             bias = {str(token): 30 for token in text.encode("é漢😀", add_special=False)}
-            body |= {"seed": 4, "temperature": 1.5, "logit_bias": bias, "stream": True}
+            body = {"model": MODEL, "messages": ASKED, "max_tokens": 60, "seed": 4, "temperature": 1.5}
+            body |= {"logit_bias": bias, "stream": True}
             chunks = (await http.post("/v1/chat/completions", json=body)).text.split("\n")
             at_once = (await http.post("/v1/chat/completions", json={**body, "stream": False})).json()
             assert text_of(chunks) == at_once["choices"][0]["message"]["content"]
