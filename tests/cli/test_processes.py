@@ -16,6 +16,7 @@ from support.processes import SwarmProcess, close_all
 
 from swarm.cli import main
 from swarm.cli.keys import held_identity
+from swarm.discovery import directory
 
 PROMPT = "one machine is not enough"
 SPANS = ("0-2", "3-5", "0-2", "3-5")
@@ -194,7 +195,8 @@ def test_status_shows_workers_load_and_holes(swarm):
     assert "███···" in picture
 
 
-def test_nobody_answers():
+def test_nobody_answers(monkeypatch):
+    monkeypatch.setattr(directory, "JOIN_ATTEMPTS", 1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         port = silent.getsockname()[1]
