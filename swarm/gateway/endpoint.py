@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from swarm.errors import LocalFault
 from swarm.gateway.call import Answering, Call, Gateway, Handler
 from swarm.gateway.http.body import read_body
+from swarm.gateway.http.compression import encoded
 from swarm.gateway.http.errors import FieldFault, Refusal, refusal_of
 from swarm.gateway.http.origins import check_page
 from swarm.gateway.http.sse import Disconnected, EventStream, while_connected
@@ -77,7 +78,8 @@ class Endpoint:
                 check_page(request.headers, gateway.origins)
         call = Call(gateway, request, await read_body(request), owner)
         answer = await while_connected(receive, self._begun(call))
-        return JSONResponse(answer) if isinstance(answer, dict) else answer
+        response = JSONResponse(answer) if isinstance(answer, dict) else answer
+        return await encoded(response, request.headers.get("accept-encoding", ""))
 
     async def _begun(self, call: Call) -> Answering:
         """A stream's beginning is waited for: what fails until then is told by a status."""

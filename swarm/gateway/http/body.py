@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from swarm.gateway.http.compression import check_encoding, decoded
 from swarm.gateway.http.errors import BodyTooLong, BodyTooSlow, FieldFault
 
 MAX_BODY_BYTES = 8 << 20  # a long context's text is a few MB; reading JSON keeps the event loop for 10 ms a MB
@@ -17,7 +18,8 @@ MAX_DEPTH = 100  # of lists and objects in each other; whoever reads them furthe
 
 
 async def read_body(request: Request) -> bytes:
-    """Raises BodyTooLong, BodyTooSlow, and starlette's ClientDisconnect."""
+    """Decoded. Raises BodyTooLong, BodyTooSlow, UnknownEncoding, FieldFault, and starlette's ClientDisconnect."""
+    encodings = check_encoding(request.headers.get("content-encoding", ""))
     parts, size = [], 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -28,7 +30,8 @@ async def read_body(request: Request) -> bytes:
                 parts.append(part)
     except TimeoutError:
         raise BodyTooSlow(f"the request's body took more than {BODY_SECONDS:g} s", "body") from None
-    return b"".join(parts)
+    body = b"".join(parts)
+    return await asyncio.to_thread(decoded, body, encodings, MAX_BODY_BYTES) if encodings and body else body
 
 
 def read_json(body: bytes) -> dict[str, Any]:

@@ -63,6 +63,10 @@ class BodyTooLong(FieldFault):
     """More bytes than are taken."""
 
 
+class UnknownEncoding(UsageFault):
+    """A body in an encoding that is not known here."""
+
+
 class BodyTooSlow(FieldFault):
     """A body that did not come in time."""
 
@@ -103,6 +107,7 @@ _ANTHROPIC: Mapping[int, str] = {
     405: "invalid_request_error",
     408: "timeout_error",
     413: "request_too_large",
+    415: "invalid_request_error",
     429: "rate_limit_error",
     503: "overloaded_error",
     504: "timeout_error",
@@ -123,6 +128,8 @@ def refusal_of(error: BaseException) -> Refusal:
             return Refusal(404, message, "invalid_request_error", "response_not_found", "previous_response_id")
         case BodyTooLong():
             return Refusal(413, message, "invalid_request_error", "body_too_long", error.field)
+        case UnknownEncoding():
+            return Refusal(415, message, "invalid_request_error", "unknown_encoding", "content-encoding")
         case BodyTooSlow():
             return Refusal(408, message, "invalid_request_error", "body_too_slow", error.field)
         case UnknownModel():
