@@ -170,3 +170,4 @@ class ApiConfig:
     device: str = "cpu"  # of embeddings and heads
     backend: str = "swarm"  # as of `SpanConfig`
     bans: Path | None = None  # as of `AskConfig`
+    option: str = "--api"  # by which the port was chosen

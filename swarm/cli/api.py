@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import click
 from swarm.cli import options as types
 from swarm.cli.keys import bans_file
 from swarm.config import ApiConfig
-from swarm.errors import UsageFault
+from swarm.errors import ModelFault, UsageFault
 
 api_key_option = click.option(
     "--api-key",
@@ -43,6 +44,7 @@ def api_config(
             raise UsageFault("--api-key is for programs that ask over HTTP: give --api [HOST:]PORT too")
         return None
     from swarm.checkpoint.locate import list_models
+    from swarm.checkpoint.manifest import model_name
     from swarm.cli.models import model_directory
     from swarm.client.client import SHIPPED
 
@@ -50,7 +52,11 @@ def api_config(
     _check_names(paths)
     if models_dir is not None:
         paths += [models_dir / name for name in list_models(models_dir)]
-    distinct = tuple(dict.fromkeys([*paths, *SHIPPED.values()]))
+    taken = set()
+    for path in paths:
+        with suppress(ModelFault):  # told where the model is read
+            taken.add(model_name(path))
+    distinct = tuple(dict.fromkeys([*paths, *(path for name, path in SHIPPED.items() if name not in taken)]))
     return ApiConfig(place[0], place[1], tuple(keys), models=distinct, bans=bans_file(os.environ), **more)
 
 

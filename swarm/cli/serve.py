@@ -121,7 +121,7 @@ def run_api(request: ApiRequest) -> None:
     from swarm.engine import settle_threads
 
     place = (request.host, request.port)
-    more = {"origins": request.origins, "device": request.device, "backend": request.backend}
+    more = {"origins": request.origins, "device": request.device, "backend": request.backend, "option": "--port"}
     api = api_config(place, request.api_keys, request.models, request.models_dir, **more)
     if not request.local:
         need_bootstrap(request.bootstrap)

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -40,6 +40,14 @@ class Local:
     path: Path
     ref: ModelRef
     spec: Sizes
+    name: str = ""  # by which it is asked for
+
+    @property
+    def owned(self) -> tuple[str, ...]:
+        """As `owner/name`, as the command line knows it."""
+        resolved = self.path.resolve()
+        owner = (resolved.parent if resolved.name == "model" else self.path).parent.name
+        return f"{owner}/{self.ref.name}", f"{owner}/{self.path.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +99,16 @@ class Catalog:
     async def __aenter__(self) -> Self:
         """Read what models there are. One that cannot be read is told in the trace and left out; UsageFault if none can."""
         self._created = int(self._now())
+        found: list[Local] = []
         for path in self._paths:
             try:
                 local = await asyncio.to_thread(_read, path, self._backend)
             except ModelFault as error:
                 self._trace.failed("catalog.model", path=str(path), error=str(error))
             else:
-                self._local.setdefault(local.ref.name, local)
+                found.append(local)
+        for local in named(found):
+            self._local.setdefault(local.name, local)
         return self
 
     async def __aexit__(
@@ -153,14 +164,17 @@ class Catalog:
     async def client(self, name: str) -> Client:
         """The client of a model, started if need be. Raises UnknownModel, ModelFault."""
         local = self._known(name)
-        async with self._starting.setdefault(local.ref.name, asyncio.Lock()):
-            if local.ref.name not in self._clients:
+        async with self._starting.setdefault(local.name, asyncio.Lock()):
+            if local.name not in self._clients:
                 client = self._make_client(local.path)
-                self._clients[local.ref.name] = await self._stack.enter_async_context(client)
-            return self._clients[local.ref.name]
+                self._clients[local.name] = await self._stack.enter_async_context(client)
+            return self._clients[local.name]
 
     def _known(self, name: str) -> Local:
         if name not in self._local:
+            owned = [local for local in self._local.values() if name in local.owned]
+            if len(owned) == 1:
+                return owned[0]
             there = ", ".join(sorted(self._local)) or "none"
             raise UnknownModel(f"there is no model {name!r} here; there are: {there}")
         return self._local[name]
@@ -170,7 +184,7 @@ class Catalog:
         if self._directory is not None:
             missing = missing_of(local.ref, records)
         return ModelCard(
-            local.ref.name,
+            local.name,
             local.ref.digest.hex(),
             local.ref.layer_count,
             local.spec.max_positions,
@@ -178,6 +192,16 @@ class Catalog:
             not missing,
             missing,
         )
+
+
+def named(found: Sequence[Local]) -> list[Local]:
+    """Each by its own name; by `owner/name` where several models have one. A model that is here twice counts once."""
+    digests: dict[str, set[bytes]] = {}
+    for local in found:
+        digests.setdefault(local.ref.name, set()).add(local.ref.digest)
+    return [
+        replace(local, name=local.owned[0] if len(digests[local.ref.name]) > 1 else local.ref.name) for local in found
+    ]
 
 
 def missing_of(model: ModelRef, records: Iterable[PeerRecord]) -> tuple[LayerSpan, ...]:

@@ -66,7 +66,8 @@ class Api:
             gateway = Gateway(catalog, Keys(self.config.keys), trace=self._trace, who=who, origins=self.config.origins)
             if self._directory is not None:
                 gateway.now = self._directory.time
-            server = HttpServer(create_app(gateway), self.config.host, self.config.port, gateway.generator.bus.close)
+            config, leaving = self.config, gateway.generator.bus.close
+            server = HttpServer(create_app(gateway), config.host, config.port, leaving, option=config.option)
             self._server = await stack.enter_async_context(server)
             self._stack = stack.pop_all()
         return self

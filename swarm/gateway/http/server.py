@@ -17,6 +17,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from swarm.errors import PortInUse, UsageFault
 
 BACKLOG = 256
+LOOPBACK, LOOPBACK_6 = "127.0.0.1", "::1"
+MAX_TRIES = 8  # to find a port that is free at both
 MAX_CONNECTIONS = 2048
 HEADER_SECONDS = 20.0  # for a request's headers, from the connection's or their own beginning
 IDLE_SECONDS = 15  # a connection without a request is closed after so long
@@ -27,8 +29,11 @@ MAX_HEADER_BYTES = 64 << 10
 class HttpServer:
     """`async with HttpServer(app, host, port) as server`; `server.port`. `leaving` is called before it waits for answers."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, leaving: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, app: ASGIApp, host: str, port: int, leaving: Callable[[], None] = lambda: None, *, option: str = "--api"
+    ) -> None:
         self.host, self.port = host, port
+        self._option = option  # by which the port was chosen
         self._app = app
         self._leaving = leaving
         self._server: _Quiet | None = None
@@ -36,8 +41,8 @@ class HttpServer:
 
     async def __aenter__(self) -> Self:
         """Listen. Raises PortInUse, UsageFault."""
-        bound = _bind(self.host, self.port)
-        self.port = bound.getsockname()[1]
+        bound = _listen(self.host, self.port, self._option)
+        self.port = bound[0].getsockname()[1]
         config = uvicorn.Config(
             self._app,
             http=_Impatient,
@@ -53,7 +58,7 @@ class HttpServer:
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         )
         self._server = _Quiet(config)
-        self._task = asyncio.create_task(self._server.serve(sockets=[bound]), name="http")
+        self._task = asyncio.create_task(self._server.serve(sockets=bound), name="http")
         await self._server.begun.wait()
         return self
 
@@ -118,11 +123,31 @@ class _Quiet(uvicorn.Server):
         self.begun.set()
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, option: str) -> list[socket.socket]:
+    """At an address; on loopback at both of its addresses, since programs take `localhost` for either. Raises PortInUse,
+    UsageFault."""
+    for _ in range(MAX_TRIES):
+        first = _bind(host, port, option)
+        if host != LOOPBACK:
+            return [first]
+        try:
+            return [first, _bind(LOOPBACK_6, first.getsockname()[1], option)]
+        except UsageFault:  # a machine without IPv6
+            return [first]
+        except PortInUse:
+            first.close()
+            if port:
+                raise
+    raise PortInUse(f"no port is free on both {LOOPBACK} and {LOOPBACK_6}: choose one with {option}")
+
+
+def _bind(host: str, port: int, option: str) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise PortInUse(f"another program listens on port {port}: choose another with --api {host}:PORT") from error
+            place = "PORT" if option == "--port" else f"{host}:PORT"
+            message = f"another program listens on port {port} of {host}: choose another with {option} {place}"
+            raise PortInUse(message) from error
         raise UsageFault(f"the API cannot listen on {host}, port {port}: {error.strerror or error}") from error

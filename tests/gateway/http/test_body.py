@@ -55,6 +55,8 @@ def test_refusals_over_http() -> None:
             assert answer.json()["error"]["code"] == "method_not_allowed"
             answer = await http.get("/v1/nothing")
             assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+            answer = await http.post("/messages", json={})
+            assert "did you mean /v1/messages?" in answer.json()["error"]["message"]
 
     asyncio.run(main())
 
