@@ -112,12 +112,12 @@ def _write_tokenizer(directory: Path, answers: list[str], marks: list[str]) -> l
 
 
 def _pieces(text: str, known: Mapping[str, int]) -> list[str]:
-    """The text cut into pieces of which none is known or comes twice."""
+    """The text cut into pieces of which none is known or comes twice, or is a mark: those would be tokens for grammars too."""
     pieces: list[str] = []
     start = 0
     while start < len(text):
         stop = start + PIECE
-        while text[start:stop] in known or text[start:stop] in pieces:
+        while (piece := text[start:stop]) in known or piece in pieces or piece in ("<tool_call>", "</tool_call>"):
             stop += 1
             if stop > len(text):  # what is left is known: it goes with the piece before, which becomes another
                 start -= len(pieces.pop())

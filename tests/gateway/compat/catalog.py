@@ -193,7 +193,7 @@ PROGRAMS = (
     ),
     _script("litellm", "litellm"),
     _script("openai-agents", "openai-agents", ends=DONE),
-    _script("pydantic-ai", "pydantic-ai-slim[openai,anthropic]", ends=DONE),
+    _script("pydantic-ai", "pydantic-ai-slim[openai]", ends=DONE),
     _script("instructor", "instructor", "openai", ends=DONE, reads=False),
     _script("anthropic-sdk", "anthropic"),
     _script("langchain-openai", "langchain-openai"),

@@ -22,6 +22,7 @@ for (const model of models) {
     const asked = {
       model,
       maxRetries: 0,
+      providerOptions: { anthropic: { structuredOutputMode: "outputFormat" } }, // not by a tool that is demanded
       prompt: "What does note.txt say?",
       stopWhen: stepCountIs(3),
       tools: {
