@@ -158,6 +158,7 @@ def _write_weights(directory: Path, scripts: list[list[int]]) -> None:
     known = json.loads((DEMO / "tokenizer.json").read_text())["model"]["vocab"]
     for text, logit in FALLBACK.items():
         head[known[text]] = logit / hidden**0.5
+    head[[token for token, _ in steps]] = -SURE / hidden**0.5  # a piece is nothing to write where another answer is due
     embeddings[:, -1], head[END, -1] = 1.0, SURE / hidden**0.5
     for direction, (token, following) in enumerate(steps):
         embeddings[token] = torch.nn.functional.one_hot(torch.tensor(direction), hidden)
