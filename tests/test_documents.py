@@ -12,7 +12,15 @@ PATH = re.compile(r"`((?:swarm|chaos|tests|bootstrap|docs)/[\w./-]*)`")
 
 
 @pytest.mark.parametrize(
-    "document", ["docs/ARCHITECTURE.md", "docs/DESIGN.md", "CONTRIBUTING.md", "README.md", "chaos/faults/README.md"]
+    "document",
+    [
+        "docs/ARCHITECTURE.md",
+        "docs/DESIGN.md",
+        "docs/AGENTS.md",
+        "CONTRIBUTING.md",
+        "README.md",
+        "chaos/faults/README.md",
+    ],
 )
 def test_every_path_in_it_is_there(document: str) -> None:
     paths = set(PATH.findall((ROOT / document).read_text(encoding="utf-8")))

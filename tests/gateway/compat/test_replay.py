@@ -18,6 +18,7 @@ from support.probe import make_probe
 from support.swarm import LocalSwarm
 
 RECORDINGS = sorted((Path(__file__).parent / "recordings").glob("*.json"))
+DOCUMENT = Path(__file__).parents[3] / "docs" / "AGENTS.md"
 # Programs that order messages as they like; libraries leave that to whoever uses them.
 OWN_MINDED = {program.name for program in PROGRAMS if program.command[0] not in ("python", "node")}
 
@@ -61,3 +62,19 @@ async def replay(http: httpx.AsyncClient, request: dict[str, Any]) -> str:
 
 def test_every_program_has_a_recording() -> None:
     assert sorted(recording.stem for recording in RECORDINGS) == sorted(program.name for program in PROGRAMS)
+
+
+def test_the_document_gives_the_configurations_that_were_recorded() -> None:
+    document = DOCUMENT.read_text(encoding="utf-8")
+    told = {recording.stem: json.loads(recording.read_text()) for recording in RECORDINGS}
+    for program in PROGRAMS:
+        assert told[program.name]["version"] in document, program.name
+        if program.command[0] in ("python", "node"):
+            continue
+        lines = [f"{name}={value}" for name, value in program.env.items()]
+        if program.name in ("codex", "opencode", "pi-openai-completions", "llm"):
+            lines += [text.strip() for name, text in program.files.items() if name != "schema.json"]
+        for line in lines:
+            assert (
+                line.replace("BASE/", "http://127.0.0.1:8080/").replace("=BASE", "=http://127.0.0.1:8080") in document
+            )
