@@ -94,6 +94,10 @@ def test_layers_that_vanish_in_mid_stream_are_told_by_an_event_and_the_end(path:
             told = json.loads(data.removeprefix("data: "))
             if path == "/v1/responses":
                 assert (told["type"], told["sequence_number"] > 0) == ("error", True)
+                failed = json.loads(answer.text.rstrip("\n").split("\n\n")[-2].partition("data: ")[2])
+                assert failed["type"] == "response.failed"
+                assert failed["response"]["status"] == "failed"
+                assert failed["response"]["error"] == {"code": told["code"], "message": told["message"]}
             elif path == "/v1/messages":
                 assert (told["type"], "type" in told["error"]) == ("error", True)
             else:

@@ -41,7 +41,7 @@ async def arguments(http: httpx.AsyncClient, *tools: Any, **body: Any) -> Any:
 
 def test_a_schema_for_the_answer_does_not_switch_tools_off(tmp_path: Path) -> None:
     """The probe calls a tool that it knows, and says a sentence without one: which the schema forbids."""
-    probe = make_probe(tmp_path / "probe", {"read_note": {"name": "note"}})
+    probe = make_probe(tmp_path / "probe", {name: {"name": "note"} for name in ("a", "b", "c", "d", "e", "read_note")})
     chat = {**CHAT, "model": "probe"}
 
     async def work(http: httpx.AsyncClient, _: Served) -> None:

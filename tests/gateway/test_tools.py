@@ -56,6 +56,22 @@ def test_what_only_a_server_could_run_is_left_out_and_said_once() -> None:
     run(work)
 
 
+def test_tools_that_programs_run_without_a_schema_are_known_by_their_type() -> None:
+    async def work(http: httpx.AsyncClient, served: Served) -> None:
+        tools = [
+            {"type": "bash_20250124", "name": "bash"},
+            {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool", "max_characters": 10},
+            {"type": "memory_20250818", "name": "memory"},
+        ]
+        body = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 40, "tools": tools}
+        for choice in ({"type": "tool", "name": "str_replace_based_edit_tool"}, {"type": "tool", "name": "bash"}):
+            (block,) = (await made(http, "/v1/messages", **body, tool_choice=choice))["content"]
+            assert (block["type"], block["name"]) == ("tool_use", choice["name"])
+        assert not any(event.name == "gateway.tool_left_out" for event in served.events)
+
+    run(work)
+
+
 def test_a_namespace_is_flat_to_the_model_and_told_back_apart() -> None:
     async def work(http: httpx.AsyncClient, _: Served) -> None:
         chosen = {"type": "function", "name": "spawn", "namespace": "multi_agent_v1"}

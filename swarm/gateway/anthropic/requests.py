@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 
 from swarm.engine.sampler import Sampling
+from swarm.gateway.anthropic.tools import Choice, Tool, choose, offers_of
 from swarm.gateway.generation.foreign import last_asked, parts_text, text_of
-from swarm.gateway.generation.request import GenerationRequest, Held, ToolChoice
-from swarm.gateway.generation.tools import Offered, Toolbox, toolbox
+from swarm.gateway.generation.request import GenerationRequest, Held
 from swarm.gateway.http.errors import FieldFault
 from swarm.gateway.http.fields import Limit, Whole
 from swarm.gateway.openai.requests import MAX_MESSAGES, SEED_BITS, Fields, Name, few_stops
@@ -43,28 +43,14 @@ class Message(Fields):
     content: str | list[Block]
 
 
-class Tool(Fields):
-    name: str = Field("", max_length=512)
-    type: str = "custom"
-    description: str = ""
-    input_schema: dict[str, Any] = Field(default_factory=lambda: {"type": "object"})
-    strict: bool = False
-
-
-class Choice(Fields):
-    type: Literal["auto", "any", "tool", "none"]
-    name: str = ""
-    disable_parallel_tool_use: bool = False
-
-
 class Format(Fields):
     """What the answer's text has to be."""
 
     type: Literal["json_schema"]
     json_schema: dict[str, Any] = Field(alias="schema")
 
-    def held(self) -> Held:
-        return Held("json_schema", self.json_schema)
+    def held(self, field: str) -> Held:
+        return Held("json_schema", self.json_schema, field)
 
 
 class OutputConfig(Fields):
@@ -99,13 +85,13 @@ class CountRequest(Fields):
         for number, message in enumerate(self.messages):
             messages += _plain(message, f"messages[{number}]", asked=number == asked)
             said += [f"messages[{number}]"] * (len(messages) - len(said))
-        choice, box = self.tool_choice, _offers(self.tools)
+        choice, box = self.tool_choice, offers_of(self.tools)
         return GenerationRequest(
             model=self.model,
             messages=tuple(messages),
             said=tuple(said),
             **box.fields(),
-            tool_choice=_choice(choice, box),
+            tool_choice=choose(choice, box),
             goes_on=len(messages) > 1 and messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1],
             # many templates know of it; where nothing was said they decide by themselves
             variables={} if self.thinking is None else {"enable_thinking": self.thinking.type != "disabled"},
@@ -129,37 +115,16 @@ class MessagesRequest(CountRequest):
     def plain(self, owner: str) -> GenerationRequest:
         """Raises UsageFault for what cannot be honoured."""
         sampling = Sampling(self.temperature, max(self.top_k, 0), self.top_p, seed=secrets.randbits(SEED_BITS))
-        form = self.output_config.format or self.output_format
+        form, field = self.output_config.format, "output_config.format"
+        if form is None:
+            form, field = self.output_format, "output_format"
         return replace(
             self.prompt(owner),
             sampling=sampling,
             max_tokens=self.max_tokens,
             stop=tuple(self.stop_sequences),
-            held=None if form is None else form.held(),
+            held=None if form is None else form.held(field),
         )
-
-
-def _offers(tools: Sequence[Tool]) -> Toolbox:
-    """All that can be called here. Raises FieldFault."""
-    offered, left_out = [], []
-    for number, tool in enumerate(tools):
-        place = f"tools[{number}]"
-        if tool.type != "custom":
-            left_out.append(tool.type)
-        elif not tool.name:
-            raise FieldFault(f"{place}.name is missing", f"{place}.name")
-        else:
-            function = {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
-            offered.append(Offered(function | ({"strict": True} if tool.strict else {}), place))
-    return toolbox(offered, left_out)
-
-
-def _choice(choice: Choice | None, box: Toolbox) -> ToolChoice:
-    if choice is None or choice.type == "auto":
-        return "auto"
-    if choice.type == "none":
-        return "none"
-    return box.demanded(None if choice.type == "any" else [box.sure(choice.name, "function")])
 
 
 def _system(content: str | list[Block]) -> str:

@@ -41,7 +41,7 @@ class Constraints:
         schema = held.source if held.kind == "json_schema" else json.loads(ANY_JSON)
         assert not isinstance(schema, str)
         expression = f"%json {json.dumps({**schema, 'x-guidance': JSON_OPTIONS}, ensure_ascii=False)}"
-        grammar = answer_or_calls(expression, form, tools, client.text.tokenizer.token_to_id)
+        grammar = answer_or_calls(expression, form, tools, _marks(client).get)
         if grammar is None:
             return None
         self.held(client, held)  # so that what is wrong with it is said of it alone
@@ -53,7 +53,7 @@ class Constraints:
     ) -> tuple[ToolFormat, Constrain]:
         """Answers that are one call of one of these tools, in the model's own format if its arguments are JSON. What no
         grammar can express is left out of the schemas of tools that are not strict. Raises FieldFault."""
-        id_of, made = client.text.tokenizer.token_to_id, self._of(client)
+        id_of, made = _marks(client).get, self._of(client)
         form = form if forced(form, tools, id_of) is not None else HERMES
 
         def compiled(tools: Sequence[Tool]) -> Constrain:
@@ -74,6 +74,11 @@ class Constraints:
         if name not in self._grammars:
             self._grammars[name] = Grammars(client.text, client.spec.vocab)
         return self._grammars[name]
+
+
+def _marks(client: Client) -> dict[str, int]:
+    """Ids of tokens that text is always cut into where it holds their names; other vocabulary is one way to write it of many."""
+    return {token.content: number for number, token in client.text.tokenizer.get_added_tokens_decoder().items()}
 
 
 def _expressible(tools: Sequence[Tool], places: Sequence[str]) -> list[Tool]:

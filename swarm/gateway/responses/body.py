@@ -76,7 +76,14 @@ class Writing:
     def failed(self, error: Exception) -> bytes:
         """The event of an error that came when headers were out."""
         refusal = refusal_of(error)
-        return self._event("error", code=refusal.code, message=refusal.message, param=refusal.param)
+        told = {"code": refusal.code or "invalid_prompt", "message": refusal.message}
+        # Some programs look for the one event, some for the other.
+        return b"".join(self._begin()) + b"".join(
+            (
+                self._event("response.failed", response=self.body("failed") | {"error": told}),
+                self._event("error", code=refusal.code, message=refusal.message, param=refusal.param),
+            )
+        )
 
     def message(self) -> dict[str, Any]:
         """The answer, as the conversation goes on from it."""
@@ -116,7 +123,7 @@ class Writing:
             "top_p": request.top_p,
             "truncation": request.truncation,
             "usage": None
-            if status == "in_progress"
+            if status in ("in_progress", "failed")
             else {
                 "input_tokens": usage.prompt,
                 "input_tokens_details": {"cached_tokens": usage.cached},
