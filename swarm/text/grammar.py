@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions  # only its stubs have it
 
 MAX_GRAMMAR_BYTES = 256 << 10
+MAX_BLANKS = 8  # between two tokens of JSON
 MAX_SAID = 600  # characters of why one cannot be honoured
 ANY_JSON = '{"type": "object"}'  # what `json_object` asks for
 # Between two tokens of JSON a small model may go on with spaces for ever.
-JSON_OPTIONS: JsonCompileOptions = {"whitespace_pattern": r"[ \n\t]{0,8}"}
+JSON_OPTIONS: JsonCompileOptions = {"whitespace_pattern": rf"[ \n\t]{{0,{MAX_BLANKS}}}"}
 LIMITS = LLParserLimits(
     max_items_in_row=20_000, step_max_items=500_000, max_lexer_states=100_000, max_grammar_size=500_000
 )

@@ -66,6 +66,20 @@ def test_a_json_object_is_one(grammars: Grammars) -> None:
     assert 0 < len(begins) < 40, "an object begins with a brace"
 
 
+def test_blanks_between_tokens_of_json_are_few(grammars: Grammars, text: Text) -> None:
+    """Of a model that writes one wherever it may."""
+    matcher = grammars.json_object()()
+    for word in ("{", '"a"', ":", "[", "1", ","):
+        for token in text.encode(word, add_special=False):
+            matcher.accept(token)
+        blank = text.encode(" ", add_special=False)[0]
+        count = 0
+        while word != '"a"' and matcher.allowed()[blank]:
+            matcher.accept(blank)
+            count += 1
+        assert count <= 8
+
+
 @pytest.mark.parametrize(
     ("kind", "source", "complaint"),
     [
