@@ -171,3 +171,4 @@ class ApiConfig:
     backend: str = "swarm"  # as of `SpanConfig`
     bans: Path | None = None  # as of `AskConfig`
     option: str = "--api"  # by which the port was chosen
+    special_tokens: bool = False  # whether names of control tokens in messages become these tokens

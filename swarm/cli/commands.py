@@ -299,6 +299,9 @@ def top(**given: Any) -> None:
 @click.option(
     "--cors-origin", "origins", multiple=True, metavar="URL", help="A web page's origin that may ask; * is any."
 )
+@click.option(
+    "--special-tokens", is_flag=True, help="Names of special tokens in messages become these tokens, not plain text."
+)
 @click.option("--model", "models", multiple=True, help="A model to answer for (repeatable).")
 @models_dir_option
 @bootstrap_option

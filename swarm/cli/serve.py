@@ -9,7 +9,7 @@ import sys
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -68,6 +68,7 @@ class ApiRequest:
     port: int
     api_keys: tuple[str, ...] = field(repr=False)
     origins: tuple[str, ...]
+    special_tokens: bool
     models: tuple[str, ...]
     models_dir: Path | None
     bootstrap: tuple[tuple[str, int], ...]
@@ -121,7 +122,8 @@ def run_api(request: ApiRequest) -> None:
     from swarm.engine import settle_threads
 
     place = (request.host, request.port)
-    more = {"origins": request.origins, "device": request.device, "backend": request.backend, "option": "--port"}
+    more: dict[str, Any] = {"origins": request.origins, "device": request.device, "backend": request.backend}
+    more |= {"option": "--port", "special_tokens": request.special_tokens}
     api = api_config(place, request.api_keys, request.models, request.models_dir, **more)
     if not request.local:
         need_bootstrap(request.bootstrap)

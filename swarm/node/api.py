@@ -15,6 +15,7 @@ from swarm.discovery import Directory
 from swarm.gateway.app import create_app
 from swarm.gateway.call import Gateway
 from swarm.gateway.catalog import Catalog
+from swarm.gateway.generation.generator import Generator
 from swarm.gateway.http.auth import Keys, check_exposure
 from swarm.gateway.http.server import HttpServer
 from swarm.gateway.monitoring.status import Who
@@ -63,7 +64,14 @@ class Api:
                 )
             )
             who = Who(str(self._identity.peer_id) if self._identity else "", self._mode)
-            gateway = Gateway(catalog, Keys(self.config.keys), trace=self._trace, who=who, origins=self.config.origins)
+            gateway = Gateway(
+                catalog,
+                Keys(self.config.keys),
+                Generator(special_tokens=self.config.special_tokens),
+                trace=self._trace,
+                who=who,
+                origins=self.config.origins,
+            )
             if self._directory is not None:
                 gateway.now = self._directory.time
             config, leaving = self.config, gateway.generator.bus.close

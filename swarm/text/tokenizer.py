@@ -13,6 +13,7 @@ from swarm.checkpoint import Checkpoint
 from swarm.checkpoint.small_files import read_bytes, read_object
 from swarm.errors import ModelFault, UsageFault
 from swarm.text.answers.tool_formats import ToolFormat
+from swarm.text.control_tokens import MARK, ControlTokens
 from swarm.text.detokenizer import Detokenizer, detokenizer, token_bytes
 from swarm.text.stops import Gate
 from swarm.text.templates.chat_template import ChatTemplate, Message
@@ -32,6 +33,7 @@ class Text:
         self.directory = directory
         self._template = template
         self._piece = token_bytes(tokenizer)
+        self.control_tokens = ControlTokens(tokenizer, template.source)
 
     @classmethod
     def load(
@@ -93,6 +95,11 @@ class Text:
             raise UsageFault(f"the text is no Unicode: a lone surrogate at character {error.start}") from error
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=add_special).ids
         return ids
+
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """Token ids of what `render_chat` wrote. Words that `control_tokens` has marked are plain text. Raises UsageFault,
+        ModelFault."""
+        return self.control_tokens.encode(prompt) if MARK in prompt else self.encode(prompt, add_special=False)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, without special tokens and with spaces as the model wrote them."""

@@ -44,7 +44,8 @@ class _Prepared:
 class Generator:
     """Asks clients. `async with generator.choices(client, request) as choices`: leaving ends what still runs."""
 
-    def __init__(self, bus: EventBus | None = None) -> None:
+    def __init__(self, bus: EventBus | None = None, *, special_tokens: bool = False) -> None:
+        self._special_tokens = special_tokens  # whether their names in messages become these tokens
         self.bus = bus or EventBus()
         self.running: dict[str, Choice] = {}  # those that were not left yet
         self._emptied = asyncio.Event()
@@ -132,7 +133,7 @@ class Generator:
                 raise UsageFault("there is neither a prompt nor messages")
             given = request.prompt
             return given if isinstance(given, tuple) else self._encoded(client, given, special=True), False
-        written = write(client.text, request, tools, thinks=thinks)
+        written = write(client.text, request, tools, thinks=thinks, as_tokens=self._special_tokens)
         return self._encoded(client, written.text, special=False), written.opened
 
     def _encoded(self, client: Client, text: str, special: bool) -> tuple[int, ...]:
@@ -141,7 +142,7 @@ class Generator:
         with self._lock:
             found = self._ids.pop(key, None)
         if found is None:
-            found = tuple(client.text.encode(text, add_special=special))
+            found = tuple(client.text.encode(text, add_special=True) if special else client.text.encode_prompt(text))
         if len(text) <= MAX_KEPT_CHARACTERS:
             with self._lock:
                 self._ids[key] = found  # as the one used last

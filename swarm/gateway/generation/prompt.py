@@ -30,12 +30,23 @@ class Prompt:
     opened: bool = False  # it ends in the middle of the model's thoughts
 
 
-def write(text: Text, request: GenerationRequest, tools: Sequence[Mapping[str, Any]], *, thinks: bool) -> Prompt:
-    """The prompt of a request's messages; not `thinks`: thoughts that the template begins are ended at once. Raises
-    FieldFault naming the first message that the template does not take."""
-    messages = list(request.messages or ())
-    begun = messages.pop() if request.goes_on else None
-    given: Sequence[Message] = [_with_objects(message) for message in messages]
+def write(
+    text: Text,
+    request: GenerationRequest,
+    tools: Sequence[Mapping[str, Any]],
+    *,
+    thinks: bool,
+    as_tokens: bool = False,
+) -> Prompt:
+    """The prompt of a request's messages; not `thinks`: thoughts that the template begins are ended at once. `as_tokens`: names
+    of control tokens in messages are these tokens. Raises FieldFault naming the first message that the template does not take."""
+    given: Sequence[Message] = [_with_objects(message) for message in request.messages or ()]
+    if not as_tokens:
+        mark = text.control_tokens.marked
+        given = [mark(message, answer=message["role"] == "assistant") for message in given]
+        tools = mark(tools)
+    begun = given[-1] if request.goes_on else None
+    given = given[:-1] if request.goes_on else given
     if not text.template_takes_tools:
         given, tools = (told(given, tools), ()) if tools else (as_text(given), ())
 

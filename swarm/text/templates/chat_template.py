@@ -37,6 +37,7 @@ class ChatTemplate:
         convention: str | None,
         tool_format: ToolFormat = HERMES,
         thinks: bool = False,
+        source: str = "",
     ) -> None:
         self._template = template
         self._with_tools = with_tools  # None: it does not say how tools are shown to this model
@@ -44,6 +45,7 @@ class ChatTemplate:
         self._origin = origin  # named in errors
         self.convention = convention  # whose template it is; None: the model's own
         self.thinks = thinks  # whether such a model writes down its thoughts first, between marks
+        self.source = source  # as it was written
         self.tool_format = tool_format  # how such a model writes calls of tools
 
     @classmethod
@@ -75,11 +77,11 @@ class ChatTemplate:
             if TOOL_USE in sources:
                 with_tools, _ = _compiled(sources[TOOL_USE], now, origin)
             source = "\n".join(sources.values())
-            return cls(template, with_tools, variables, origin, None, format_of(source), THOUGHTS_END in source)
+            return cls(template, with_tools, variables, origin, None, format_of(source), THOUGHTS_END in source, source)
         convention = convention_of(has)
         origin = f"of {convention.name}, for want of one of its own in {directory},"
         template, _ = _compiled(convention.template, now, origin)
-        return cls(template, None, variables, origin, convention.name)
+        return cls(template, None, variables, origin, convention.name, source=convention.template)
 
     @property
     def takes_tools(self) -> bool:
