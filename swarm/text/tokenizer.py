@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ class Text:
         self.directory = directory
         self._template = template
         self._piece = token_bytes(tokenizer)
-        self.control_tokens = ControlTokens(tokenizer, template.source)
 
     @classmethod
     def load(
@@ -71,6 +71,11 @@ class Text:
     def chats(self) -> bool:
         """Whether the model knows conversations: it has a chat template, or its tokens are those of a convention."""
         return self._template.convention != BASE.name
+
+    @cached_property
+    def control_tokens(self) -> ControlTokens:
+        """Their names, as they may stand in strangers' words."""
+        return ControlTokens(self.tokenizer, self._template.source)
 
     @property
     def template_takes_tools(self) -> bool:
