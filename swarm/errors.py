@@ -41,7 +41,7 @@ class UsageFault(SwarmError):
 
 
 class PromptTooLong(UsageFault):
-    """A prompt that leaves no room for an answer in the model's context; both lengths are named. Shorten it."""
+    """A prompt that leaves no room for an answer in the model's context, or in any worker's cache. Shorten it: no retry helps."""
 
     def __init__(self, message: str, tokens: int | None = None, most: int | None = None) -> None:
         super().__init__(message)
@@ -87,13 +87,23 @@ class DeadlineExceeded(SwarmError):
 
 
 class Overloaded(SwarmError):
-    """A worker's cache budget or queue is used up. Try another, or wait `retry_after` seconds."""
+    """A worker's cache budget or queue is used up. Try another, or wait `retry_after` seconds (infinity: it is of no use)."""
 
     exit_code = 8
 
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after  # seconds
+
+
+class NoRoom(SwarmError):
+    """No chain holds more rows of this session. An answer ends here, as at the end of the context; waiting changes nothing."""
+
+    exit_code = 8
+
+    def __init__(self, message: str, most: int) -> None:
+        super().__init__(message)
+        self.most = most  # rows that there is room for
 
 
 class PeerFault(SwarmError):

@@ -102,7 +102,7 @@ class PeerRecord:
     precision: str  # "fp32" or "bf16"
     device: str  # such as "cpu" or "cuda: NVIDIA H200"
     memory_total: int  # bytes that the worker may use
-    memory_free: int  # bytes of those not yet used
+    memory_free: int  # bytes of those beside the weights: what caches may take
     numerics: str  # the numerics class: everything that decides bits
     uplink: float | None  # bytes per second, measured
     downlink: float | None  # bytes per second, measured

@@ -35,15 +35,20 @@ class Shares:
         self._peers: Counter[PeerId] = Counter()
         self._blocks: Counter[bytes] = Counter()
 
-    def refusal(self, holder: Holder, amount: int) -> str | None:
-        """Why this holder may not have so much more; None if it may."""
-        free = self.capacity - self.used - amount
+    def refusal(self, holder: Holder, amount: int, instead: int = 0) -> str | None:
+        """Why this holder may not have so much more; None if it may. `instead`: of what it holds, so much is given back for it.
+
+        What grows is thus judged as if it were taken anew: alone, it may grow to whatever is free.
+        """
+        used = self.used - instead
+        free = self.capacity - used - amount
         if free < 0:
-            return f"{self.used} of {self.capacity} are taken"
-        for name, held in (("peer", self._peers[holder.peer]), ("block", self._blocks[holder.block])):
+            return f"{used} of {self.capacity} are taken"
+        for name, all_held in (("peer", self._peers[holder.peer]), ("block", self._blocks[holder.block])):
+            held = all_held - instead
             if held and held + amount > self._multiple[name] * free:
                 whose = "you hold" if name == "peer" else "your address block holds"
-                return f"{whose} {held}, and of {self.capacity} only {self.capacity - self.used} are free for everybody"
+                return f"{whose} {held}, and of {self.capacity} only {self.capacity - used} are free for everybody"
         return None
 
     def take(self, holder: Holder, amount: int) -> None:

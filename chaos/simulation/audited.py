@@ -22,6 +22,7 @@ from swarm.client.heads import Heads
 from swarm.client.opening import open_chain
 from swarm.client.peers import Peers
 from swarm.client.resolver import Resolver
+from swarm.client.room import Room
 from swarm.client.session import ChainSession
 from swarm.config import ChannelConfig, ClientConfig
 from swarm.engine.compute_thread import InlineCompute
@@ -237,12 +238,12 @@ class AuditedSwarm:
             self._now.served = self._called(hop.peer_id for hop in answer.session.chain.hops)
 
     @asynccontextmanager
-    async def _open(self, max_rows: int) -> AsyncIterator[tuple[ChainSession, Heads]]:
+    async def _open(self, room: Room) -> AsyncIterator[tuple[ChainSession, Heads]]:
         async def heads_for(precision: str, _: str) -> Heads:
             return self._heads[precision]
 
         async with open_chain(
-            self.resolver, self.peers, self.config, self.trace, max_rows, heads_for, self.auditor
+            self.resolver, self.peers, self.config, self.trace, room, heads_for, self.auditor
         ) as opened:
             yield opened
 

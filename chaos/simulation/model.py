@@ -24,6 +24,7 @@ from swarm.checkpoint.manifest import read_manifest
 from swarm.client.generate import Answer, Options
 from swarm.client.heads import Heads
 from swarm.client.local import LocalSession
+from swarm.client.room import Room
 from swarm.engine import Head, Stage
 from swarm.engine.compute_thread import InlineCompute
 from swarm.engine.sampler import Sampling
@@ -104,8 +105,8 @@ class Prepared:
         stage = self.stage(LayerSpan(0, LAYERS), ask.precision)
 
         @asynccontextmanager
-        async def open_session(max_rows: int) -> AsyncIterator[tuple[LocalSession, Heads]]:
-            async with LocalSession(stage, compute, max_rows) as session:
+        async def open_session(room: Room) -> AsyncIterator[tuple[LocalSession, Heads]]:
+            async with LocalSession(stage, compute, room) as session:
                 yield session, Heads(self.heads[ask.precision], compute)
 
         answer = Answer(ask.prompt, ask.options(), self.text, CONTEXT, open_session)

@@ -22,6 +22,7 @@ from swarm.client.opening import open_chain
 from swarm.client.peers import Peers
 from swarm.client.prefix_cache import PrefixCache, Prompt
 from swarm.client.resolver import Resolver
+from swarm.client.room import Room
 from swarm.client.session import ChainSession
 from swarm.discovery import Directory
 from swarm.engine.compute_thread import InlineCompute
@@ -312,7 +313,7 @@ class Asker(Peer):
         return answer
 
     @asynccontextmanager
-    async def _open(self, max_rows: int, prompt: Prompt | None) -> AsyncIterator[tuple[ChainSession, Heads]]:
+    async def _open(self, room: Room, prompt: Prompt | None) -> AsyncIterator[tuple[ChainSession, Heads]]:
         world = self.world
 
         async def heads_for(_: str, __: str) -> Heads:
@@ -323,7 +324,7 @@ class Asker(Peer):
             self.peers,
             world.client_config,
             world.trace,
-            max_rows,
+            room,
             heads_for,
             self.auditor,
             self._kept,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from swarm.bench.worker import shape_model
 from swarm.client.peers import Peers
 from swarm.client.resolver import Resolver
+from swarm.client.room import Room
 from swarm.client.session import ChainSession
 from swarm.config import ChannelConfig, ClientConfig
 from swarm.engine.numerics import numerics_class, precision_named
@@ -77,7 +78,9 @@ class BenchSwarm:
         """A session over a chain of these workers, to be entered."""
         assert self._peers is not None
         resolver = Resolver(self, self._peers, self.model, now=time.time, trace=self._trace, precision=self._precision)
-        return ChainSession(resolver, self._peers, ClientConfig(), self._trace, None, self._precision, max_rows)
+        return ChainSession(
+            resolver, self._peers, ClientConfig(), self._trace, None, self._precision, Room.whole(max_rows)
+        )
 
     async def lookup(self, model: ModelRef) -> list[SignedRecord]:
         """As a directory's; nobody here needs a signature."""

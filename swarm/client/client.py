@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
@@ -19,19 +18,21 @@ from swarm.client.audits.bans import Bans
 from swarm.client.embed import Encoded, embed_ids, encode_text, text_rows
 from swarm.client.generate import Answer, Options, Session
 from swarm.client.heads import Heads
-from swarm.client.local import LocalSession
+from swarm.client.local import LOCAL_PRECISION, CacheBytes, LocalModel, load_local
 from swarm.client.opening import open_chain
 from swarm.client.peers import Peers, Probe
 from swarm.client.prefix_cache import PrefixCache
 from swarm.client.prefix_cache import Prompt as SharedPrompt
 from swarm.client.resolver import Directory, Resolver
+from swarm.client.room import Room, prompt_too_long, rows_of_records
+from swarm.client.started import Started
 from swarm.config import ChannelConfig, ClientConfig, parse_addresses
 from swarm.discovery import Directory as KademliaDirectory
-from swarm.engine.backends import Model, Sizes, Stage, open_model
+from swarm.engine.backends import Sizes, open_model
 from swarm.engine.compute_thread import ComputeThread
 from swarm.engine.pooling import Pooling, read_pooling
 from swarm.engine.sampler import Sampling
-from swarm.errors import LocalFault, UsageFault
+from swarm.errors import LocalFault, NoRoom, UsageFault
 from swarm.identity import Identity, PeerId
 from swarm.records import ModelRef
 from swarm.text.tokenizer import Text
@@ -49,10 +50,10 @@ class Client:
     """`async with Client("demo", bootstrap=["10.0.0.1:7700"]) as client: async for token in client.generate("Hi")`.
 
     `model` is a directory or a name in `models_dir`, `bootstrap` HOST:PORT or (host, port) of nodes to begin with. With
-    `local` there is no network: every layer is computed here. `swarm_key` is the secret of a private swarm, `bans` the
-    file of peers that lied (None: remembered while the client runs), `random` draws what is audited. Parts that are not
-    given (identity, network, directory) are made and stopped with the client. `now` is swarm time where the directory is
-    given; one that is made here tells it.
+    `local` there is no network: every layer is computed here, in caches of `cache_bytes`. `swarm_key` is the secret of a
+    private swarm, `bans` the file of peers that lied (None: remembered while the client runs), `random` draws what is audited.
+    Parts that are not given (identity, network, directory) are made and stopped with the client. `now` is swarm time where
+    the directory is given; one that is made here tells it.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Client:
         precision: str | None = None,
         models_dir: Path | None = None,
         local: bool = False,
+        cache_bytes: CacheBytes | None = None,
         device: str = "cpu",
         backend: str = "swarm",
         numerics: str = "native",
@@ -87,6 +89,7 @@ class Client:
         self._bootstrap = parse_addresses(bootstrap)
         self._swarm_key = swarm_key
         self._by_hand = tuple(chain)
+        self._cache_bytes = cache_bytes
         self._device = device
         self._backend = backend  # who computes what is computed here
         self._numerics = numerics  # with `local`; else a chain says it
@@ -101,7 +104,7 @@ class Client:
         self._stack = AsyncExitStack()
         self._heads: dict[tuple[str, str], Heads] = {}
         self._loading = asyncio.Lock()
-        self._started: _Started | None = None
+        self._started: Started | None = None
         self._answers: WeakSet[Answer] = WeakSet()
 
     async def __aenter__(self) -> Client:
@@ -118,19 +121,16 @@ class Client:
                 if isinstance(error, BaseException):
                     raise error
 
-    async def _start(self) -> _Started:
+    async def _start(self) -> Started:
         compute = await self._stack.enter_async_context(ComputeThread("heads"))
         opened = await compute.run(lambda: open_model(self.path, self._backend))
         manifest, text = await compute.run(lambda: (opened.manifest(), Text.load(self.path, vocab=opened.spec.vocab)))
         model = manifest.ref(model_name(self.path))
-        started = _Started(compute, opened, text, model)
+        started = Started(compute, opened, text, model)
         if self.local:
-            self.precision = self.precision or "bf16"
-            started.stage = await compute.run(
-                lambda: opened.load_stage(
-                    precision=self.precision or "bf16", device=self._device, numerics=self._numerics
-                )
-            )
+            self.precision = self.precision or LOCAL_PRECISION
+            place = self.precision, self._device, self._numerics, self._cache_bytes
+            started.local = await load_local(opened, compute, *place, self.config.max_kept)
             return started
         network = self._network or TlsNetwork(self.identity, swarm_key=self._swarm_key)
         now = self._now
@@ -164,6 +164,7 @@ class Client:
             by_hand=self._by_hand,
             bans=bans,
             bonds=opened.spec.bonds,
+            rows_of=rows_of_records(opened),
         )
         self._stack.push_async_callback(started.resolver.aclose)
         started.auditor = await self._stack.enter_async_context(
@@ -178,7 +179,7 @@ class Client:
         return started
 
     @property
-    def _parts(self) -> _Started:
+    def _parts(self) -> Started:
         if self._started is None:
             raise LocalFault("the client is not running: use `async with Client(...)`")
         return self._started
@@ -211,6 +212,11 @@ class Client:
         if self._parts.resolver is None:
             raise LocalFault("a local client has no swarm")
         return self._parts.resolver
+
+    @property
+    def local_model(self) -> LocalModel | None:
+        """With `local`, what computes."""
+        return self._parts.local
 
     @property
     def auditor(self) -> Auditor:
@@ -263,7 +269,7 @@ class Client:
             options or Options(),
             self.text,
             self.spec.max_positions,
-            lambda max_rows: self._open_session(max_rows, known),
+            lambda room: self._open_session(room, known),
         )
         self._answers.add(answer)
         return answer
@@ -298,17 +304,26 @@ class Client:
         """
         ids = (await asyncio.to_thread(self.encode_text, text)).ids if isinstance(text, str) else text
         pooling = self.pooling
-        async with self._open_session(text_rows(len(ids), self.spec)) as (session, heads):
+        async with self._open_session(Room.whole(text_rows(len(ids), self.spec))) as (session, heads):
             return await embed_ids(session, heads, ids, pooling)
 
     @asynccontextmanager
     async def _open_session(
-        self, max_rows: int, prompt: SharedPrompt | None = None
+        self, room: Room, prompt: SharedPrompt | None = None
     ) -> AsyncIterator[tuple[Session, Heads]]:
+        """Raises PromptTooLong, at once, for a prompt that no chain could ever hold."""
+        try:
+            async with self._open_roomy(room, prompt) as opened:
+                yield opened
+        except NoRoom as error:
+            raise prompt_too_long(room, error, self.model.name) from error
+
+    @asynccontextmanager
+    async def _open_roomy(self, room: Room, prompt: SharedPrompt | None) -> AsyncIterator[tuple[Session, Heads]]:
         started = self._parts
-        if started.stage is not None:
-            heads = await self._heads_for(started.stage.precision, self._numerics)
-            async with LocalSession(started.stage, started.compute, max_rows) as local:
+        if started.local is not None:
+            heads = await self._heads_for(started.local.stage.precision, self._numerics)
+            async with started.local.session(room, prompt) as local:
                 yield local, heads
             return
         assert started.peers is not None
@@ -317,7 +332,7 @@ class Client:
             started.peers,
             self.config,
             self.trace,
-            max_rows,
+            room,
             self._heads_for,
             started.auditor,
             started.kept,
@@ -328,27 +343,8 @@ class Client:
     async def _heads_for(self, precision: str, numerics: str) -> Heads:
         """The head of that precision and those numerics, loaded once."""
         async with self._loading:
-            key = precision, numerics
-            if key not in self._heads:
-                compute, opened = self._parts.compute, self._parts.opened
-                head = await compute.run(
-                    lambda: opened.load_head(precision=precision, device=self._device, numerics=numerics)
-                )
-                self._heads[key] = Heads(head, compute)
+            if (key := (precision, numerics)) not in self._heads:
+                load = self._parts.opened.load_head
+                head = await self._parts.compute.run(lambda: load(precision, self._device, numerics=numerics))
+                self._heads[key] = Heads(head, self._parts.compute)
             return self._heads[key]
-
-
-@dataclass(slots=True)
-class _Started:
-    """What a running client has."""
-
-    compute: ComputeThread
-    opened: Model
-    text: Text
-    model: ModelRef
-    pooling: Pooling | None = None  # once it was asked for
-    stage: Stage | None = None  # with `local`
-    peers: Peers | None = None  # without
-    resolver: Resolver | None = None
-    auditor: Auditor | None = None
-    kept: PrefixCache | None = None

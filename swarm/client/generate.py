@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from swarm.client.heads import Constraint, Heads, Picked, Wish
+from swarm.client.room import Room
 from swarm.engine import CHUNK_ROWS
 from swarm.engine.sampler import Sampling
-from swarm.errors import PromptTooLong, UsageFault
+from swarm.errors import NoRoom, PromptTooLong, UsageFault
 from swarm.text.tokenizer import Text, TextStream
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
@@ -91,13 +92,14 @@ class Answer:
         options: Options,
         text: Text,
         context: int,
-        open_session: Callable[[int], AbstractAsyncContextManager[tuple[Session, Heads]]],
+        open_session: Callable[[Room], AbstractAsyncContextManager[tuple[Session, Heads]]],
     ) -> None:
         self.prompt_ids = tuple(ids)
         self.options = options
         self.token_ids: list[int] = []
         self.text = ""
         self.finish_reason: str | None = None  # "stop" or "length"; None for one that was closed before its end
+        self.out_of_room = False  # it ended by its length because no chain holds more of it
         self.stop_text: str | None = None  # which of `stop` ended it
         self.timings = Timings()
         self.cached_tokens = 0  # of the prompt, those whose rows were still there and were not computed anew
@@ -143,7 +145,9 @@ class Answer:
     def context_full(self) -> bool:
         """Whether the answer ended because the model's context did, before max_tokens."""
         wanted = self.options.max_tokens
-        return self.finish_reason == "length" and (wanted is None or len(self.token_ids) < wanted)
+        return (
+            self.finish_reason == "length" and not self.out_of_room and (wanted is None or len(self.token_ids) < wanted)
+        )
 
     async def read(self) -> str:
         """The whole text at once."""
@@ -157,7 +161,9 @@ class Answer:
         stream = TextStream(self._text, self.options.stop, self.options.stop_ids, self.prompt_ids, self.options.shown)
         async with AsyncExitStack() as stack:
             stack.callback(self.ended.set)
-            session, heads = await stack.enter_async_context(self._open_session(self._max_rows))
+            session, heads = await stack.enter_async_context(
+                self._open_session(Room(len(self.prompt_ids) + 1, self._max_rows))
+            )
             self.session = session
             opened = loop.time()
             self.timings.opening = opened - began
@@ -172,7 +178,18 @@ class Answer:
                 self._clock(opened, last, last := loop.time())
                 yield self._emit(picked, stream)
                 if self.finish_reason is None:
-                    row = await session.step(Rows.DECODE, picked.embedded)
+                    try:
+                        row = await session.step(Rows.DECODE, picked.embedded)
+                    except NoRoom:
+                        if rest := self._end_early(stream):
+                            yield rest
+
+    def _end_early(self, stream: TextStream) -> Token | None:
+        """No chain holds another row: the answer ends with the tokens that it has, and with what of their text was held back."""
+        self.finish_reason, self.out_of_room = "length", True
+        rest = stream.finish()
+        self.text += rest
+        return Token(self.token_ids[-1], rest, len(self.token_ids) - 1) if rest else None
 
     def _wish(self, answer_start: int) -> Wish:
         options = self.options

@@ -38,6 +38,7 @@ class HopSession:
         self.inputs = inputs
         self.numerics = hop.numerics
         self.mixed = False  # the rows that the session holds after it are in part another's, of another numerics class
+        self.rows = 0  # that the worker is known to have room for
         self.load = Load(0, 0, 0, 0.0)  # of the worker, as its last reply said
         self.receipts: list[Receipt] = []  # the worker's, of rows in order, none twice: never more than rows
         self._channel = channel
@@ -83,6 +84,7 @@ class HopSession:
             except PeerFault:
                 await link.close()
                 raise
+        link.rows = max_rows
         link._noticed(reply.load)
         peers.traffic.opened(hop.peer_id)
         link._counted = True
@@ -103,6 +105,7 @@ class HopSession:
         self._check(reply, message)
         assert isinstance(reply, Result)
         await self._count(entry, reply)
+        self.rows = max(self.rows, entry.position + entry.count)
         self._noticed(reply.load)
         self._peers.trace.complete(
             "hop.forward", peer=self.hop.peer_id.short, position=entry.position, rows=entry.count
@@ -130,6 +133,11 @@ class HopSession:
     def shared(self, since: float) -> bool:
         """Whether a prompt of another session may have held up a decode row that was asked for then."""
         return self._peers.traffic.chunks_since(self.hop.peer_id, self.load.sessions, since)
+
+    @property
+    def patience(self) -> float:
+        """Of sessions that all wait for each other's rows, one gives up first: from 0 to 1, by its name."""
+        return int.from_bytes(self._session_id[:2], "big") / 0xFFFF
 
     async def renew(self, idle_seconds: float) -> None:
         """Keep the lease of a session that was idle for so long. A peer that fails is noticed when it is needed."""

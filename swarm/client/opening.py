@@ -11,6 +11,7 @@ from swarm.client.heads import Heads
 from swarm.client.peers import Peers
 from swarm.client.prefix_cache import PrefixCache, Prompt
 from swarm.client.resolver import Resolver
+from swarm.client.room import Room
 from swarm.client.session import ChainSession
 from swarm.config import ClientConfig
 from swarm.engine.numerics import arithmetic_of
@@ -26,30 +27,30 @@ async def open_chain(
     peers: Peers,
     config: ClientConfig,
     trace: Trace,
-    max_rows: int,
+    room: Room,
     heads_for: Callable[[str, str], Awaitable[Heads]],
     auditor: Auditor | None = None,
     kept: PrefixCache | None = None,
     prompt: Prompt | None = None,
 ) -> AsyncIterator[tuple[ChainSession, Heads]]:
-    """A session with room for `max_rows` and the head that belongs to it.
+    """A session with room for its prompt at least, and the head that belongs to it.
 
     With `kept` it may hold the first rows of its prompt already, and others may begin with its rows.
 
-    Raises NoChain when layers are missing for longer than `open_seconds`, Overloaded when it is room for them, DeadlineExceeded,
-    WrongModel, AuditFault.
+    Raises NoChain when layers are missing for longer than `open_seconds`, Overloaded when it is room for them, NoRoom at once
+    when no chain could ever hold the prompt, DeadlineExceeded, WrongModel, AuditFault.
     """
     begun = None
     if kept is not None and prompt is not None:
-        begun = await kept.branch(prompt, max_rows, heads_for)
+        begun = await kept.branch(prompt, room, heads_for)
     if begun is not None:
         stem, heads = begun
-        session = ChainSession(resolver, peers, config, trace, None, stem.precision, max_rows, auditor, stem)
+        session = ChainSession(resolver, peers, config, trace, None, stem.precision, room, auditor, stem)
     else:
-        chain = await _wait_for_chain(resolver, peers, config, trace)
+        chain = await _wait_for_chain(resolver, peers, config, trace, room)
         precision = resolver.precision_of(chain)
         heads = await heads_for(precision, arithmetic_of(chain.numerics))
-        session = ChainSession(resolver, peers, config, trace, chain, precision, max_rows, auditor)
+        session = ChainSession(resolver, peers, config, trace, chain, precision, room, auditor)
     if kept is None or prompt is None:
         async with session:
             yield session, heads
@@ -65,13 +66,13 @@ async def open_chain(
         kept.end(parent, session.kept)
 
 
-async def _wait_for_chain(resolver: Resolver, peers: Peers, config: ClientConfig, trace: Trace) -> Chain:
+async def _wait_for_chain(resolver: Resolver, peers: Peers, config: ClientConfig, trace: Trace, room: Room) -> Chain:
     hole: NoChain | None = None
     try:
         async with asyncio.timeout(config.open_seconds) as waiting:
             while True:
                 try:
-                    return await resolver.first_chain()
+                    return await resolver.first_chain(room.wishes())
                 except NoChain as found:
                     hole = found
                 trace.failed("session.wait", missing=name_layers(hole.missing), reason=str(hole))

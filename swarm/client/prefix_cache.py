@@ -19,6 +19,7 @@ from swarm.client.hop_session import HopFault, close_hop_sessions
 from swarm.client.peers import Peers
 from swarm.client.prefix import Prefix
 from swarm.client.resolver import Resolver
+from swarm.client.room import Room
 from swarm.config import ClientConfig
 from swarm.engine import CHUNK_ROWS
 from swarm.engine.numerics import arithmetic_of
@@ -97,7 +98,7 @@ class PrefixCache:
         return sum(parent.kept.bytes for parent in self._ended if parent.kept is not None)
 
     async def branch(
-        self, prompt: Prompt, max_rows: int, heads_for: Callable[[str, str], Awaitable[Heads]]
+        self, prompt: Prompt, room: Room, heads_for: Callable[[str, str], Awaitable[Heads]]
     ) -> tuple[Prefix, Heads] | None:
         """A new session that holds the first rows of a prompt already, with its head; None: it has to begin with none."""
         keys = keys_of(prompt.owner, prompt.ids[:-1])  # the last row has to come out of the chain
@@ -105,11 +106,15 @@ class PrefixCache:
         if found is None:
             return None
         parent, stem, rows = found
+        hops = [link.hop for link in stem.links]
+        if self._resolver.rows_at(hops, room.least) < room.least:
+            return None
+        reserved = self._resolver.rows_to_reserve(hops, room)
         self._use(parent)
         heads = await heads_for(stem.precision, arithmetic_of(stem.links[0].numerics))
         try:
             async with asyncio.timeout(BRANCH_SECONDS):
-                begun = await stem.branch(rows, self._peers, self._resolver.model, max_rows)
+                begun = await stem.branch(rows, self._peers, self._resolver.model, reserved)
         except (HopFault, TimeoutError) as error:
             self._missed(parent, error)
             return None

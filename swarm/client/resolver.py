@@ -9,7 +9,8 @@ from typing import Protocol
 
 from swarm.client.audits.bans import Bans
 from swarm.client.peers import Peers
-from swarm.errors import NoChain, WrongModel
+from swarm.client.room import Room, RowsOf, chain_rows
+from swarm.errors import NoChain, NoRoom, WrongModel
 from swarm.identity import PeerId
 from swarm.records import ModelRef, PeerRecord, SignedRecord
 from swarm.routing.chain import Chain, Hop
@@ -28,6 +29,12 @@ class Directory(Protocol):
     async def lookup(self, model: ModelRef) -> list[SignedRecord]: ...
 
     async def lookup_all(self) -> list[SignedRecord]: ...
+
+
+def _no_room(rows: int, most: int) -> NoRoom:
+    return NoRoom(
+        f"the caches of the workers that serve this model hold {most} tokens of one session, not {rows}", most
+    )
 
 
 def _offers(records: Mapping[PeerId, PeerRecord]) -> set[tuple[object, ...]]:
@@ -50,6 +57,7 @@ class Resolver:
         by_hand: Sequence[PeerId] = (),
         bans: Bans | None = None,
         bonds: Sequence[LayerSpan] = (),
+        rows_of: RowsOf | None = None,
     ) -> None:
         self._directory = directory
         self._peers = peers
@@ -58,6 +66,7 @@ class Resolver:
         self._by_hand = tuple(by_hand)
         self._bans = bans
         self._bonds = tuple(bonds)  # layers of the model that one worker holds all or none of
+        self._rows_of = rows_of  # None: nobody knows how much workers can hold
         self._now = now
         self._trace = trace
         self._records: dict[PeerId, PeerRecord] = {}
@@ -101,13 +110,20 @@ class Resolver:
         self._records, self._looked_up_at = known, now
         self._trace.complete("client.lookup", records=len(found))
 
-    async def first_chain(self) -> Chain:
-        """A chain over the whole model. Raises NoChain, or WrongModel when only another model of that name is served."""
+    async def first_chain(self, rows: Sequence[int] = (0,)) -> Chain:
+        """A chain over the whole model; `rows` as of `chain`.
+
+        Raises NoChain, NoRoom, or WrongModel when only another model of that name is served.
+        """
         whole = LayerSpan(0, self.model.layer_count)
         if self._by_hand:
-            return fixed_chain(await self.records(), self.model, self._by_hand, banned=self.banned, bonds=self._bonds)
+            records = await self.records()
+            chain = fixed_chain(records, self.model, self._by_hand, banned=self.banned, bonds=self._bonds)
+            if self.rows_at(chain.hops, rows[-1]) < rows[-1]:
+                raise _no_room(rows[-1], self.rows_at(chain.hops, rows[-1]))
+            return chain
         try:
-            return await self.chain(whole)
+            return await self.chain(whole, rows=rows)
         except NoChain as hole:
             if len(hole.missing) == 1 and hole.missing[0] == whole:
                 await self._other_model()
@@ -121,32 +137,68 @@ class Resolver:
         numerics: str | None = None,
         barred: frozenset[PeerId] = frozenset(),
         replacing: bool = False,
+        rows: Sequence[int] = (0,),
     ) -> Chain:
         """A chain over `span`: without suspected peers, else with fresh records, else with those that failed a while ago.
 
+        Each of its workers can hold so many `rows` of a session, or the next number of them where others cannot be had.
         In a hurry (`replacing`) what is known is tried first, however old: a lookup among dead nodes takes its time.
+        Raises NoChain; NoRoom where the workers that serve, whoever is avoided now, could never hold the last number of rows.
         """
         hole: NoChain | None = None
         for fresh, strictly in ((False, True), (True, True), (False, False)):
             hurried = replacing and not fresh and strictly
             records = self._unexpired() if hurried else await self.records(fresh)
-            try:
-                return find_chain(
-                    records,
-                    self.model,
-                    span,
-                    self._peers.measurements,
-                    self._now(),
-                    precision=precision or self.precision,
-                    prefer_numerics=numerics,
-                    avoid=self._peers.avoided(strictly) | barred,
-                    banned=self.banned,
-                    bonds=self._bonds,
-                )
-            except NoChain as error:
-                hole = error
+            for wanted in rows:
+                try:
+                    return find_chain(
+                        self._roomy(records, wanted),
+                        self.model,
+                        span,
+                        self._peers.measurements,
+                        self._now(),
+                        precision=precision or self.precision,
+                        prefer_numerics=numerics,
+                        avoid=self._peers.avoided(strictly) | barred,
+                        banned=self.banned,
+                        bonds=self._bonds,
+                    )
+                except NoChain as error:
+                    hole = error
         assert hole is not None
+        self._check_room(span, precision or self.precision, rows[-1])
         raise hole
+
+    def _roomy(self, records: Sequence[PeerRecord], rows: int) -> Sequence[PeerRecord]:
+        """Of those that can hold so many rows of a session."""
+        rows_of = self._rows_of
+        return records if rows_of is None or not rows else [each for each in records if rows_of(each) >= rows]
+
+    def _check_room(self, span: LayerSpan, precision: str | None, rows: int) -> None:
+        """Raises NoRoom where all layers are served and no chain could ever hold so many rows."""
+        if self._rows_of is None or not rows:
+            return
+        banned = self.banned
+        serving = [
+            each
+            for each in self._unexpired()
+            if each.peer_id not in banned
+            and precision in (None, each.precision)
+            and each.model.digest == self.model.digest
+        ]
+        most = chain_rows(serving, span, self._rows_of)
+        if 0 < most < rows:
+            raise _no_room(rows, most)
+
+    def rows_to_reserve(self, hops: Iterable[Hop], room: Room, held: int = 0) -> int:
+        """At these, for a session that holds so many rows: those of a usual answer more, where they can hold them."""
+        usual, needed = room.wishes(held)
+        return max(needed, min(usual, self.rows_at(hops, usual)))
+
+    def rows_at(self, hops: Iterable[Hop], unknown: int) -> int:
+        """That a session may come to hold at all of these; `unknown`, where nobody knows."""
+        known = [self._records.get(hop.peer_id) for hop in hops]
+        return min((self._rows_of(each) for each in known if each and self._rows_of), default=unknown)
 
     @property
     def by_hand(self) -> bool:

@@ -8,6 +8,7 @@ same way (`failover.migration`), while it still works.
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 
 from swarm.client.audits.auditor import Auditor
@@ -15,15 +16,16 @@ from swarm.client.audits.evidence import account_of
 from swarm.client.audits.failover_audit import Audit
 from swarm.client.deadline import Deadline
 from swarm.client.failover.migration import Migrated, Migration, Timed
+from swarm.client.failover.patience import cannot_grow, patiently
 from swarm.client.failover.replay import Replay
-from swarm.client.failover.stragglers import Step
 from swarm.client.history import Entry, History
 from swarm.client.hop_session import HopFault, HopSession, close_hop_sessions, open_hop_sessions
 from swarm.client.peers import Peers
 from swarm.client.prefix import Prefix
 from swarm.client.resolver import Resolver
+from swarm.client.room import Room
 from swarm.config import ClientConfig
-from swarm.errors import NoChain, NotAllowed, Overloaded, PeerFault, SwarmError, UsageFault, WrongModel
+from swarm.errors import NoChain, NoRoom, NotAllowed, Overloaded, PeerFault, SwarmError, UsageFault, WrongModel
 from swarm.identity import PeerId
 from swarm.routing.chain import Chain, Hop
 from swarm.span import LayerSpan, name_layers
@@ -31,8 +33,6 @@ from swarm.trace import Trace
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
-PATIENCE = 2  # times that a running session waits for a worker whose queue is full
-PATIENCE_SECONDS = 2.0  # each time, however long the worker asks it to
 REFUSED_SECONDS = 3.0  # a new session that some peer refuses has found all others by then, also those that failed
 
 
@@ -60,7 +60,7 @@ class ChainSession:
         trace: Trace,
         chain: Chain | None,
         precision: str,
-        max_rows: int,
+        room: Room,
         auditor: Auditor | None = None,
         begun: Prefix | None = None,
     ) -> None:
@@ -71,7 +71,7 @@ class ChainSession:
         self._chain = chain  # to start with; None: the session looks for one
         self._last: Chain | None = None  # as it was when the session ended
         self.precision = precision  # of every hop
-        self._max_rows = max_rows
+        self._room = room
         self._auditor = auditor
         self._begun = begun  # the session starts with the rows of these links, which are open
         self.keep = False  # whether the workers are to keep it when it ends, for others to begin with its rows
@@ -80,7 +80,7 @@ class ChainSession:
         self._outputs = History()  # of the last hop
         self._renewer: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()  # links that were left
-        self._mover = Migration(resolver, peers, config, precision, max_rows, auditor)
+        self._mover = Migration(resolver, peers, config, precision, room, auditor)
         self._deadline = Deadline(config.deadline_seconds, "")  # of what is under way
         self.position = 0
         self.exact = True  # False once rows of another numerics class were let in
@@ -139,12 +139,12 @@ class ChainSession:
     async def step(self, rows: Rows, tensor: Tensor) -> Tensor:
         """Rows [count, hidden] at the session's position through all layers; the position moves on.
 
-        Raises DeadlineExceeded or NoChain when that is not possible in time, AuditFault when peers contradict each other. A
-        step that failed has not happened: it may be tried again.
+        Raises DeadlineExceeded or NoChain when that is not possible in time, NoRoom when no chain holds more rows, AuditFault
+        when peers contradict each other. A step that failed has not happened: it may be tried again.
         """
         entry = Entry(rows, self.position, tensor)
-        if self.position + entry.count > self._max_rows:
-            raise UsageFault(f"rows up to {self.position + entry.count} of a session opened for {self._max_rows}")
+        if self.position + entry.count > self._room.most:
+            raise UsageFault(f"rows up to {self.position + entry.count} of a session opened for {self._room.most}")
         recoveries = len(self.recoveries)
         given: list[Entry] = []  # to the hops that have answered
         timed: list[Timed] = []
@@ -155,7 +155,7 @@ class ChainSession:
                 link = self._links[len(given)]
                 self._deadline.asking = link.hop.peer_id
                 try:
-                    output, step = await _patiently(link, entry)
+                    output, step = await patiently(link, entry)
                 except (PeerFault, Overloaded) as error:
                     await self._recover(len(given), error)
                     continue
@@ -176,16 +176,23 @@ class ChainSession:
         return entry.tensor
 
     async def _recover(self, index: int, error: SwarmError) -> None:
-        """Put replacements, brought level, in the place of a link that failed."""
+        """Put replacements, brought level, in the place of a link that failed, or whose worker has no room for more rows.
+
+        The latter is left once there is another: without one the answer ends, and others may begin with its rows. Raises NoRoom.
+        """
         loop = asyncio.get_running_loop()
         began = loop.time()
         lost = self._links[index]
+        full = cannot_grow(lost, self.position, error)
         self._trace.started("session.failover", peer=lost.hop.peer_id.short, layers=lost.hop.span, error=str(error))
-        self._blame(lost.hop, error)
         await self._mover.abandon(lost)
-        self._leave(lost)
+        if not full:
+            self._blame(lost.hop, error)
+            self._leave(lost)
         after = self._links[index + 1].inputs if index + 1 < len(self._links) else self._outputs
-        links = await self._replace(lost.hop.span, lost.inputs, after, lost, None)
+        links = await self._replace(lost.hop.span, lost.inputs, after, lost, None, full=full)
+        if full:
+            self._leave(lost)
         self._splice(lost, links)
         self._note_numerics(lost, links)
         self._recovered("session.failover", lost, links, str(error), loop.time() - began)
@@ -223,9 +230,19 @@ class ChainSession:
         )
 
     async def _replace(
-        self, span: LayerSpan, inputs: History, after: History, lost: HopSession | None, chain: Chain | None
+        self,
+        span: LayerSpan,
+        inputs: History,
+        after: History,
+        lost: HopSession | None,
+        chain: Chain | None,
+        *,
+        full: bool = False,
     ) -> list[HopSession]:
-        """Open links over `span` and bring them level with `inputs`; tries until the deadline around it ends."""
+        """Open links over `span` and bring them level with `inputs`; tries until the deadline around it ends.
+
+        Raises NoRoom where nobody could ever hold them, or, with `full`, where nobody else holds them now.
+        """
         audit = Audit(lost, after, self._auditor)
         deadline = self._deadline
         deadline.asking = None
@@ -239,15 +256,21 @@ class ChainSession:
                         numerics=lost.numerics if lost else None,
                         barred=audit.barred,
                         replacing=lost is not None,
+                        rows=self._room.wishes(inputs.length),
                     )
+                rows = self._resolver.rows_to_reserve(chain.hops, self._room, inputs.length)
                 links = await open_hop_sessions(
-                    chain.hops, self._peers, self._resolver.model, self.precision, self._config, self._max_rows, inputs
+                    chain.hops, self._peers, self._resolver.model, self.precision, self._config, rows, inputs
                 )
                 accepted = await self._level(links, inputs, after, audit)
             except HopFault as fault:
                 self._endure(fault)
             except NoChain as hole:
                 audit.alone(asyncio.get_running_loop().time())
+                if full:
+                    raise NoRoom(
+                        f"no other chain has room for row {inputs.length} of this session", inputs.length
+                    ) from None
                 reason = deadline.waiting_for
                 if isinstance(reason, NotAllowed):
                     if lost is None and asyncio.get_running_loop().time() - began > REFUSED_SECONDS:
@@ -301,7 +324,8 @@ class ChainSession:
 
     def _blame(self, hop: Hop, error: BaseException) -> None:
         if isinstance(error, Overloaded):
-            self._peers.suspect(hop.peer_id, error.retry_after, full=error, span=hop.span)
+            seconds = error.retry_after if math.isfinite(error.retry_after) else None
+            self._peers.suspect(hop.peer_id, seconds, full=error, span=hop.span)
         else:
             self._peers.suspect(hop.peer_id)
 
@@ -321,24 +345,3 @@ class ChainSession:
         while True:
             await asyncio.sleep(self._config.renew_seconds / 2)
             await asyncio.gather(*(link.renew(self._config.renew_seconds) for link in self._links))
-
-
-async def _patiently(link: HopSession, entry: Entry) -> tuple[Tensor, Step | None]:
-    """`link.forward` and what it took; a worker whose queue is full is given a little time: that costs less than a replay.
-
-    No Step if it was full: how long it then takes says nothing of how fast it is.
-    """
-    loop = asyncio.get_running_loop()
-    for again in range(PATIENCE + 1):
-        began, queue = loop.time(), link.load.queue_rows
-        try:
-            tensor = await link.forward(entry)
-        except Overloaded as error:
-            if again == PATIENCE:
-                raise
-            await asyncio.sleep(min(error.retry_after, PATIENCE_SECONDS))
-            continue
-        queue = max(queue, link.load.queue_rows)
-        shared = link.shared(began) if entry.rows is Rows.DECODE else link.load.sessions > 1
-        return tensor, None if again else Step(entry.rows, entry.count, loop.time() - began, queue, shared)
-    raise AssertionError("the last attempt returns or raises")

@@ -16,7 +16,9 @@ from typing import Protocol, Self
 
 from swarm.checkpoint.manifest import model_name
 from swarm.client import Client
-from swarm.engine.backends import Sizes, open_model
+from swarm.client.local import LOCAL_PRECISION, CacheBytes
+from swarm.client.room import RowsOf, chain_rows, rows_of_records, rows_within
+from swarm.engine.backends import Model, Sizes, open_model
 from swarm.errors import ModelFault, NoSwarm
 from swarm.gateway.http.errors import UnknownModel
 from swarm.records import ModelRef, PeerRecord, PeerState, SignedRecord
@@ -39,8 +41,13 @@ class Local:
 
     path: Path
     ref: ModelRef
-    spec: Sizes
+    opened: Model
+    rows_of: RowsOf  # that a session may have at a worker
     name: str = ""  # by which it is asked for
+
+    @property
+    def spec(self) -> Sizes:
+        return self.opened.spec
 
     @property
     def owned(self) -> tuple[str, ...]:
@@ -57,7 +64,7 @@ class ModelCard:
     id: str
     digest: str
     layers: int
-    context: int  # tokens
+    context: int  # tokens that a prompt and its answer may have: the model's, or what the caches of a chain hold
     created: int  # seconds since 1970, when this node first had it
     available: bool  # the swarm serves all of its layers
     missing: tuple[LayerSpan, ...]
@@ -79,6 +86,7 @@ class Catalog:
         make_client: Callable[[Path], Client],
         *,
         backend: str = "swarm",
+        cache_bytes: CacheBytes | None = None,
         trace: Trace | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -86,6 +94,7 @@ class Catalog:
         self._directory = directory  # None: every layer is computed here
         self._make_client = make_client
         self._backend = backend  # who reads the models' configs
+        self._cache_bytes = cache_bytes  # of what is computed here; None: not known before it is
         self._trace = trace or Trace()
         self._now = now
         self._local: dict[str, Local] = {}
@@ -179,6 +188,20 @@ class Catalog:
             raise UnknownModel(f"there is no model {name!r} here; there are: {there}")
         return self._local[name]
 
+    def _context(self, local: Local, records: Iterable[PeerRecord]) -> int:
+        """Tokens that one session may have: the model's context, or less where no caches hold so many."""
+        opened, context = local.opened, local.spec.max_positions
+        if self._directory is not None:
+            serving = [record for record in records if record.model.digest == local.ref.digest]
+            return min(context, chain_rows(serving, local.spec.span, local.rows_of) or context)
+        client = self._clients.get(local.name)
+        running = client.local_model if client is not None else None
+        if running is not None:
+            return rows_within(opened, local.spec.span, running.stage.precision, running.stage.pool.budget)
+        if self._cache_bytes is None:
+            return context
+        return rows_within(opened, local.spec.span, LOCAL_PRECISION, self._cache_bytes(opened, LOCAL_PRECISION))
+
     def _card(self, local: Local, records: Iterable[PeerRecord]) -> ModelCard:
         missing: tuple[LayerSpan, ...] = ()
         if self._directory is not None:
@@ -187,7 +210,7 @@ class Catalog:
             local.name,
             local.ref.digest.hex(),
             local.ref.layer_count,
-            local.spec.max_positions,
+            self._context(local, records),
             self._created,
             not missing,
             missing,
@@ -204,6 +227,11 @@ def named(found: Sequence[Local]) -> list[Local]:
     ]
 
 
+def _read(path: Path, backend: str) -> Local:
+    opened = open_model(path, backend)
+    return Local(path, opened.manifest().ref(model_name(path)), opened, rows_of_records(opened))
+
+
 def missing_of(model: ModelRef, records: Iterable[PeerRecord]) -> tuple[LayerSpan, ...]:
     """The layers that nobody serves, in the precision that lacks fewest of them: a chain has one."""
     by_precision: dict[str, list[LayerSpan]] = {"": []}
@@ -212,8 +240,3 @@ def missing_of(model: ModelRef, records: Iterable[PeerRecord]) -> tuple[LayerSpa
             by_precision.setdefault(record.precision, []).append(record.span)
     whole = LayerSpan(0, model.layer_count)
     return min((missing_layers(spans, whole) for spans in by_precision.values()), key=lambda gaps: sum(map(len, gaps)))
-
-
-def _read(path: Path, backend: str) -> Local:
-    opened = open_model(path, backend)
-    return Local(path, opened.manifest().ref(model_name(path)), opened.spec)

@@ -20,6 +20,7 @@ from swarm.gateway.http.auth import Keys, check_exposure
 from swarm.gateway.http.server import HttpServer
 from swarm.gateway.monitoring.status import Who
 from swarm.identity import Identity
+from swarm.node.local_cache import local_cache
 from swarm.trace import Trace
 from swarm.transport.base import Network
 
@@ -60,6 +61,7 @@ class Api:
                     self._directory,
                     self._client_of(),
                     backend=self.config.backend,
+                    cache_bytes=local_cache(self.config.device),
                     trace=self._trace,
                 )
             )
@@ -99,7 +101,8 @@ class Api:
     def _client_of(self) -> Callable[[Path], Client]:
         directory, device, backend = self._directory, self.config.device, self.config.backend
         if directory is None:
-            return lambda path: Client(path, local=True, device=device, backend=backend)
+            cache_bytes = local_cache(device)
+            return lambda path: Client(path, local=True, cache_bytes=cache_bytes, device=device, backend=backend)
         return lambda path: Client(
             path,
             device=device,

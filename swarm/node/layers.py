@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -26,6 +27,7 @@ from swarm.worker.service import WorkerService
 
 RESERVED_SHARE = 0.1  # of the free memory, left to the rest of the machine unless --max-memory says what may be used
 CACHE_SHARE = 0.9  # of what the weights leave; the rest is for activations
+SESSION_ROWS = 4096  # of usual length: as long as its caches find no room, a worker takes fewer layers
 MEASURED_STEPS = 8  # decode steps of which the fastest says how many tokens a second the span does
 PROGRESS_STEP = 5  # percent between two lines about a long reading
 
@@ -100,7 +102,9 @@ class Layers:
         capacity = measure_capacity(device, serve.max_memory)
         if serve.max_memory is None:
             capacity = replace(capacity, memory_free=int(capacity.memory_free * (1 - RESERVED_SHARE)))
-        fitting = _fitting(opened, serve.precision, capacity)
+        fitting = _fitting(opened, serve.precision, capacity, SESSION_ROWS) or _fitting(
+            opened, serve.precision, capacity
+        )
         span = serve.layers or await self._choose(fitting, model, capacity)
         _check_fit(opened, span, serve.precision, capacity, fitting)
         self._progress(f"loading layers {span}")
@@ -124,7 +128,7 @@ class Layers:
                 precision=stage.precision,
                 device=device_text(capacity),
                 memory_total=capacity.memory_total,
-                memory_free=max(0, capacity.memory_free - stage.weight_bytes),
+                memory_free=max(0, stage.pool.budget),
                 numerics=stage.numerics,
                 uplink=None,
                 downlink=None,
@@ -172,9 +176,14 @@ def namesake(one: ModelRef, other: ModelRef) -> bool:
     return one.name == other.name and one.digest != other.digest
 
 
-def _fitting(opened: Model, precision: str, capacity: Capacity) -> list[LayerSpan]:
-    """What of the model may stand on this machine."""
-    sizes = [opened.footprint(LayerSpan(layer, layer + 1), precision) for layer in opened.spec.span]
+def _fitting(opened: Model, precision: str, capacity: Capacity, rows: int = 0) -> list[LayerSpan]:
+    """What of the model may stand on this machine, beside caches for a session of so many rows, or of the model's context."""
+    rows = min(rows, opened.spec.max_positions)
+    sizes = []
+    for layer in opened.spec.span:
+        span = LayerSpan(layer, layer + 1)
+        weights = opened.footprint(span, precision)
+        sizes.append(weights + math.ceil((opened.footprint(span, precision, rows) - weights) / CACHE_SHARE))
     return fitting_spans(sizes, capacity.memory_free, opened.spec.bonds)
 
 

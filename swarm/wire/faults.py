@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from swarm.errors import (
     Draining,
     Gap,
@@ -46,7 +48,8 @@ _SAID = {
 def fault_of(error: SwarmError, session_id: bytes | None = None) -> Fault:
     """The reply to a request that ended with `error`."""
     code = next((code for kind, code in _CODES if isinstance(error, kind)), FaultCode.INTERNAL)
-    retry_after = float(error.retry_after) if isinstance(error, Overloaded) else None
+    waits = isinstance(error, Overloaded) and math.isfinite(error.retry_after)
+    retry_after = float(error.retry_after) if isinstance(error, Overloaded) and waits else None
     return Fault(session_id, code, shorten(str(error)), retry_after)
 
 
@@ -54,7 +57,7 @@ def error_of(fault: Fault, peer: PeerId) -> SwarmError:
     """What our side raises for a Fault reply of `peer`: Overloaded, or some PeerFault. The peer's words are quoted."""
     text = f"peer {peer.short} {_SAID[fault.code]}: {fault.detail}"
     if fault.code is FaultCode.OVERLOADED:
-        return Overloaded(text, 1.0 if fault.retry_after is None else min(fault.retry_after, MAX_RETRY_SECONDS))
+        return Overloaded(text, math.inf if fault.retry_after is None else min(fault.retry_after, MAX_RETRY_SECONDS))
     if fault.code is FaultCode.DRAINING:
         return Draining(text)
     if fault.code is FaultCode.NOT_ALLOWED:

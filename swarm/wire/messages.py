@@ -72,7 +72,9 @@ class Open:
     model_digest: bytes  # 32 bytes
     span: LayerSpan  # layers wanted; within the worker's own span
     precision: str
-    max_rows: int  # the session's cache is reserved for this many rows, or refused
+    max_rows: (
+        int  # the session's cache is reserved for this many rows, or refused; it grows with rows beyond, if it can
+    )
     parent: bytes | None = None
     parent_rows: int = 0  # whole chunks, computed as chunks: decoded rows have other bits. Fewer may be had: see Opened
 
@@ -146,7 +148,7 @@ class Fault:
     session_id: bytes | None
     code: FaultCode
     detail: str  # for a person; at most MAX_DETAIL_BYTES
-    retry_after: float | None  # seconds, with OVERLOADED
+    retry_after: float | None  # seconds, with OVERLOADED; None: waiting is of no use
 
 
 @dataclass(frozen=True, slots=True)

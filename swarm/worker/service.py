@@ -307,6 +307,7 @@ class WorkerService:
         rows = self.stage.rows(message.tensor)
         check_position(slot, message)
         count = rows.shape[0]
+        self._sessions.reach(slot, message.position + count, self.stage.spec.max_positions, self.stage.pool.needed)
         self._sessions.take_rows(slot, count)
         slot.begin(message.step)
         task = asyncio.create_task(self._step(slot, message, rows), name=f"step {message.step}")

@@ -10,21 +10,28 @@ in nobody's way, since it goes, that of the least recent use first, as soon as s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf, isfinite
 from typing import Protocol
 
 from swarm.config import WorkerConfig
 from swarm.errors import Gap, Overloaded, SessionFault, UsageFault
 from swarm.identity import PeerId
 from swarm.shares import Holder, Shares
+from swarm.span import LayerSpan
 from swarm.wire.messages import Forward, Result
 from swarm.wire.receipts import Tally
 from swarm.wire.rows import Rows
 
+GROWTH_ROWS = 256  # that a session's cache grows by if there is room, or a quarter of it: growing copies what is there
+GROWTH_RETRY = 0.25  # seconds: a place that a growing session waits for is soon had, or not to be waited for
+
 
 class Cache(Protocol):
     """What a session needs of an engine cache."""
+
+    span: LayerSpan
 
     @property
     def position(self) -> int: ...
@@ -34,6 +41,8 @@ class Cache(Protocol):
     def beginning(self, rows: int) -> int: ...
 
     def rollback(self, position: int) -> None: ...
+
+    def extend(self, max_rows: int) -> None: ...
 
     def settle(self) -> int: ...
 
@@ -48,7 +57,7 @@ class SessionSlot:
     holder: Holder  # the peer that opened it, and from where
     cache: Cache
     lease_until: float  # loop time, seconds
-    max_rows: int  # what the cache was reserved for
+    max_rows: int  # what the cache is reserved for; see `SessionTable.grow`
     cache_bytes: int = 0  # of the budget
     step: int = -1  # the last step begun
     previous: int = -1  # the one before it
@@ -137,21 +146,46 @@ class SessionTable:
         if refused is not None and cache_bytes <= self._cache.capacity - self._cache.used:
             raise Overloaded(f"bytes of cache for a session of {cache_bytes}: {refused}")
 
-    def make_room(self, holder: Holder, cache_bytes: int, parent: SessionSlot | None = None) -> None:
-        """Close kept sessions that are in the way of a new one, which `admit` has let in: those of its own address block first.
+    def reach(self, slot: SessionSlot, rows: int, context: int, needed: Callable[[int, LayerSpan], int]) -> None:
+        """Room for a session's rows up to that position, and for more if it is there. Raises Overloaded, UsageFault."""
+        if rows <= slot.max_rows:
+            return None
+        if rows > context:
+            raise UsageFault(f"rows up to {rows}: the model's context is {context}")
+        for wanted in (min(context, rows + max(GROWTH_ROWS, rows // 4)), rows):
+            try:
+                return self._grow(slot, wanted, needed(wanted, slot.cache.span))
+            except Overloaded as error:
+                refused = error
+        raise Overloaded(str(refused), GROWTH_RETRY if isfinite(refused.retry_after) else inf)
+
+    def _grow(self, slot: SessionSlot, max_rows: int, cache_bytes: int) -> None:
+        """Reserve so many rows in all for a session, which take so many bytes in all. Raises Overloaded, and nothing changes."""
+        more = cache_bytes - slot.cache_bytes
+        refused = self._cache.refusal(slot.holder, cache_bytes, instead=slot.cache_bytes)
+        if refused is not None and more <= self._cache.capacity - self._cache.used:
+            raise Overloaded(f"bytes of cache for a session that grows to {cache_bytes}: {refused}")
+        self.make_room(slot.holder, more, places=0)
+        slot.cache.extend(max_rows)
+        self._cache.take(slot.holder, more)
+        slot.max_rows, slot.cache_bytes = max_rows, cache_bytes
+
+    def make_room(self, holder: Holder, cache_bytes: int, parent: SessionSlot | None = None, places: int = 1) -> None:
+        """Close kept sessions that are in the way of a new one, which `admit` has let in, or of one that grows (then it takes no
+        place): those of its own address block first.
 
         So whoever opens many sessions pushes out what others keep only where it keeps nothing itself.
         """
         free = self._cache.capacity - self._cache.used - self._kept.used
-        places = self._sessions.capacity - len(self._slots)
+        vacant = self._sessions.capacity - len(self._slots)
         going: list[SessionSlot] = []
         for slot in sorted(self.kept(), key=lambda slot: slot.holder.block != holder.block):
-            if free >= cache_bytes and places > 0:
+            if free >= cache_bytes and vacant >= places:
                 break
             if slot is not parent and not slot.copying:
                 going.append(slot)
-                free, places = free + slot.cache_bytes, places + 1
-        if free >= cache_bytes and places > 0:  # else nothing is gained
+                free, vacant = free + slot.cache_bytes, vacant + 1
+        if free >= cache_bytes and vacant >= places:  # else nothing is gained
             for slot in going:
                 self.close(slot)
 
@@ -255,7 +289,7 @@ def check_rows(message: Forward, chunk_rows: int, both_ways: bool) -> None:
 
 
 def check_position(slot: SessionSlot, message: Forward) -> None:
-    """A position may repeat or go back as far as the cache does, never leave a gap. Raises Gap, SessionFault or Overloaded.
+    """A position may repeat or go back as far as the cache does, never leave a gap. Raises Gap or SessionFault.
 
     A worker that attended over rows it never saw would answer with plausible nonsense.
     """
@@ -267,10 +301,4 @@ def check_position(slot: SessionSlot, message: Forward) -> None:
         raise SessionFault(
             f"session {slot.session_id.hex()[:8]} cannot go back from {slot.cache.position} to {message.position}: some "
             "layers here keep a state of few positions; it can be replayed"
-        )
-    rows = message.tensor.shape[0]
-    if message.position + rows > slot.max_rows:
-        raise Overloaded(
-            f"rows up to {message.position + rows} exceed the {slot.max_rows} that this session reserved",
-            retry_after=0.0,
         )

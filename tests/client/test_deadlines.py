@@ -13,6 +13,7 @@ from support.answers import OPTIONS, PROMPT, ask
 from support.clock import run_virtual
 from support.swarm import LocalSwarm, LocalWorker
 
+from swarm.client.room import Room
 from swarm.client.session import ChainSession
 from swarm.config import ClientConfig
 from swarm.errors import DeadlineExceeded, LocalFault, NoChain, Overloaded, UsageFault
@@ -259,7 +260,7 @@ async def a_session(swarm: LocalSwarm, max_rows: int) -> AsyncIterator[ChainSess
         assert peers is not None
         chain = await client.resolver.first_chain()
         async with ChainSession(
-            client.resolver, peers, swarm.client_config, client.trace, chain, "fp32", max_rows
+            client.resolver, peers, swarm.client_config, client.trace, chain, "fp32", Room.whole(max_rows)
         ) as session:
             yield session
 

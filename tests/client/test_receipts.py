@@ -19,6 +19,7 @@ from swarm.client import hop_session as client_link
 from swarm.client.generate import Answer, Options
 from swarm.client.history import Entry, History
 from swarm.client.hop_session import HopSession
+from swarm.client.room import Room
 from swarm.client.session import ChainSession
 from swarm.errors import AuditFault
 from swarm.identity import Identity
@@ -200,7 +201,7 @@ async def a_session(swarm: LocalSwarm, trace: Trace | None = None) -> AsyncItera
         assert peers is not None
         chain = await client.resolver.first_chain()
         async with ChainSession(
-            client.resolver, peers, swarm.client_config, client.trace, chain, "fp32", 300
+            client.resolver, peers, swarm.client_config, client.trace, chain, "fp32", Room.whole(300)
         ) as session:
             yield session
 

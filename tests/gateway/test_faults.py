@@ -56,10 +56,12 @@ def test_a_stream_that_a_full_swarm_cannot_begin_says_when_to_come_again() -> No
     async def main() -> None:
         config = ClientConfig(open_seconds=0.2, deadline_seconds=0.4)
         async with (
-            answering([(0, 24)], cache_bytes=1 << 20, client_config=config) as (_, served),
+            answering([(0, 24)], cache_bytes=1 << 20, client_config=config) as (swarm, served),
             openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as client,
             anthropic.AsyncAnthropic(base_url=served.url, api_key="any", max_retries=0) as other,
         ):
+            stage = swarm.workers[0].service.stage
+            stage.open(stage.pool.tokens_free)  # somebody else's session
             with pytest.raises(openai.RateLimitError) as refused:
                 await client.chat.completions.create(model=MODEL, messages=ASKED, max_tokens=1900, stream=True)
             assert int(refused.value.response.headers["retry-after"]) >= 1

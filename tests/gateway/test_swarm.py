@@ -102,12 +102,43 @@ def test_missing_layers_are_named() -> None:
 def test_a_full_swarm_says_when_to_come_again() -> None:
     async def main() -> None:
         options = {"cache_bytes": 1 << 20, "client_config": ClientConfig(open_seconds=0.3, deadline_seconds=0.5)}
-        async with answering([(0, 24)], **options) as (_, served), httpx.AsyncClient(timeout=60) as http:
+        async with answering([(0, 24)], **options) as (swarm, served), httpx.AsyncClient(timeout=60) as http:
+            stage = swarm.workers[0].service.stage
+            stage.open(stage.pool.tokens_free)  # somebody else's session
             body = {"model": MODEL, "messages": ASKED, "max_tokens": 1900}
             answer = await http.post(f"{served.url}/v1/chat/completions", json=body)
             assert answer.status_code == 429
             assert int(answer.headers["retry-after"]) >= 1
             assert answer.json()["error"]["code"] == "overloaded"
+
+    asyncio.run(main())
+
+
+def test_a_wish_beyond_every_cache_is_a_ceiling_and_a_prompt_beyond_them_is_refused_at_once() -> None:
+    async def main() -> None:
+        async with (
+            answering([(0, 24)], cache_bytes=3 << 19) as (swarm, served),
+            httpx.AsyncClient(base_url=served.url, timeout=20) as http,
+        ):
+            held = swarm.workers[0].service.stage.pool.tokens_free
+            (model,) = (await http.get("/v1/models")).json()["data"]
+            assert model["context_length"] == held < 300
+            asked = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+            for path, wish in (
+                ("chat/completions", {}),
+                ("chat/completions", {"max_tokens": 4096}),
+                ("messages", {"max_tokens": 32000}),
+            ):
+                answer = await http.post(f"/v1/{path}", json=asked | wish)
+                assert answer.status_code == 200, answer.text
+            long = asked | {"max_tokens": 5, "messages": [{"role": "user", "content": "a word " * 300}]}
+            answer = await http.post("/v1/chat/completions", json=long)
+            assert answer.status_code == 400
+            assert answer.json()["error"]["code"] == "context_length_exceeded"
+            assert f"maximum context length is {held} tokens" in answer.json()["error"]["message"]
+            answer = await http.post("/v1/messages", json=long)
+            assert answer.status_code == 400
+            assert answer.json()["error"]["message"].endswith(f"tokens > {held} maximum")
 
     asyncio.run(main())
 

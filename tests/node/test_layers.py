@@ -11,11 +11,13 @@ from support.models import make_model
 from support.swarm import Records
 
 from swarm.checkpoint.config import read_spec
+from swarm.client.room import rows_of_records
 from swarm.config import SpanConfig, WorkerConfig
 from swarm.engine import footprint
+from swarm.engine.backends import open_model
 from swarm.errors import ModelFault, UsageFault
 from swarm.identity import Identity
-from swarm.node.layers import Layers, device_text
+from swarm.node.layers import CACHE_SHARE, SESSION_ROWS, Layers, device_text
 from swarm.records import Address, PeerState, SignedRecord
 from swarm.span import LayerSpan
 from swarm.trace import Trace
@@ -120,10 +122,35 @@ def test_layers_that_only_stand_together_are_taken_together(tmp_path: Path) -> N
         with pytest.raises(UsageFault, match=r"layers 1-4 need .* no beginning of them would fit"):
             async with layers(model, board, layers=LayerSpan(1, 5), precision="fp32", max_memory=sum(sizes[1:4])):
                 pass
-        for weights in (sum(sizes[1:]), sum(sizes[:4])):
-            async with layers(model, board, precision="fp32", max_memory=weights + (60 << 10)):
+        for held in (LayerSpan(1, 5), LayerSpan(0, 4)):
+            session = footprint(read_spec(model), held, "fp32", usual_rows(model)) - sum(sizes[held.start : held.stop])
+            most = sum(sizes[held.start : held.stop]) + int(session / CACHE_SHARE) + (4 << 10)
+            async with layers(model, board, precision="fp32", max_memory=most):
                 pass
         assert [str(signed.record.span) for signed in board.said] == ["1-4", "0"]
+
+    asyncio.run(main())
+
+
+def usual_rows(model: Path) -> int:
+    return min(SESSION_ROWS, read_spec(model).max_positions)
+
+
+def test_a_worker_takes_no_layer_for_which_a_session_s_caches_have_no_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        board, model = Board(), make_model(tmp_path / "m")
+        spec, rows = read_spec(model), usual_rows(model)
+        session = footprint(spec, LayerSpan(0, 2), "fp32", rows) - (two := footprint(spec, LayerSpan(0, 2), "fp32"))
+        for most, span, least in (
+            (two + int(session / CACHE_SHARE) + 8, "0-1", rows),
+            (two + session // 2, "2", rows),  # for two layers' weights, and half of the room that they need
+            (two // 2 + (20 << 10), "3", 64),  # a layer without that room is better than none
+        ):
+            async with layers(model, board, precision="fp32", max_memory=most):
+                pass
+            record = board.said[-1].record
+            assert str(record.span) == span
+            assert rows_of_records(open_model(model))(record) >= least
 
     asyncio.run(main())
 

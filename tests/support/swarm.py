@@ -87,7 +87,7 @@ class LocalWorker:
             precision=self.precision,
             device="cpu",
             memory_total=1,
-            memory_free=1,
+            memory_free=self.service.stage.pool.budget,
             numerics=self.service.stage.numerics,
             uplink=None,
             downlink=None,

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from swarm import errors as e
@@ -33,7 +35,8 @@ def test_an_error_crosses_the_wire(error, code, raised):
 def test_retry_after_travels_and_is_capped():
     assert error_of(fault_of(e.Overloaded("full", 2.5)), PEER).retry_after == 2.5
     assert error_of(Fault(None, FaultCode.OVERLOADED, "", 1e9), PEER).retry_after == MAX_RETRY_SECONDS
-    assert error_of(Fault(None, FaultCode.OVERLOADED, "", None), PEER).retry_after == 1.0
+    assert error_of(Fault(None, FaultCode.OVERLOADED, "", None), PEER).retry_after == math.inf
+    assert fault_of(e.Overloaded("never", math.inf)).retry_after is None
 
 
 def test_a_gap_is_a_session_fault():

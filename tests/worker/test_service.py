@@ -13,7 +13,7 @@ from support.models import make_model
 from support.swarm import LocalSwarm
 
 from swarm.config import ChannelConfig
-from swarm.errors import Draining, Gap, Overloaded, PeerFault, SessionFault
+from swarm.errors import Draining, Gap, PeerFault, SessionFault
 from swarm.identity import Identity
 from swarm.span import LayerSpan
 from swarm.transport.channels.channel import Channel, dial
@@ -105,7 +105,7 @@ def test_an_open_that_does_not_fit_is_refused_in_words(model: Path, changes: dic
         (forward(tensor=Tensor("fp32", (1, 32), memoryview(bytes(128)))), PeerFault, "32"),
         (forward(tensor=Tensor("bf16", (1, HIDDEN), memoryview(bytes(2 * HIDDEN)))), PeerFault, "bf16"),
         (forward(tensor=Tensor("fp32", (HIDDEN,), memoryview(bytes(4 * HIDDEN)))), PeerFault, "64"),
-        (forward(rows=101), Overloaded, "rows up to 101 exceed the 100"),
+        (forward(rows=2049), PeerFault, "rows up to 2049: the model's context is 2048"),
         (forward(rows=129, kind=Rows.CHUNK), PeerFault, "crosses the grid of 128"),
     ],
 )

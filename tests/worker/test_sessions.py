@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from swarm.config import WorkerConfig
-from swarm.errors import Gap, Overloaded, SessionFault
+from swarm.errors import Gap, Overloaded, SessionFault, UsageFault
 from swarm.identity import Identity
 from swarm.shares import Holder
+from swarm.span import LayerSpan
 from swarm.wire.messages import Forward, Load, Result
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
-from swarm.worker.sessions import SessionSlot, SessionTable, check_position
+from swarm.worker.sessions import GROWTH_RETRY, GROWTH_ROWS, SessionSlot, SessionTable, check_position
 
 ALICE, MALLORY = (Identity.from_seed(bytes([seed]) * 32).peer_id for seed in (1, 2))
 AT_HOME, ELSEWHERE = Holder(ALICE, b"home"), Holder(MALLORY, b"elsewhere")
@@ -19,6 +22,10 @@ NAME = b"s" * 16
 
 
 class FakeCache:
+    span = LayerSpan(0, 1)
+    max_rows = 100
+    budget = free = 1000  # bytes, of which a row takes one
+
     def __init__(self, position: int = 0, size: int = 0) -> None:
         self.position = position
         self.size = size
@@ -33,6 +40,13 @@ class FakeCache:
 
     def rollback(self, position: int) -> None:
         self.position = position
+
+    def extend(self, max_rows: int) -> None:
+        if max_rows > self.budget:
+            raise Overloaded(f"{max_rows} bytes will never fit", math.inf)
+        if max_rows > self.free:
+            raise Overloaded(f"{max_rows} bytes do not fit now")
+        self.max_rows = max_rows
 
     def settle(self) -> int:
         return self.size
@@ -169,12 +183,47 @@ def test_positions_go_back_but_leave_no_gap() -> None:
     check_position(slot, forward(0, 2, 1))
     with pytest.raises(Gap, match=r"position 6 leaves a gap.* holds 5 rows"):
         check_position(slot, forward(0, 6, 1))
-    with pytest.raises(Overloaded, match="rows up to 9 exceed the 8"):
-        check_position(slot, forward(0, 5, 4))
     slot.cache.gone.add(3)  # type: ignore[attr-defined]
     with pytest.raises(SessionFault, match="cannot go back from 5 to 3"):
         check_position(slot, forward(0, 3, 1))
     assert "idle" in repr(slot)
+
+
+def grown(table: SessionTable, slot: SessionSlot, rows: int, context: int = 5000) -> int:
+    """Rows that it has room for afterwards; a row is a byte."""
+    table.reach(slot, rows, context, lambda rows, span: rows)
+    assert slot.cache.max_rows == slot.max_rows == slot.cache_bytes  # type: ignore[attr-defined]
+    return slot.max_rows
+
+
+def test_a_session_grows_by_more_than_it_needs_while_there_is_room_and_by_just_that_else() -> None:
+    table = table_of(4, cache_bytes=1000)
+    slot = table.add(AT_HOME, NAME, FakeCache(), 100, 0, 100)
+    assert grown(table, slot, 100) == 100
+    assert grown(table, slot, 101) == 101 + GROWTH_ROWS
+    assert grown(table, slot, 900) == 900  # alone, whatever share one may have
+    with pytest.raises(Overloaded, match=r"2000 .* will never fit") as never:
+        table.reach(slot, 2000, 5000, lambda rows, span: rows)
+    assert never.value.retry_after == math.inf
+    with pytest.raises(UsageFault, match="rows up to 951: the model's context is 950"):
+        grown(table, slot, 951, context=950)
+    table.close(slot)
+    table.admit(ELSEWHERE, NAME, 1000)
+
+
+def test_a_session_that_cannot_grow_now_says_so_and_what_is_kept_gives_way() -> None:
+    table = table_of(4, cache_bytes=1000)
+    slot = table.add(AT_HOME, NAME, FakeCache(), 100, 0, 100)
+    other = table.add(ELSEWHERE, b"o" * 16, FakeCache(size=800), 800, 0, 800)
+    slot.cache.free = 200  # type: ignore[attr-defined]
+    with pytest.raises(Overloaded, match="300 bytes do not fit now") as refused:
+        grown(table, slot, 300)
+    assert refused.value.retry_after == GROWTH_RETRY
+    assert (slot.max_rows, slot.cache_bytes) == (100, 100)
+    table.keep(other, now=1)
+    slot.cache.free = 1000  # type: ignore[attr-defined]
+    assert grown(table, slot, 300) == 300 + GROWTH_ROWS
+    assert other.closed
 
 
 def kept(table: SessionTable, holder: Holder, name: bytes, size: int, now: float) -> SessionSlot:

@@ -21,6 +21,7 @@ from swarm.engine.backends import open_model
 from swarm.identity import Identity, PeerId
 from swarm.node import Node
 from swarm.node.api import Api
+from swarm.node.local_cache import local_cache
 from swarm.trace import Trace
 from swarm.worker.capacity import measure_capacity
 
@@ -37,6 +38,7 @@ async def open_client(request: Request, output: Output) -> AsyncIterator[Client]
         local = Client(
             directory,
             local=True,
+            cache_bytes=local_cache(request.device),
             precision=request.precision,
             device=request.device,
             backend=request.backend,

@@ -6,6 +6,7 @@ When to try is decided in `stragglers`. Whatever goes wrong with a move, the ses
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from swarm.client.history import History
 from swarm.client.hop_session import HopFault, HopSession, close_hop_sessions, open_hop_sessions
 from swarm.client.peers import Peers
 from swarm.client.resolver import Resolver
+from swarm.client.room import Room
 from swarm.config import ClientConfig
-from swarm.errors import NoChain, Overloaded, PeerFault, WrongModel
+from swarm.errors import NoChain, NoRoom, Overloaded, PeerFault, WrongModel
 from swarm.routing.chain import Chain
 
 SPLICE_SECONDS = 2.0  # for the rows that came while the replacement was brought level; the session waits for them
@@ -55,14 +57,14 @@ class Migration:
         peers: Peers,
         config: ClientConfig,
         precision: str,
-        max_rows: int,
+        room: Room,
         auditor: Auditor | None,
     ) -> None:
         self._resolver = resolver
         self._peers = peers
         self._config = config
         self._precision = precision
-        self._max_rows = max_rows
+        self._room = room
         self._auditor = auditor
         self._tempos: dict[HopSession, HopTempo] = {}
         self._tries = Tries()
@@ -121,7 +123,7 @@ class Migration:
             await close_hop_sessions(task.result().links)
 
     async def _prepare(self, old: HopSession, slowness: Slowness, after: History, position: int) -> Replay:
-        """Raises Staying, HopFault, NoChain."""
+        """Raises Staying, HopFault, NoChain, NoRoom."""
         trace, hop = self._peers.trace, old.hop
         trace.started("session.move", peer=hop.peer_id.short, layers=hop.span, cause=str(slowness))
         chain = await self._resolver.chain(
@@ -130,13 +132,15 @@ class Migration:
             numerics=old.numerics,
             barred=self._peers.avoided(strictly=True) | {hop.peer_id},
             replacing=True,
+            rows=self._room.wishes(old.inputs.length),
         )
         if any(other.numerics != old.numerics for other in chain.hops):
             raise Staying("nobody else computes the very same rows")
-        if not pays(slowness, self._extra(old, chain), position, self._max_rows - position):
+        if not pays(slowness, self._extra(old, chain), position, self._room.most - position):
             raise Staying("no other chain is so much quicker that a replay pays")
+        rows = self._resolver.rows_to_reserve(chain.hops, self._room, old.inputs.length)
         links = await open_hop_sessions(
-            chain.hops, self._peers, self._resolver.model, self._precision, self._config, self._max_rows, old.inputs
+            chain.hops, self._peers, self._resolver.model, self._precision, self._config, rows, old.inputs
         )
         try:
             replay = Replay(links, old.inputs, after, self._config.replay_rows)
@@ -167,10 +171,11 @@ class Migration:
                 if not isinstance(each, PeerFault | Overloaded | WrongModel):
                     raise each
                 if isinstance(each, Overloaded):
-                    self._peers.suspect(hop.peer_id, each.retry_after, full=each, span=hop.span)
+                    seconds = each.retry_after if math.isfinite(each.retry_after) else None
+                    self._peers.suspect(hop.peer_id, seconds, full=each, span=hop.span)
                 else:
                     self._peers.suspect(hop.peer_id)
-        elif not isinstance(error, Staying | NoChain):
+        elif not isinstance(error, Staying | NoChain | NoRoom):
             raise error
         self._peers.trace.failed(
             "session.move", peer=old.hop.peer_id.short, layers=old.hop.span, reason=str(error) or repr(error)

@@ -71,7 +71,10 @@ class Pool(Protocol):
 
 
 class Stage(Protocol):
-    """A span of layers ready to compute. Caches are what `open` gives: position, holds, beginning, rollback, settle, close."""
+    """A span of layers ready to compute.
+
+    Caches are what `open` gives: max_rows, position, holds, beginning, rollback, extend, settle, close.
+    """
 
     span: LayerSpan
     hidden: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 from swarm.errors import Overloaded, UsageFault
@@ -9,7 +10,7 @@ from swarm.span import LayerSpan
 
 
 class Budget(ABC):
-    """What a session takes of it is for `needed` to say; what does not fit is refused before it starts."""
+    """What a session takes of it is for `needed` to say; what does not fit is refused before it is computed."""
 
     def __init__(self, span: LayerSpan, budget: int, max_positions: int) -> None:
         self.span = span
@@ -44,15 +45,30 @@ class Budget(ABC):
         if not 1 <= max_rows <= self.max_positions:
             raise UsageFault(f"a session of {max_rows} tokens: the model's context takes 1 to {self.max_positions}")
         needed = self.needed(max_rows, span)
-        if needed > self.budget - self.reserved:
-            raise Overloaded(
-                f"a cache of {max_rows} tokens over layers {span} takes {needed} bytes; of the {self.budget} that the "
-                f"cache may use, {self.budget - self.reserved} are free ({self.tokens_free} tokens, "
-                f"{self.sessions} sessions are open)"
-            )
+        self._check(max_rows, span, needed, needed)
         self.reserved += needed
         self.sessions += 1
         return needed
+
+    def extend(self, reserved: int, max_rows: int, span: LayerSpan) -> int:
+        """A session that has reserved so much gets room for so many rows: its bytes. Raises as `reserve` does."""
+        if max_rows > self.max_positions:
+            raise UsageFault(f"a session of {max_rows} tokens: the model's context takes {self.max_positions}")
+        needed = self.needed(max_rows, span)
+        self._check(max_rows, span, needed, needed - reserved)
+        self.reserved += needed - reserved
+        return needed
+
+    def _check(self, max_rows: int, span: LayerSpan, needed: int, more: int) -> None:
+        if more <= self.budget - self.reserved:
+            return
+        never = needed > self.budget
+        raise Overloaded(
+            f"a cache of {max_rows} tokens over layers {span} takes {needed} bytes; of the {self.budget} that the "
+            f"cache may use, {self.budget - self.reserved} are free ({self.tokens_free} tokens, "
+            f"{self.sessions} sessions are open)" + (": it will never fit" if never else ""),
+            retry_after=math.inf if never else 1.0,
+        )
 
     def release(self, reserved: int) -> None:
         """A session that has reserved so much is closed."""

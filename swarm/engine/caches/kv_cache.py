@@ -1,6 +1,6 @@
-"""Keys and values of sessions: reserved when a session opens, allocated in pages as it grows, within one byte budget.
+"""Keys and values of sessions: reserved when a session opens or is extended, allocated in pages as it grows, in one byte budget.
 
-What does not fit is refused before it starts. Knows nothing of what is attended to or by whom.
+What does not fit is refused before it is computed. Knows nothing of what is attended to or by whom.
 """
 
 from __future__ import annotations
@@ -103,6 +103,11 @@ class SessionCache:
             raise LocalFault(f"{self!r} was used after it was closed")
         if rows > self.max_rows:
             raise UsageFault(f"the session was opened for {self.max_rows} tokens; {rows} do not fit")
+
+    def extend(self, max_rows: int) -> None:
+        """Reserve room for so many rows in all. Raises Overloaded with numbers, UsageFault for what can never be had."""
+        self._reserved = self._pool.extend(self._reserved, max_rows, self.span)
+        self.max_rows = max_rows
 
     def begin(self, rows: int) -> None:
         """A call for so many rows more is under way. Until `advance` says that it succeeded, it leaves no trace."""

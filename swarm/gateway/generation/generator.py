@@ -27,7 +27,7 @@ from swarm.text.answers.tool_calls import CallReader
 from swarm.text.answers.tool_formats import HERMES, ToolFormat
 
 MAX_CHOICES = 16
-UNASKED_TOKENS = 4096  # of an answer whose length nobody named: workers keep room for all of it from its beginning
+UNASKED_TOKENS = 4096  # of an answer whose length nobody named: a weak model may never end, and caches grow with it
 MAX_KEPT_PROMPTS = 64  # whose ids are remembered
 MAX_KEPT_CHARACTERS = 1 << 20  # of one such prompt
 

@@ -1,6 +1,6 @@
 """Sessions' keys and values where the library computes: of every row, also in layers that look back over a window only.
 
-So a row can be taken back, and a replay finds what was there. Reserved when a session opens, within one budget.
+So a row can be taken back, and a replay finds what was there. Reserved when a session opens or is extended, within one budget.
 """
 
 from __future__ import annotations
@@ -69,6 +69,11 @@ class SpanCache:
             raise LocalFault(f"{self!r} was used after it was closed")
         if rows > self.max_rows:
             raise UsageFault(f"the session was opened for {self.max_rows} tokens; {rows} do not fit")
+
+    def extend(self, max_rows: int) -> None:
+        """Reserve room for so many rows in all. Raises Overloaded with numbers, UsageFault for what can never be had."""
+        self._reserved = self._pool.extend(self._reserved, max_rows, self.span)
+        self.max_rows = max_rows
 
     def past(self) -> Cache:
         """As the library takes it, with the valid rows and no others."""

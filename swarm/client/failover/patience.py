@@ -1,0 +1,55 @@
+"""How long a running session waits for a worker that is well and has no place: in its queue, or for its cache to grow.
+
+What is done when patience ends is decided in `session`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+from swarm.client.failover.stragglers import Step
+from swarm.client.history import Entry
+from swarm.client.hop_session import HopSession
+from swarm.errors import Overloaded, SwarmError
+from swarm.wire.rows import Rows
+from swarm.wire.tensors import Tensor
+
+MAX_TRIES = 64  # of one row at one worker, however they end
+PATIENCE = 2  # times that a running session waits for a worker whose queue is full
+PATIENCE_SECONDS = 2.0  # each time, however long the worker asks it to
+GROWTH_SECONDS = (0.5, 2.5)  # that it waits, the least and the most, for a cache that is to grow
+GROWTH_PAUSE = 0.25  # seconds between two tries
+GROWTH_RETRY = 1.0  # seconds: a worker whose queue is full asks for so much, one whose cache cannot grow now for less
+
+
+def cannot_grow(link: HopSession, position: int, error: SwarmError) -> bool:
+    """Whether a worker refused a row for want of room in its cache."""
+    if not isinstance(error, Overloaded) or position < link.rows:
+        return False
+    return error.retry_after < GROWTH_RETRY or math.isinf(error.retry_after)
+
+
+async def patiently(link: HopSession, entry: Entry) -> tuple[Tensor, Step | None]:
+    """`link.forward` and what it took; a worker whose queue or cache is full is given a little time.
+
+    That costs less than a replay. No Step if it was full: how long it then takes says nothing of how fast it is.
+    """
+    loop = asyncio.get_running_loop()
+    shortest, longest = GROWTH_SECONDS
+    until = loop.time() + shortest + link.patience * (longest - shortest)
+    for again in range(MAX_TRIES):
+        began, queue = loop.time(), link.load.queue_rows
+        try:
+            tensor = await link.forward(entry)
+        except Overloaded as error:
+            growing = cannot_grow(link, entry.position, error)
+            if math.isinf(error.retry_after) or (loop.time() >= until if growing else again >= PATIENCE):
+                raise
+            pause = min(GROWTH_PAUSE, until - loop.time()) if growing else min(error.retry_after, PATIENCE_SECONDS)
+            await asyncio.sleep(pause)
+            continue
+        queue = max(queue, link.load.queue_rows)
+        shared = link.shared(began) if entry.rows is Rows.DECODE else link.load.sessions > 1
+        return tensor, None if again else Step(entry.rows, entry.count, loop.time() - began, queue, shared)
+    raise AssertionError("the last attempt returns or raises")

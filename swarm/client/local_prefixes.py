@@ -1,0 +1,96 @@
+"""Sessions of this process that have ended and whose rows others may begin with, as `prefix_cache` has it for a swarm.
+
+They count as free: they go, that of the least recent use first, as soon as somebody needs their place. Used in the compute
+thread alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from swarm.client.prefix_cache import Prompt, keys_of
+from swarm.engine import CHUNK_ROWS
+from swarm.engine.backends import Stage
+
+
+@dataclass(slots=True, eq=False)
+class _Ended:
+    keys: tuple[bytes, ...]  # of its prompt's first chunk, of its first two, and so on
+    cache: Any
+
+
+class LocalPrefixes:
+    """Those of one stage."""
+
+    def __init__(self, stage: Stage, max_kept: int) -> None:
+        self._stage = stage
+        self._max_kept = max_kept
+        self._ended: list[_Ended] = []  # the least recently used first
+
+    def __len__(self) -> int:
+        return len(self._ended)
+
+    def begin(self, prompt: Prompt, max_rows: int) -> Any:
+        """A cache that holds the first rows of a prompt, copied bit for bit; None: nobody had them."""
+        parent, rows = self._longest(prompt)
+        if parent is None:
+            return None
+        self._ended.remove(parent)
+        self._ended.append(parent)
+        cache = self._stage.open(max_rows)
+        try:
+            for layers in self._stage.copies(rows, self._stage.span):
+                self._stage.copy(cache, parent.cache, rows, layers)
+        except BaseException:
+            cache.close()
+            raise
+        return cache
+
+    def _longest(self, prompt: Prompt) -> tuple[_Ended | None, int]:
+        """The one that shares most of a prompt, and how many rows of it."""
+        keys = keys_of(prompt.owner, prompt.ids[:-1])  # the last row has to be computed
+        for count in range(len(keys), 0, -1):
+            for each in reversed(self._ended):
+                shared = len(each.keys) >= count and each.keys[count - 1] == keys[count - 1]
+                if shared and (rows := each.cache.beginning(count * CHUNK_ROWS)):
+                    return each, rows
+        return None, 0
+
+    def keep(self, prompt: Prompt, cache: Any) -> None:
+        """A session has ended with its answer."""
+        keys = keys_of(prompt.owner, prompt.ids)
+        if not keys or not self._max_kept:
+            cache.close()
+            return
+        for older in [each for each in self._ended if each.keys[-1] in keys]:
+            self._drop(older)  # whatever may begin with it may begin with this one
+        cache.settle()
+        self._ended.append(_Ended(keys, cache))
+        while len(self._ended) > self._max_kept:
+            self._drop(self._ended[0])
+
+    def make_room(self, size: int, prompt: Prompt | None = None) -> None:
+        """Until so many bytes are free, drop those used least recently; the one that a prompt may begin with comes last.
+
+        None is dropped where that would not do.
+        """
+        pool = self._stage.pool
+        parent = self._longest(prompt)[0] if prompt is not None else None
+        going, free = [], pool.budget - pool.reserved
+        for each in sorted(self._ended, key=lambda each: each is parent):
+            if free >= size:
+                break
+            going.append(each)
+            free += each.cache.settle()
+        if free >= size:
+            for each in going:
+                self._drop(each)
+
+    def close(self) -> None:
+        for each in tuple(self._ended):
+            self._drop(each)
+
+    def _drop(self, ended: _Ended) -> None:
+        self._ended.remove(ended)
+        ended.cache.close()
