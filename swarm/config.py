@@ -92,6 +92,12 @@ class WorkerConfig:
     block_share: float = 0.875  # and all peers of one address block together
     working_seconds: float = 0.5  # between two Working replies to a request that is still queued or computed
     drain_seconds: float = 30.0  # SIGTERM: how long running sessions may still use the worker
+    move_seconds: float = (
+        8.0  # the same where others hold all its layers, so that sessions can move; containers get ten
+    )
+    look_again_seconds: float = (
+        0.5  # after a choice of layers was announced: how long others who chose meanwhile are waited for
+    )
     cache_bytes: int | None = None  # budget of all caches; None: what --max-memory leaves
 
 
@@ -166,7 +172,8 @@ class ApiConfig:
     port: int = 8080  # 0: any free one
     keys: tuple[str, ...] = ()  # API keys, any of which lets in; empty: everybody who reaches it
     origins: tuple[str, ...] = ()  # web pages of other hosts that may ask; "*" is any
-    models: tuple[Path, ...] = ()  # directories of models whose files are here
+    models: tuple[Path, ...] = ()  # directories of models whose files are here; one that cannot be read is left out
+    named: tuple[Path, ...] = ()  # those among them that must be there
     device: str = "cpu"  # of embeddings and heads
     backend: str = "swarm"  # as of `SpanConfig`
     bans: Path | None = None  # as of `AskConfig`

@@ -37,10 +37,11 @@ class BadRecord(ValueError):
 
 
 class PeerState(IntEnum):
-    """What a worker is willing to do: only SERVING takes new sessions; DRAINING finishes those it has."""
+    """What a worker is willing to do: only SERVING takes new sessions; DRAINING finishes those it has; LOADING will serve."""
 
     SERVING = 1
     DRAINING = 2
+    LOADING = 3
 
 
 @dataclass(frozen=True, slots=True)

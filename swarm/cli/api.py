@@ -50,6 +50,7 @@ def api_config(
 
     paths = [model_directory(name, models_dir) for name in models]
     _check_names(paths)
+    named = tuple(paths)
     if models_dir is not None:
         paths += [models_dir / name for name in list_models(models_dir)]
     taken = set()
@@ -57,7 +58,7 @@ def api_config(
         with suppress(ModelFault):  # told where the model is read
             taken.add(model_name(path))
     distinct = tuple(dict.fromkeys([*paths, *(path for name, path in SHIPPED.items() if name not in taken)]))
-    return ApiConfig(place[0], place[1], tuple(keys), models=distinct, bans=bans_file(os.environ), **more)
+    return ApiConfig(place[0], place[1], tuple(keys), models=distinct, named=named, bans=bans_file(os.environ), **more)
 
 
 def _check_names(paths: Sequence[Path]) -> None:

@@ -45,6 +45,7 @@ class Guarded(click.Group):
     """Errors raised on purpose are told in a line, without a traceback; the error's class says the exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        _open_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows another
@@ -65,6 +66,17 @@ class Guarded(click.Group):
             _give_up_stdout()
             click.echo(f"swarm: stdout takes no more: {error.strerror}", err=True)
             sys.exit(os.EX_IOERR)
+
+
+def _open_closed_streams() -> None:
+    """A process may be started without stdout or stderr: what is written there goes nowhere, and nobody trips over it.
+
+    Opened in their order, so that no file that is opened later takes their descriptors.
+    """
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 def _give_up_stdout() -> None:

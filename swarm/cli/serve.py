@@ -21,6 +21,7 @@ from swarm.cli.status.survey import need_bootstrap
 from swarm.config import ApiConfig, ClientConfig, NodeConfig, SpanConfig
 from swarm.identity import PeerId
 from swarm.node import Node
+from swarm.node.addresses import only_here
 
 if TYPE_CHECKING:
     from swarm.node.api import Api
@@ -171,8 +172,8 @@ async def _serve(node: Node, output: Output) -> None:
             os._exit(128 + number)
         asked = True
         if serving.is_set():
-            output.note("stopping: no new sessions; running ones may end (a second signal ends them at once)")
             stop.set()
+            output.note("stopping: no new sessions; running ones may end (a second signal ends them at once)")
         else:
             running.cancel()
 
@@ -191,11 +192,19 @@ async def _run(node: Node, serving: asyncio.Event, stop: asyncio.Event, output: 
         click.echo(f"ready {node.addresses[0]} {node.peer_id}")
         sys.stdout.flush()
         if not node.config.bootstrap:
-            output.note(f"a swarm of its own: others join it with --bootstrap {node.addresses[0]}")
+            output.note(f"a swarm of its own: others join it with --bootstrap {node.addresses[0]}{_or_by(node)}")
+        if node.config.public_host is None and only_here(node.addresses):
+            output.note("nobody on another machine can reach this one at 127.0.0.1: say where it is with --public-host")
         if node.answers:
             output.note(how_to_ask(node.api.url))
         await node.wait(stop)
         await node.drain()
+
+
+def _or_by(node: Node) -> str:
+    """The other addresses that may be the right one, depending on where somebody is."""
+    more = [str(address) for address in node.addresses[1:] if not only_here([address])]
+    return f" (or {', '.join(more)})" if more else ""
 
 
 def _leave_with_stdin() -> None:

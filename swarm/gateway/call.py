@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class Gateway:
     keepalive_seconds: float = KEEPALIVE_SECONDS
     said_left_out: set[str] = field(default_factory=set)  # types of tools of which the log knows
     metrics: Metrics = field(init=False)
+    ending: asyncio.Event = field(default_factory=asyncio.Event)  # what still runs is to end now, with a word
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.catalog, self.generator)

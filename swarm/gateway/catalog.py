@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,12 +21,21 @@ from swarm.client.room import RowsOf, chain_rows, rows_of_records, rows_within
 from swarm.engine.backends import Model, Sizes, open_model
 from swarm.errors import ModelFault, NoSwarm
 from swarm.gateway.http.errors import UnknownModel
-from swarm.records import ModelRef, PeerRecord, PeerState, SignedRecord
+from swarm.identity import PeerId
+from swarm.records import Address, ModelRef, PeerRecord, PeerState, SignedRecord
 from swarm.span import LayerSpan, missing_layers
+from swarm.text.tokenizer import Text
 from swarm.trace import Trace
 
 FRESH_SECONDS = 5.0  # what the directory said is believed for so long
+PROBE_SECONDS = 1.0  # a worker that answered earlier and says nothing for so long is gone
+MAX_PROBED = 256  # workers of a look
 MAX_MODELS = 64
+
+
+Probe = Callable[
+    [Sequence[Address], int, float], Awaitable[Mapping[Address, float]]
+]  # addresses, tries, seconds -> round trips
 
 
 class Directory(Protocol):
@@ -85,11 +94,15 @@ class Catalog:
         directory: Directory | None,
         make_client: Callable[[Path], Client],
         *,
+        named: Sequence[Path] = (),
+        probe: Probe | None = None,
         backend: str = "swarm",
         cache_bytes: CacheBytes | None = None,
         trace: Trace | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
+        self._named = frozenset(named)
+        self._probe = probe  # None: whoever has a record is believed to be there
         self._paths = tuple(paths)[:MAX_MODELS]
         self._directory = directory  # None: every layer is computed here
         self._make_client = make_client
@@ -102,17 +115,21 @@ class Catalog:
         self._clients: dict[str, Client] = {}
         self._starting: dict[str, asyncio.Lock] = {}
         self._seen = _Seen()
+        self._heard: set[PeerId] = set()  # who has a record and has answered a probe
         self._looking = asyncio.Lock()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Read what models there are. One that cannot be read is told in the trace and left out; UsageFault if none can."""
+        """Read what models there are, their tokenizers and templates too. One that cannot be read is told in the trace and left
+        out. Raises ModelFault if it was named."""
         self._created = int(self._now())
         found: list[Local] = []
         for path in self._paths:
             try:
                 local = await asyncio.to_thread(_read, path, self._backend)
             except ModelFault as error:
+                if path in self._named:
+                    raise
                 self._trace.failed("catalog.model", path=str(path), error=str(error))
             else:
                 found.append(local)
@@ -158,8 +175,32 @@ class Catalog:
                 except NoSwarm as error:
                     self._trace.failed("catalog.lookup", error=str(error))
                     found = []
-                self._seen = _Seen(found, loop.time())
-        return self._seen.records
+                self._seen = _Seen(await self._alive(found), loop.time())
+        return [record for record in self._seen.records if record.peer_id not in self._avoided()]
+
+    async def _alive(self, records: list[PeerRecord]) -> list[PeerRecord]:
+        """Without those that answered a probe once and do not now: a record outlives its worker by a minute.
+
+        Who never answered may sit where datagrams do not get through, and is believed.
+        """
+        if self._probe is None:
+            return records
+        probed = records[:MAX_PROBED]
+        places = [address for record in probed for address in record.addresses]
+        answered = await self._probe(places, 1, PROBE_SECONDS)
+        alive = {record.peer_id for record in probed if any(address in answered for address in record.addresses)}
+        silent = {record.peer_id for record in probed} & self._heard - alive
+        self._heard = (self._heard & {record.peer_id for record in records}) | alive
+        return [record for record in records if record.peer_id not in silent]
+
+    def _avoided(self) -> set[PeerId]:
+        """Whom a client found dead or lying."""
+        return {
+            peer_id
+            for client in self._clients.values()
+            if client.peers is not None
+            for peer_id in client.peers.avoided(strictly=True)
+        }
 
     async def cards(self) -> list[ModelCard]:
         """Of every model whose files are here, by name."""

@@ -77,7 +77,7 @@ class Endpoint:
             if not gateway.keys.needed:
                 check_page(request.headers, gateway.origins)
         call = Call(gateway, request, await read_body(request), owner)
-        answer = await while_connected(receive, self._begun(call))
+        answer = await while_connected(receive, self._begun(call), gateway.ending)
         response = JSONResponse(answer) if isinstance(answer, dict) else answer
         return await encoded(response, request.headers.get("accept-encoding", ""))
 
@@ -85,7 +85,7 @@ class Endpoint:
         """A stream's beginning is waited for: what fails until then is told by a status."""
         answer = await self._handler(call)
         if isinstance(answer, EventStream):
-            await answer.begin(self._gateway.keepalive_seconds)
+            await answer.begin(self._gateway.keepalive_seconds, self._gateway.ending)
         return answer
 
     def _refused(self, request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Which addresses a node tells others. Pure but for asking the kernel which interface leads somewhere (no packet is sent)."""
+"""Which addresses a node tells others. Pure but for asking the kernel what interfaces there are (no packet is sent)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,26 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 
+import psutil
+
 from swarm.records import MAX_ADDRESSES, Address, normalise_host
+
+BRIDGES = (
+    "docker",
+    "br-",
+    "veth",
+    "virbr",
+    "vmnet",
+    "vboxnet",
+    "cni",
+    "podman",
+    "lxc",
+    "lxd",
+    "flannel",
+    "cali",
+    "bridge",
+)
+TUNNELS = ("tun", "tap", "utun", "wg", "tailscale", "ts", "zt", "ppp")
 
 
 def announced(
@@ -29,13 +48,42 @@ def announced(
 
 
 def own_addresses() -> list[str]:
-    """This machine's addresses on the way to the outside, as far as the kernel has a route."""
-    found: list[str] = []
-    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):  # documentation addresses
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((far, 9))
-                found.append(probe.getsockname()[0])
-        except OSError:
-            continue  # no route in this family
-    return found
+    """This machine's addresses, those first by which others are likeliest to reach it: of interfaces that are up, without
+    those that only work with an interface's name (link-local)."""
+    up = {name for name, state in psutil.net_if_stats().items() if state.isup}
+    found = [
+        (name, entry.address)
+        for name, entries in psutil.net_if_addrs().items()
+        for entry in entries
+        if entry.family in (socket.AF_INET, socket.AF_INET6) and (name in up or not up)
+    ]
+    return ranked(found, routed_address())
+
+
+def ranked(found: Iterable[tuple[str, str]], routed: str | None) -> list[str]:
+    """Addresses of interfaces, (name, address), in the order to announce them in: those of cards, then tunnels, bridges of
+    containers, loopback. Within a kind the one first by which the machine reaches others, then IPv4."""
+
+    def rank(entry: tuple[str, str]) -> tuple[int, bool, bool]:
+        name, host = entry
+        address = ipaddress.ip_address(host)
+        kind = 3 if address.is_loopback else 2 if name.startswith(BRIDGES) else 1 if name.startswith(TUNNELS) else 0
+        return kind, host != routed, address.version == 6
+
+    usable = [entry for entry in found if "%" not in entry[1] and not ipaddress.ip_address(entry[1]).is_link_local]
+    return list(dict.fromkeys(host for _, host in sorted(usable, key=rank)))
+
+
+def routed_address() -> str | None:
+    """The one that the kernel takes towards the outside; None without a route there."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))  # a documentation address; nothing is sent
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
+
+
+def only_here(addresses: Iterable[Address]) -> bool:
+    """Whether nobody on another machine can use them."""
+    return all(ipaddress.ip_address(address.host).is_loopback for address in addresses)

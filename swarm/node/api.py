@@ -14,7 +14,7 @@ from swarm.config import ApiConfig, ChannelConfig, ClientConfig
 from swarm.discovery import Directory
 from swarm.gateway.app import create_app
 from swarm.gateway.call import Gateway
-from swarm.gateway.catalog import Catalog
+from swarm.gateway.catalog import Catalog, Probe
 from swarm.gateway.generation.generator import Generator
 from swarm.gateway.http.auth import Keys, check_exposure
 from swarm.gateway.http.server import HttpServer
@@ -23,6 +23,7 @@ from swarm.identity import Identity
 from swarm.node.local_cache import local_cache
 from swarm.trace import Trace
 from swarm.transport.base import Network
+from swarm.transport.probes.service import measure_round_trips
 
 
 class Api:
@@ -39,8 +40,10 @@ class Api:
         client_config: ClientConfig | None = None,
         channel_config: ChannelConfig | None = None,
         trace: Trace | None = None,
+        probe: Probe | None = measure_round_trips,
     ) -> None:
         self.config = config
+        self._probe = probe
         self._mode = mode
         self._identity = identity
         self._directory = directory
@@ -60,6 +63,8 @@ class Api:
                     self.config.models,
                     self._directory,
                     self._client_of(),
+                    named=self.config.named,
+                    probe=self._probe,
                     backend=self.config.backend,
                     cache_bytes=local_cache(self.config.device),
                     trace=self._trace,
@@ -76,8 +81,8 @@ class Api:
             )
             if self._directory is not None:
                 gateway.now = self._directory.time
-            config, leaving = self.config, gateway.generator.bus.close
-            server = HttpServer(create_app(gateway), config.host, config.port, leaving, option=config.option)
+            place, leaving, ending = (self.config.host, self.config.port), gateway.generator.bus.close, gateway.ending.set
+            server = HttpServer(create_app(gateway), *place, leaving, ending, option=self.config.option)
             self._server = await stack.enter_async_context(server)
             self._stack = stack.pop_all()
         return self

@@ -15,10 +15,11 @@ from swarm.discovery import Directory
 from swarm.engine.backends import Model, Stage, open_model
 from swarm.engine.compute_thread import ComputeThread
 from swarm.engine.row_tensors import zero_rows
-from swarm.errors import UsageFault
+from swarm.errors import SwarmError, UsageFault
 from swarm.identity import Identity
-from swarm.records import Address, ModelRef, PeerRecord, PeerState
-from swarm.routing.placement import choose_span, fitting_spans
+from swarm.records import RECORD_LIFETIME, Address, ModelRef, PeerRecord, PeerState
+from swarm.routing.finder import coverage
+from swarm.routing.placement import ahead_of, choose_span, fitting_spans, needless
 from swarm.span import LayerSpan
 from swarm.trace import Trace
 from swarm.worker.announcer import Announcer, highest_sequence
@@ -29,6 +30,7 @@ RESERVED_SHARE = 0.1  # of the free memory, left to the rest of the machine unle
 CACHE_SHARE = 0.9  # of what the weights leave; the rest is for activations
 SESSION_ROWS = 4096  # of usual length: as long as its caches find no room, a worker takes fewer layers
 MEASURED_STEPS = 8  # decode steps of which the fastest says how many tokens a second the span does
+MOVES = 3  # choices of a span, where others choose meanwhile
 PROGRESS_STEP = 5  # percent between two lines about a long reading
 
 
@@ -83,10 +85,26 @@ class Layers:
         assert self._announcer is not None
         await self._announcer.withdraw()
         try:
-            async with asyncio.timeout(self._config.drain_seconds):
+            async with asyncio.timeout(await self._patience()):
                 await self.service.drained()
         except TimeoutError:
             self._trace.failed("worker.drain", sessions=self.service.load().sessions)
+
+    async def _patience(self) -> float:
+        """Seconds that running sessions may take to end by themselves."""
+        service, config = self.service, self._config
+        if not service.load().sessions:
+            return config.drain_seconds
+        try:
+            held = coverage(await self._others(service.model), service.model.layer_count, self._directory.time())
+        except SwarmError:  # out of reach: nobody could be moved to
+            return config.drain_seconds
+        span = service.stage.span
+        return (
+            min(config.move_seconds, config.drain_seconds)
+            if all(held[span.start : span.stop])
+            else config.drain_seconds
+        )
 
     async def _start(self) -> None:
         serve = self._serve
@@ -102,40 +120,20 @@ class Layers:
         capacity = measure_capacity(device, serve.max_memory)
         if serve.max_memory is None:
             capacity = replace(capacity, memory_free=int(capacity.memory_free * (1 - RESERVED_SHARE)))
-        fitting = _fitting(opened, serve.precision, capacity, SESSION_ROWS) or _fitting(
-            opened, serve.precision, capacity
-        )
-        span = serve.layers or await self._choose(fitting, model, capacity)
-        _check_fit(opened, span, serve.precision, capacity, fitting)
-        self._progress(f"loading layers {span}")
-        weights = opened.footprint(span, serve.precision)
-        cache_bytes = self._config.cache_bytes or int((capacity.memory_free - weights) * CACHE_SHARE)
-        stage = await compute.run(
-            lambda: opened.load_stage(span, serve.precision, device, cache_bytes, numerics=serve.numerics)
-        )
+        span, stage = await self._loaded(opened, model, capacity, compute, device)
         speed = await compute.run(lambda: _tokens_per_second(stage))
         self._service = await self._stack.enter_async_context(
             WorkerService(stage, model, compute, self._identity, self._config, self._trace)
         )
 
         def describe(state: PeerState) -> PeerRecord:
-            return PeerRecord(
-                peer_id=self._identity.peer_id,
-                addresses=self._addresses(),
-                model=model,
-                span=span,
-                state=state,
-                precision=stage.precision,
-                device=device_text(capacity),
-                memory_total=capacity.memory_total,
+            return replace(
+                self._record(model, span, state, capacity),
                 memory_free=max(0, stage.pool.budget),
+                precision=stage.precision,
                 numerics=stage.numerics,
-                uplink=None,
-                downlink=None,
                 tokens_per_second=speed,
                 cache_tokens_free=self.service.load().cache_tokens_free,
-                sequence=0,
-                expires_at=0.0,
             )
 
         above = highest_sequence(await self._directory.lookup(model), self._identity.peer_id)
@@ -161,14 +159,99 @@ class Layers:
         part = done * 100 // max(1, total) // PROGRESS_STEP * PROGRESS_STEP
         self._progress(f"checking {self._serve.model}: {part} %")
 
+    async def _loaded(
+        self, opened: Model, model: ModelRef, capacity: Capacity, compute: ComputeThread, device: str
+    ) -> tuple[LayerSpan, Stage]:
+        """The layers asked for, or those that the swarm lacks most; others may have come to hold these meanwhile."""
+        precision = self._serve.precision
+        fitting = _fitting(opened, precision, capacity, SESSION_ROWS) or _fitting(opened, precision, capacity)
+        stage: Stage | None = None
+        for move in range(1, MOVES + 1):
+            span = self._serve.layers or await self._choose(fitting, model, capacity)
+            stage = await self._load(opened, span, capacity, fitting, compute, device)
+            if self._serve.layers is not None or move == MOVES or not await self._is_needless(span, model):
+                break
+            self._progress(f"layers {span} are held by others by now, and others by nobody: choosing again")
+            stage = None  # before the next is loaded
+        assert stage is not None
+        return span, stage
+
+    async def _load(
+        self,
+        opened: Model,
+        span: LayerSpan,
+        capacity: Capacity,
+        fitting: Sequence[LayerSpan],
+        compute: ComputeThread,
+        device: str,
+    ) -> Stage:
+        serve = self._serve
+        _check_fit(opened, span, serve.precision, capacity, fitting)
+        self._progress(f"loading layers {span}")
+        weights = opened.footprint(span, serve.precision)
+        cache_bytes = self._config.cache_bytes or int((capacity.memory_free - weights) * CACHE_SHARE)
+        return await compute.run(
+            lambda: opened.load_stage(span, serve.precision, device, cache_bytes, numerics=serve.numerics)
+        )
+
     async def _choose(self, fitting: Sequence[LayerSpan], model: ModelRef, capacity: Capacity) -> LayerSpan:
-        """The thinnest part of the coverage, as many layers as fit."""
-        records = [signed.record for signed in await self._directory.lookup(model)]
+        """The thinnest part of the coverage, as many layers as fit: said before it is loaded, and looked at once more, since
+        others may choose at the same moment."""
         if not fitting:
             raise UsageFault(
                 f"not even one layer of {model} that can stand alone fits into {capacity.memory_free / 2**20:.0f} MiB"
             )
-        return choose_span(records, model.layer_count, fitting, self._directory.time())
+        records = await self._others(model)
+        span = choose_span(records, model.layer_count, fitting, self._directory.time())
+        for _ in range(MOVES):
+            said = await self._say(self._record(model, span, PeerState.LOADING, capacity))
+            if not said:  # nobody else is there to hear it
+                return span
+            await asyncio.sleep(self._config.look_again_seconds)
+            first = ahead_of(self._record(model, span, PeerState.LOADING, capacity), await self._others(model))
+            other = choose_span(first, model.layer_count, fitting, self._directory.time())
+            if other == span:
+                return span
+            span = other
+        return span
+
+    async def _others(self, model: ModelRef) -> list[PeerRecord]:
+        found = [signed.record for signed in await self._directory.lookup(model)]
+        return [record for record in found if record.peer_id != self._identity.peer_id]
+
+    async def _is_needless(self, span: LayerSpan, model: ModelRef) -> bool:
+        return needless(span, await self._others(model), model.layer_count, self._directory.time())
+
+    async def _say(self, record: PeerRecord) -> bool:
+        """Announce once; whether anybody holds it now."""
+        now = self._directory.time()
+        try:
+            signed = record.again(int(now * 1000), now + RECORD_LIFETIME).sign(self._identity)
+            return await self._directory.announce(signed) > 0
+        except SwarmError as error:  # it would only have told others earlier
+            self._trace.failed("worker.announce", error=str(error))
+            return False
+
+    def _record(self, model: ModelRef, span: LayerSpan, state: PeerState, capacity: Capacity) -> PeerRecord:
+        """What is known before anything is loaded."""
+        return PeerRecord(
+            peer_id=self._identity.peer_id,
+            addresses=self._addresses(),
+            model=model,
+            span=span,
+            state=state,
+            precision=self._serve.precision,
+            device=device_text(capacity),
+            memory_total=capacity.memory_total,
+            memory_free=capacity.memory_free,
+            numerics="",
+            uplink=None,
+            downlink=None,
+            tokens_per_second=0.0,
+            cache_tokens_free=0,
+            sequence=0,
+            expires_at=0.0,
+        )
 
 
 def namesake(one: ModelRef, other: ModelRef) -> bool:

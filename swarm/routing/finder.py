@@ -129,11 +129,17 @@ def match_peer(text: str, records: Iterable[PeerRecord]) -> PeerId:
     raise UsageFault(f"no worker's peer id begins with {digits}; known: {_named(known, 8) if known else 'none'}")
 
 
-def coverage(records: Iterable[PeerRecord], layer_count: int, now: float | None = None) -> list[int]:
-    """How many serving workers hold each layer. Expiry is looked at if `now` is given; the model is the caller's choice."""
+def coverage(
+    records: Iterable[PeerRecord],
+    layer_count: int,
+    now: float | None = None,
+    states: Sequence[PeerState] = (PeerState.SERVING,),
+) -> list[int]:
+    """How many workers hold each layer: those that serve, or are in one of the states. Expiry is looked at if `now` is given;
+    the model is the caller's choice."""
     replicas = [0] * layer_count
     for record in newest_records(records):
-        if record.state is PeerState.SERVING and not (now is not None and record.expired(now)):
+        if record.state in states and not (now is not None and record.expired(now)):
             for layer in range(record.span.start, min(record.span.stop, layer_count)):
                 replicas[layer] += 1
     return replicas

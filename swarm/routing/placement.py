@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from swarm.errors import UsageFault
-from swarm.records import PeerRecord
+from swarm.records import PeerRecord, PeerState
 from swarm.routing.finder import coverage
 from swarm.span import LayerSpan, held_in_part
 
@@ -41,7 +41,7 @@ def choose_span(records: Iterable[PeerRecord], layer_count: int, spans: Sequence
         raise UsageFault(
             "the memory this worker may use holds no layers that can stand alone: raise --max-memory or use another machine"
         )
-    replicas = coverage(records, layer_count, now)
+    replicas = coverage(records, layer_count, now, (PeerState.SERVING, PeerState.LOADING))
     most = max(replicas)
 
     def thinness(span: LayerSpan) -> tuple[int, ...]:
@@ -49,3 +49,19 @@ def choose_span(records: Iterable[PeerRecord], layer_count: int, spans: Sequence
         return tuple(held[count] for count in range(most + 1))
 
     return max(spans, key=thinness)  # of equal ones the first
+
+
+def ahead_of(mine: PeerRecord, others: Iterable[PeerRecord]) -> list[PeerRecord]:
+    """Of workers that choose at the same moment those that choose first: who serves already, and of those that are loading who
+    has the lower id. Each leaves it to those, so that no two take the same layers for not having heard of each other."""
+    return [
+        record
+        for record in others
+        if record.peer_id != mine.peer_id and (record.state is not PeerState.LOADING or record.peer_id < mine.peer_id)
+    ]
+
+
+def needless(span: LayerSpan, others: Iterable[PeerRecord], layer_count: int, now: float) -> bool:
+    """Whether every layer of a span is held by somebody else, while some layer of the model is held by nobody."""
+    replicas = coverage(others, layer_count, now, (PeerState.SERVING, PeerState.LOADING))
+    return all(replicas[span.start : span.stop]) and not all(replicas)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,7 @@ def test_layers_that_only_stand_together_are_taken_together(tmp_path: Path) -> N
             most = sum(sizes[held.start : held.stop]) + int(session / CACHE_SHARE) + (4 << 10)
             async with layers(model, board, precision="fp32", max_memory=most):
                 pass
-        assert [str(signed.record.span) for signed in board.said] == ["1-4", "0"]
+        assert [str(each.record.span) for each in board.said if each.record.state is PeerState.SERVING] == ["1-4", "0"]
 
     asyncio.run(main())
 
@@ -165,3 +166,43 @@ def test_a_worker_takes_no_layer_for_which_a_session_s_caches_have_no_room(tmp_p
 )
 def test_devices_are_said_with_their_cores(capacity: Capacity, text: str) -> None:
     assert device_text(capacity) == text
+
+
+def test_workers_that_choose_at_once_take_different_layers(tmp_path: Path) -> None:
+    async def main() -> None:
+        board, model = Board(), make_model(tmp_path / "m", num_hidden_layers=4)
+        room = footprint(read_spec(model), LayerSpan(0, 3), "fp32") - 1  # for two layers and their cache
+        workers = [layers(model, board, max_memory=room, precision="fp32") for _ in range(2)]
+        await asyncio.gather(*(worker.__aenter__() for worker in workers))
+        try:
+            spans = sorted(worker.service.stage.span for worker in workers)
+            assert spans == [LayerSpan(0, 2), LayerSpan(2, 4)]
+            assert {signed.record.state for signed in board.said[:2]} == {PeerState.LOADING}
+        finally:
+            for worker in workers:
+                await worker.__aexit__()
+
+    asyncio.run(main())
+
+
+def test_who_finds_its_layers_held_by_others_when_they_are_loaded_takes_those_that_nobody_holds(tmp_path: Path) -> None:
+    class Crowded(Board):
+        """Another worker comes to serve while this one loads."""
+
+        async def announce(self, signed: SignedRecord) -> int:
+            mine = signed.record
+            if mine.state is PeerState.LOADING:
+                other = Identity.from_seed(bytes(32))
+                await super().announce(replace(mine, peer_id=other.peer_id, state=PeerState.SERVING).sign(other))
+                self.said.pop()
+            self.said.append(signed)
+            return 1
+
+    async def main() -> None:
+        told: list[str] = []
+        model = make_model(tmp_path / "m", num_hidden_layers=4)
+        room = footprint(read_spec(model), LayerSpan(0, 3), "fp32") - 1
+        async with layers(model, Crowded(), told, max_memory=room, precision="fp32") as served:
+            assert served.service.stage.span == LayerSpan(2, 4)
+
+    asyncio.run(main())

@@ -8,7 +8,7 @@ from support.records import MODEL, NOW, make_record
 from swarm.errors import UsageFault
 from swarm.records import PeerRecord, PeerState
 from swarm.routing.finder import coverage
-from swarm.routing.placement import choose_span, fitting_spans
+from swarm.routing.placement import ahead_of, choose_span, fitting_spans, needless
 from swarm.span import LayerSpan
 
 
@@ -72,3 +72,21 @@ def test_layers_that_only_stand_together_are_chosen_together_or_not_at_all() -> 
     assert choose([make_record(1, "0-3"), make_record(2, "8-9")], 4, together) == "4-7"
     with pytest.raises(UsageFault, match="stand alone"):
         choose([], 3, (LayerSpan(0, 10),))
+
+
+def test_those_who_are_loading_count() -> None:
+    assert choose([make_record(1, "0-4", state=PeerState.LOADING)], 5) == "5-9"
+
+
+def test_of_two_who_choose_at_once_one_gives_way() -> None:
+    one, other = (make_record(number, "0-4", state=PeerState.LOADING) for number in (1, 2))
+    assert ahead_of(one, [one, other]) == []
+    assert ahead_of(other, [one, other]) == [one]
+    serving = make_record(9, "0-4")
+    assert ahead_of(one, [serving, other]) == [serving]
+
+
+def test_layers_are_needless_where_others_are_missing() -> None:
+    assert needless(LayerSpan(0, 5), [make_record(1, "0-4")], MODEL.layer_count, NOW)
+    assert not needless(LayerSpan(0, 6), [make_record(1, "0-4")], MODEL.layer_count, NOW)
+    assert not needless(LayerSpan(0, 5), [make_record(1, "0-9")], MODEL.layer_count, NOW)

@@ -18,8 +18,8 @@ class Output:
 
     def __init__(self, text: TextIO | None = None, notes: TextIO | None = None) -> None:
         self._text = text or sys.stdout
-        self._notes = notes or sys.stderr
-        self._together = self._text.isatty() and self._notes.isatty()
+        self._notes: TextIO | None = notes or sys.stderr
+        self._together = self._text.isatty() and self._notes is not None and self._notes.isatty()
         self._in_line = False  # text was written that does not end its line
         self._last = ""
 
@@ -39,14 +39,21 @@ class Output:
         self._in_line = False
 
     def note(self, text: str) -> None:
-        """A line on stderr; the same line twice in a row is said once."""
-        if text == self._last:
+        """A line on stderr; the same line twice in a row is said once.
+
+        A stderr that takes no more – its reader has left, its disk is full – is written to no longer: what is done goes on
+        whatever becomes of the words about it.
+        """
+        if text == self._last or self._notes is None:
             return
         self._last = text
         newline = "\n" if self._together and self._in_line else ""
         self._in_line = self._in_line and not self._together
-        self._notes.write(f"{newline}swarm: {text}\n")
-        self._notes.flush()
+        try:
+            self._notes.write(f"{newline}swarm: {text}\n")
+            self._notes.flush()
+        except (OSError, ValueError):  # ValueError: it is closed
+            self._notes = None
 
     def listen(self, event: Event) -> None:
         """A trace listener."""
@@ -59,6 +66,8 @@ def sentence_of(event: Event) -> str | None:
     """What a person should be told of an event, if anything."""
     details = event.details
     match event.name, event.phase:
+        case "catalog.model", "failed":
+            return f"{details.get('path')} is left out: {details.get('error')}"
         case "session.wait", "failed":
             return f"waiting for a worker: {details.get('missing')}"
         case "session.failover", "started":

@@ -24,6 +24,7 @@ from swarm.errors import (
     UsageFault,
     WrongModel,
 )
+from swarm.gateway.http.sse import Stopping
 from swarm.span import name_layers
 
 MAX_SHOWN = 2000  # characters of a message
@@ -149,6 +150,8 @@ def refusal_of(error: BaseException) -> Refusal:
             return Refusal(503, message, "server_error", "layers_missing", retry_after=5)
         case NoSwarm() | WrongModel():
             return Refusal(503, message, "server_error", "no_swarm", retry_after=5)
+        case Stopping():
+            return Refusal(503, message, "server_error", "shutting_down", retry_after=5)
         case DeadlineExceeded():
             return Refusal(504, message, "server_error", "deadline_exceeded")
         case PeerFault() | AuditFault():

@@ -22,20 +22,32 @@ MAX_TRIES = 8  # to find a port that is free at both
 MAX_CONNECTIONS = 2048
 HEADER_SECONDS = 20.0  # for a request's headers, from the connection's or their own beginning
 IDLE_SECONDS = 15  # a connection without a request is closed after so long
-GRACE_SECONDS = 5  # for answers under way when the server stops
+GRACE_SECONDS = 4.0  # for answers under way when the server stops; then they are told that it does
+LAST_SECONDS = 3  # and have so long to tell it on
 MAX_HEADER_BYTES = 64 << 10
 
 
 class HttpServer:
-    """`async with HttpServer(app, host, port) as server`; `server.port`. `leaving` is called before it waits for answers."""
+    """`async with HttpServer(app, host, port) as server`; `server.port`.
+
+    Stopping, it takes no new connections; `leaving` is called before it waits for answers, and `ending` when it waits no longer.
+    """
 
     def __init__(
-        self, app: ASGIApp, host: str, port: int, leaving: Callable[[], None] = lambda: None, *, option: str = "--api"
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        leaving: Callable[[], None] = lambda: None,
+        ending: Callable[[], None] = lambda: None,
+        *,
+        option: str = "--api",
     ) -> None:
         self.host, self.port = host, port
         self._option = option  # by which the port was chosen
         self._app = app
         self._leaving = leaving
+        self._ending = ending
         self._server: _Quiet | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -54,7 +66,7 @@ class HttpServer:
             proxy_headers=False,
             limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_graceful_shutdown=int(GRACE_SECONDS) + LAST_SECONDS,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         )
         self._server = _Quiet(config)
@@ -69,6 +81,8 @@ class HttpServer:
         assert self._task is not None
         self._leaving()
         self._server.should_exit = True
+        await asyncio.wait({self._task}, timeout=GRACE_SECONDS)
+        self._ending()
         await self._task
 
     @property

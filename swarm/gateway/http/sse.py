@@ -35,6 +35,13 @@ class Disconnected(Exception):
     """Whoever asked has left."""
 
 
+class Stopping(Exception):
+    """The gateway is shutting down, and this answer is not at its end."""
+
+    def __init__(self) -> None:
+        super().__init__("this gateway is shutting down: ask again, here later or at another one")
+
+
 class EventStream:
     """An ASGI response made of events: `begin` it, then call it. It ends what is on `held` when it ends, however it does.
 
@@ -55,10 +62,14 @@ class EventStream:
         self._held = held or AsyncExitStack()
         self._keepalive = KEEPALIVE_SECONDS
         self._next: asyncio.Future[bytes] | None = None  # the event that is waited for
+        self._ending: asyncio.Event | None = None
 
-    async def begin(self, keepalive_seconds: float) -> None:
-        """Wait for the first event, but not for longer than a reader goes without a sign of life. Raises what it raises."""
-        self._keepalive = keepalive_seconds
+    async def begin(self, keepalive_seconds: float, ending: asyncio.Event | None = None) -> None:
+        """Wait for the first event, but not for longer than a reader goes without a sign of life. Raises what it raises.
+
+        Once `ending` is set the stream ends, with a word.
+        """
+        self._keepalive, self._ending = keepalive_seconds, ending
         try:
             self._next = asyncio.ensure_future(anext(self._events))
             done, _ = await asyncio.wait({self._next}, timeout=keepalive_seconds)
@@ -72,9 +83,11 @@ class EventStream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-            await while_connected(receive, self._pump(send))
+            await while_connected(receive, self._pump(send), self._ending)
         except Disconnected:
             return
+        except Stopping as stopping:
+            await _say(send, self._refuse(stopping))
         finally:
             await self._close()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -104,21 +117,26 @@ class EventStream:
         await self._held.aclose()
 
 
-async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
-    """The result of `work`, which is cancelled when whoever asked leaves. Raises Disconnected then."""
+async def while_connected(receive: Receive, work: Awaitable[T], ending: asyncio.Event | None = None) -> T:
+    """The result of `work`, which is cancelled when whoever asked leaves, or when `ending` is set. Raises Disconnected then,
+    or Stopping."""
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_left(receive))
+    stopping = asyncio.ensure_future(ending.wait()) if ending is not None else None
+    tasks: set[asyncio.Future[Any]] = {working, leaving} | ({stopping} if stopping is not None else set())
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
+        if stopping is not None and stopping.done():
+            raise Stopping
     finally:
-        ended = [task for task in (working, leaving) if not task.done()]
+        ended = [task for task in tasks if not task.done()]
         for task in ended:
             task.cancel()
         if ended:
             await asyncio.wait(ended)
-        del working, ended  # an exception holds this frame, and would be held by it
+        del working, ended, tasks  # an exception holds this frame, and would be held by it
     raise Disconnected
 
 

@@ -85,3 +85,19 @@ def test_what_happens_in_a_session_is_told(event, said):
 def test_other_events_are_for_verbose_logs():
     assert sentence_of(Event("worker.step", "complete", {})) is None
     assert sentence_of(Event("audit", "failed", {"verdict": "differs"})) is None  # the ban is told
+
+
+class Broken(io.StringIO):
+    """A stream whose reader has left."""
+
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_note_that_nobody_can_read_stops_nothing() -> None:
+    text = io.StringIO()
+    output = Output(text, Broken())
+    output.note("one")
+    output.text("said")
+    output.note("another")
+    assert text.getvalue() == "said"

@@ -1,0 +1,92 @@
+"""Which workers and models the gateway tells of: not the dead, and nothing that cannot be read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.models import make_model
+from support.records import NOW, make_record
+
+from swarm.client import Client
+from swarm.errors import ModelFault
+from swarm.gateway import catalog as module
+from swarm.gateway.catalog import Catalog
+from swarm.records import Address, SignedRecord
+from swarm.trace import Event, Trace
+
+
+class Workers:
+    """A directory of so many, and who of them answers probes."""
+
+    def __init__(self, count: int) -> None:
+        self.records = [
+            replace(make_record(number, "0-9"), addresses=(Address.of(f"192.0.2.{number}", 7700),))
+            for number in range(1, count + 1)
+        ]
+        self.silent: set[int] = set()
+
+    async def lookup_all(self) -> list[SignedRecord]:
+        return [SignedRecord(record, b"") for record in self.records]  # as if signed
+
+    async def probe(self, places: Sequence[Address], _: int, __: float) -> Mapping[Address, float]:
+        dead = {address for number in self.silent for address in self.records[number].addresses}
+        return {address: 0.001 for address in places if address not in dead}
+
+
+def never(_: Path) -> Client:
+    raise AssertionError
+
+
+def test_who_answered_once_and_is_silent_now_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FRESH_SECONDS", -1.0)
+
+    async def main() -> None:
+        workers = Workers(3)
+        workers.silent = {2}  # never heard: datagrams may not get through to it
+        async with Catalog([], workers, never, probe=workers.probe, now=lambda: NOW) as catalog:
+            assert await catalog.records() == workers.records
+            workers.silent = {0, 2}
+            assert await catalog.records() == workers.records[1:]
+            workers.silent = {2}
+            assert await catalog.records() == workers.records
+
+    asyncio.run(main())
+
+
+def test_whom_a_client_found_dead_is_absent() -> None:
+    class Suspicious:
+        def avoided(self, strictly: bool) -> frozenset[Any]:
+            return frozenset({workers.records[1].peer_id})
+
+    workers = Workers(2)
+
+    async def main() -> None:
+        async with Catalog([], workers, never, now=lambda: NOW) as catalog:
+            client: Any = type("Started", (), {"peers": Suspicious()})()
+            catalog._clients["demo"] = client
+            assert await catalog.records() == workers.records[:1]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("broken", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_model_that_was_named_must_be_readable_another_is_left_out_with_a_word(tmp_path: Path, broken: str) -> None:
+    model = make_model(tmp_path / "broken", tokenizer=True)
+    (model / broken).write_bytes((model / broken).read_bytes()[:100])
+    told: list[Event] = []
+    trace = Trace()
+    trace.listen(told.append)
+
+    async def main() -> None:
+        with pytest.raises(ModelFault, match=broken):
+            await Catalog([model], None, never, named=[model]).__aenter__()
+        async with Catalog([model], None, never, trace=trace) as catalog:
+            assert not catalog.models
+        assert broken in told[0].details["error"]
+
+    asyncio.run(main())
