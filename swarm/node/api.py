@@ -81,7 +81,11 @@ class Api:
             )
             if self._directory is not None:
                 gateway.now = self._directory.time
-            place, leaving, ending = (self.config.host, self.config.port), gateway.generator.bus.close, gateway.ending.set
+            place, leaving, ending = (
+                (self.config.host, self.config.port),
+                gateway.generator.bus.close,
+                gateway.ending.set,
+            )
             server = HttpServer(create_app(gateway), *place, leaving, ending, option=self.config.option)
             self._server = await stack.enter_async_context(server)
             self._stack = stack.pop_all()
