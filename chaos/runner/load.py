@@ -15,8 +15,8 @@ from random import Random
 from chaos.scenarios import PROMPT_ROWS, TOKENS, Case
 from swarm import Client
 from swarm.client import Options
-from swarm.engine.sampler import Sampling
 from swarm.errors import SwarmError
+from swarm.sampling import Sampling
 
 PROMPTS = 3  # different ones, each greedy and sampled
 FIRST_ID = 4  # ids before it are special in the models that come along

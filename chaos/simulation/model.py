@@ -27,8 +27,8 @@ from swarm.client.local import LocalSession
 from swarm.client.room import Room
 from swarm.engine import Head, Stage
 from swarm.engine.compute_thread import InlineCompute
-from swarm.engine.sampler import Sampling
 from swarm.records import ModelRef
+from swarm.sampling import Sampling
 from swarm.span import LayerSpan
 from swarm.text.tokenizer import Text
 

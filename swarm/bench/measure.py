@@ -13,8 +13,8 @@ from swarm.bench.swarm import BenchSwarm
 from swarm.client.heads import Heads, Wish
 from swarm.client.session import ChainSession
 from swarm.engine import CHUNK_ROWS, Stage
-from swarm.engine.sampler import Sampling
 from swarm.errors import LocalFault
+from swarm.sampling import Sampling
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 

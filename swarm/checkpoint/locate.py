@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from swarm.checkpoint.gguf.model import SUFFIX, gguf_name, gguf_paths
 from swarm.errors import ModelFault, UsageFault
+from swarm.records import MAX_NAME_BYTES
 
 MAX_LISTED = 20  # models that a message names
 MAX_LOOKED_AT = 2000  # entries of a models directory
@@ -42,6 +43,16 @@ def find_model(name: str | Path, models_dir: Path | None, known: Mapping[str, Pa
         f"there is no model '{text}': {where}. "
         + (f"There are: {_listed(there)}" if there else "Give its directory or GGUF file")
     )
+
+
+def model_name(model: Path) -> str:
+    """What a model is called: as its directory is, or the folder around it where the directory is just `model`; in GGUF as
+    its file is."""
+    resolved, ggufs = Path(model).resolve(), gguf_paths(Path(model))
+    name = resolved.parent.name if resolved.name == "model" and resolved.parent.name else resolved.name
+    if ggufs:
+        name = gguf_name(ggufs[0])
+    return name.encode("utf-8", "replace")[:MAX_NAME_BYTES].decode("utf-8", "ignore") or "model"
 
 
 def list_models(models_dir: Path) -> list[str]:

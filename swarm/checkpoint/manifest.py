@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from swarm.checkpoint.config import config_place, read_config
-from swarm.checkpoint.gguf.model import SUFFIX, gguf_name, gguf_paths
+from swarm.checkpoint.gguf.model import SUFFIX
 from swarm.checkpoint.safetensors_file import INDEX_FILE, TensorFile
 from swarm.checkpoint.small_files import read_json
 from swarm.checkpoint.stored_tensors import StoredTensors
 from swarm.errors import ModelFault, WrongModel
 from swarm.model.spec import ModelSpec
-from swarm.records import MAX_NAME_BYTES, ModelRef
+from swarm.records import ModelRef
 
 MANIFEST_FILE = "swarm.manifest.json"
 MANIFEST_VERSION = 1
@@ -62,16 +62,6 @@ class Manifest:
         """Raises WrongModel when this is another model than the one with that digest."""
         if self.digest != digest:
             raise WrongModel(f"{self.directory}: holds model {self.digest.hex()}, but {digest.hex()} is wanted")
-
-
-def model_name(model: Path) -> str:
-    """What a model is called: as its directory is, or the folder around it where the directory is just `model`; in GGUF as
-    its file is."""
-    resolved, ggufs = Path(model).resolve(), gguf_paths(Path(model))
-    name = resolved.parent.name if resolved.name == "model" and resolved.parent.name else resolved.name
-    if ggufs:
-        name = gguf_name(ggufs[0])
-    return name.encode("utf-8", "replace")[:MAX_NAME_BYTES].decode("utf-8", "ignore") or "model"
 
 
 def read_manifest(directory: Path, progress: Progress | None = None, layer_count: int | None = None) -> Manifest:

@@ -43,8 +43,7 @@ def api_config(
         if keys and not os.environ.get("SWARM_API_KEY"):
             raise UsageFault("--api-key is for programs that ask over HTTP: give --api [HOST:]PORT too")
         return None
-    from swarm.checkpoint.locate import list_models
-    from swarm.checkpoint.manifest import model_name
+    from swarm.checkpoint.locate import list_models, model_name
     from swarm.cli.models import model_directory
     from swarm.client.client import SHIPPED
 
@@ -63,7 +62,7 @@ def api_config(
 
 def _check_names(paths: Sequence[Path]) -> None:
     """Programs ask for a model by its name alone: only one of two could be had. Raises UsageFault naming both paths."""
-    from swarm.checkpoint.manifest import model_name
+    from swarm.checkpoint.locate import model_name
 
     known: dict[str, Path] = {}
     for path in paths:

@@ -219,11 +219,13 @@ def worker(
 
     Prints `ready HOST:PORT PEER` once it serves. Without --bootstrap it starts a swarm that others may join.
     """
-    from swarm.cli.models import model_directory
+    from swarm.cli.models import check_layers, model_directory
+
+    directory, numerics = model_directory(model, given["models_dir"]), compute.numerics_for(precision, numerics)
+    check_layers(directory, layers, backend)
     from swarm.cli.serve import NodeRequest, run_worker
     from swarm.config import SpanConfig
 
-    directory, numerics = model_directory(model, given["models_dir"]), compute.numerics_for(precision, numerics)
     serve = SpanConfig(directory, layers, precision, device, max_memory, backend, numerics)
     run_worker(NodeRequest(**given), model, serve, threads)
 
@@ -267,10 +269,13 @@ def worker(
 @verbose_option
 def client(**given: Any) -> None:
     """Answer PROMPT, or what stdin holds; chat when stdin is a terminal. Or, with --embed, print vectors of texts."""
-    from swarm.cli.answer.answer import run_client
     from swarm.cli.answer.request import Request
 
-    run_client(Request(**given))
+    request = Request(**given)
+    request.check()
+    from swarm.cli.answer.answer import run_client
+
+    run_client(request)
 
 
 @swarm.command()

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
-from swarm.checkpoint.locate import find_model, list_models
-from swarm.checkpoint.manifest import model_name
+from swarm.checkpoint import open_checkpoint
+from swarm.checkpoint.locate import find_model, list_models, model_name
 from swarm.cli.keys import data_directory
 from swarm.errors import UsageFault
 from swarm.records import ModelRef
+from swarm.span import LayerSpan
 
 DEMO = "demo"
 MAX_LISTED = 12  # names that a message lists
@@ -30,6 +31,15 @@ def models_directory(given: Path | None, environment: Mapping[str, str] = os.env
 def model_directory(model: str, models_dir: Path | None) -> Path:
     """The directory of a model: a path, a name, or `demo`. Raises UsageFault saying what is there instead."""
     return find_model(model, models_directory(models_dir), {DEMO: demo_directory()})
+
+
+def check_layers(model: Path, layers: LayerSpan | None, backend: str) -> None:
+    """What a config says is read before anything heavy is loaded. Raises ModelFault."""
+    if backend == "swarm":
+        checkpoint = open_checkpoint(model)
+        if layers is not None:
+            checkpoint.spec.check_span(layers, str(model))
+        assert checkpoint.spec
 
 
 def known_models(models_dir: Path | None) -> dict[str, Path]:

@@ -15,9 +15,9 @@ import click
 
 from swarm.cli.answer.output import Output, make_trace
 from swarm.cli.api import api_config, how_to_ask
+from swarm.cli.bootstrap import need_bootstrap
 from swarm.cli.keys import held_identity, known_peers_file
 from swarm.cli.private import everybody_allowed
-from swarm.cli.status.survey import need_bootstrap
 from swarm.config import ApiConfig, ClientConfig, NodeConfig, SpanConfig
 from swarm.identity import PeerId
 from swarm.node import Node

@@ -11,8 +11,7 @@ from random import Random, SystemRandom
 from typing import Any
 from weakref import WeakSet
 
-from swarm.checkpoint.locate import find_model
-from swarm.checkpoint.manifest import model_name
+from swarm.checkpoint.locate import find_model, model_name
 from swarm.client.audits.auditor import Auditor
 from swarm.client.audits.bans import Bans
 from swarm.client.embed import Encoded, embed_ids, encode_text, text_rows
@@ -31,10 +30,10 @@ from swarm.discovery import Directory as KademliaDirectory
 from swarm.engine.backends import Sizes, open_model
 from swarm.engine.compute_thread import ComputeThread
 from swarm.engine.pooling import Pooling, read_pooling
-from swarm.engine.sampler import Sampling
 from swarm.errors import LocalFault, NoRoom, UsageFault
 from swarm.identity import Identity, PeerId
 from swarm.records import ModelRef
+from swarm.sampling import Sampling
 from swarm.text.tokenizer import Text
 from swarm.trace import Trace
 from swarm.transport.base import Network

@@ -14,8 +14,8 @@ from typing import Protocol
 from swarm.client.heads import Constraint, Heads, Picked, Wish
 from swarm.client.room import Room
 from swarm.engine import CHUNK_ROWS
-from swarm.engine.sampler import Sampling
 from swarm.errors import NoRoom, PromptTooLong, UsageFault
+from swarm.sampling import Sampling
 from swarm.text.tokenizer import Text, TextStream
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor

@@ -20,8 +20,9 @@ from swarm.engine.coalescing import Coalescing
 from swarm.engine.pooling import Pooling
 from swarm.engine.promise import Promise
 from swarm.engine.row_tensors import join_rows
-from swarm.engine.sampler import Sampling, log_probabilities, sample
+from swarm.engine.sampler import log_probabilities, sample
 from swarm.errors import SwarmError
+from swarm.sampling import Sampling
 from swarm.wire.tensors import Tensor
 
 MAX_TOGETHER = 64  # rows of one call of the head

@@ -178,7 +178,7 @@ async def _start_worker(processes: Processes, bootstrap: Child, span: LayerSpan,
 def _options(max_tokens: int) -> Options:
     """Seeded sampling: greedy text repeats itself, and a failover must not shift the draws either."""
     from swarm.client import Options
-    from swarm.engine.sampler import Sampling
+    from swarm.sampling import Sampling
 
     return Options(
         max_tokens=max_tokens,

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from swarm.checkpoint.manifest import model_name
+from swarm.checkpoint.locate import model_name
 from swarm.client import Client
 from swarm.client.local import LOCAL_PRECISION, CacheBytes
 from swarm.client.room import RowsOf, chain_rows, rows_of_records, rows_within
@@ -270,6 +270,7 @@ def named(found: Sequence[Local]) -> list[Local]:
 
 def _read(path: Path, backend: str) -> Local:
     opened = open_model(path, backend)
+    Text.load(path, vocab=opened.spec.vocab)  # what is wrong with it is told at the start, not to whoever asks first
     return Local(path, opened.manifest().ref(model_name(path)), opened, rows_of_records(opened))
 
 

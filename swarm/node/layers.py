@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from swarm.checkpoint.manifest import model_name
+from swarm.checkpoint.locate import model_name
 from swarm.config import SpanConfig, WorkerConfig
 from swarm.discovery import Directory
 from swarm.engine.backends import Model, Stage, open_model

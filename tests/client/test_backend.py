@@ -13,7 +13,7 @@ from support.swarm import LocalSwarm
 from swarm.client import Answer, Client
 from swarm.client.generate import Options
 from swarm.config import ClientConfig
-from swarm.engine.sampler import Sampling
+from swarm.sampling import Sampling
 from swarm.trace import Event, Trace
 
 SPANS = [(0, 1), (1, 3)]

@@ -17,7 +17,7 @@ from support.swarm import LocalSwarm, LocalWorker
 from swarm.client import Client
 from swarm.client.generate import Options
 from swarm.config import ClientConfig
-from swarm.engine.sampler import Sampling
+from swarm.sampling import Sampling
 from swarm.span import LayerSpan
 from swarm.trace import Event, Trace
 

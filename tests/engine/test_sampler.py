@@ -19,8 +19,9 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from swarm.engine.sampler import Sampling, _draw, _kept, _penalised, log_probabilities, sample, uniform
+from swarm.engine.sampler import _draw, _kept, _penalised, log_probabilities, sample, uniform
 from swarm.errors import LocalFault, UsageFault
+from swarm.sampling import Sampling
 
 VOCAB = 503
 

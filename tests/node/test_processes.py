@@ -19,8 +19,8 @@ from swarm.client import Options
 from swarm.client.client import SHIPPED
 from swarm.client.session import Recovery
 from swarm.config import AskConfig, NodeConfig
-from swarm.engine.sampler import Sampling
 from swarm.identity import Identity
+from swarm.sampling import Sampling
 from swarm.trace import Event, Trace
 
 SPANS = ("0-11", "12-23")

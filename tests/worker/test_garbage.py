@@ -15,11 +15,11 @@ from support.swarm import LocalSwarm
 
 from swarm.client.heads import Heads, Wish
 from swarm.config import ChannelConfig
-from swarm.engine.sampler import Sampling
 from swarm.errors import LocalFault, PeerFault, SessionFault, SwarmError
 from swarm.gateway.generation.concurrency import gather_all
 from swarm.gateway.http.sse import while_connected
 from swarm.identity import Identity
+from swarm.sampling import Sampling
 from swarm.span import LayerSpan
 from swarm.transport.channels.channel import dial
 from swarm.wire.messages import Close, Forward, Open

@@ -24,8 +24,6 @@ def run_client(request: Request) -> None:
     output = Output()
     settle_threads(request.threads)
     request.options()  # a contradiction is told before anything is loaded
-    if request.local and request.chain:
-        raise UsageFault("--local computes every layer here and --chain names workers: use one of them")
     if request.embed is not None:
         run_embed(request, output)
         return

@@ -11,10 +11,11 @@ from pathlib import Path
 from swarm.cli.answer.output import Output, make_trace
 from swarm.cli.answer.request import Request
 from swarm.cli.api import api_config, how_to_ask
+from swarm.cli.bootstrap import need_bootstrap
 from swarm.cli.compute import numerics_for
 from swarm.cli.keys import bans_file, held_identity, known_peers_file
 from swarm.cli.models import model_directory, only_model, served_model
-from swarm.cli.status.survey import named_peers, need_bootstrap, survey
+from swarm.cli.status.survey import named_peers, survey
 from swarm.client import Client
 from swarm.config import ApiConfig, AskConfig, NodeConfig
 from swarm.engine.backends import open_model

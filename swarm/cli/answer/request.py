@@ -5,10 +5,16 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from swarm.client import Options
+from swarm.cli.bootstrap import need_bootstrap
+from swarm.cli.models import check_layers, model_directory
 from swarm.config import ClientConfig
-from swarm.engine.sampler import Sampling
+from swarm.errors import UsageFault
+from swarm.sampling import Sampling
+
+if TYPE_CHECKING:
+    from swarm.client import Options
 
 SEED_BITS = 31  # of a seed drawn anew
 
@@ -51,12 +57,27 @@ class Request:
     hint: bool = True  # say so if one machine would do
     drawn_seed: int = field(default_factory=lambda: secrets.randbits(SEED_BITS))
 
-    def options(self) -> Options:
+    def check(self) -> None:
+        """What is wrong is told before anything heavy is loaded. Raises UsageFault, ModelFault."""
+        self.sampling()
+        if self.local and self.chain:
+            raise UsageFault("--local computes every layer here and --chain names workers: use one of them")
+        if not self.local:
+            need_bootstrap(self.bootstrap)
+        if self.model is not None:
+            check_layers(model_directory(self.model, self.models_dir), None, self.backend)
+
+    def sampling(self) -> Sampling:
         """Raises UsageFault."""
         names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
-        sampling = Sampling(**given, seed=self.drawn_seed if self.seed is None else self.seed)
-        options = Options(sampling=sampling, stop=self.stop, stop_ids=self.stop_ids)
+        return Sampling(**given, seed=self.drawn_seed if self.seed is None else self.seed)
+
+    def options(self) -> Options:
+        """Raises UsageFault."""
+        from swarm.client import Options
+
+        options = Options(sampling=self.sampling(), stop=self.stop, stop_ids=self.stop_ids)
         return options if self.max_tokens is None else replace(options, max_tokens=self.max_tokens)
 
     def client_config(self) -> ClientConfig:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from swarm.client.generate import DEFAULT_MAX_TOKENS, Options
-from swarm.engine.sampler import Sampling
 from swarm.errors import UsageFault
+from swarm.sampling import Sampling
 
 DEFAULT = "default"  # as a value: what holds when nothing is set
 SWITCHES = {"on": True, "off": False}

@@ -13,10 +13,11 @@ from typing import Any
 import click
 
 from swarm.cli.answer.output import make_trace
+from swarm.cli.bootstrap import need_bootstrap
 from swarm.cli.keys import bans_file
 from swarm.cli.status.picture import show
 from swarm.cli.status.served import Served, served_models
-from swarm.cli.status.survey import Health, examine, joined, need_bootstrap
+from swarm.cli.status.survey import Health, examine, joined
 from swarm.client.audits.bans import Bans
 from swarm.identity import Identity, PeerId
 from swarm.records import PeerRecord

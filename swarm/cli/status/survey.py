@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from swarm.cli.bootstrap import need_bootstrap
 from swarm.cli.keys import known_peers_file
 from swarm.config import ChannelConfig
 from swarm.discovery import Directory
@@ -32,15 +33,6 @@ class Health:
     load: Load | None  # None: no answer
     round_trip: float | None  # seconds, of a Ping on an open channel
     error: str | None = None
-
-
-def need_bootstrap(bootstrap: Sequence[tuple[str, int]]) -> None:
-    """Raises UsageFault when there is nobody to ask."""
-    if not bootstrap:
-        raise UsageFault(
-            "no swarm to ask: give --bootstrap HOST:PORT (or set SWARM_BOOTSTRAP), start one with `swarm bootstrap`, "
-            "or compute here with `swarm client --local`"
-        )
 
 
 @asynccontextmanager

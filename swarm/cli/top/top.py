@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import click
 
 from swarm.cli.answer.output import make_trace
+from swarm.cli.bootstrap import need_bootstrap
 from swarm.cli.chat.keys import CHUNK_BYTES, held
 from swarm.cli.keys import bans_file
-from swarm.cli.status.survey import ASK_SECONDS, joined, need_bootstrap
+from swarm.cli.status.survey import ASK_SECONDS, joined
 from swarm.cli.top.pulse import Pulse
 from swarm.cli.top.sightings import Sightings
 from swarm.client.audits.bans import Bans

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from swarm.engine.sampler import Sampling
 from swarm.gateway.anthropic.tools import Choice, Tool, choose, offers_of
 from swarm.gateway.generation.foreign import last_asked, parts_text, text_of
 from swarm.gateway.generation.request import GenerationRequest, Held
 from swarm.gateway.http.errors import FieldFault
 from swarm.gateway.http.fields import Limit, Whole
 from swarm.gateway.openai.requests import MAX_MESSAGES, SEED_BITS, Fields, Name, few_stops
+from swarm.sampling import Sampling
 
 BILLING = "x-anthropic-billing-header:"  # a line for its maker alone, another one in each request: no prefix would fit
 THOUGHTS = ("thinking", "redacted_thinking")  # earlier ones; most templates drop them

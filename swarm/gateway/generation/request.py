@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from swarm.engine.sampler import Sampling
+from swarm.sampling import Sampling
 
 # A tuple names the functions of which one is to be called.
 ToolChoice = Literal["auto", "none", "required"] | tuple[str, ...]

@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from swarm.client.generate import MAX_STOPS
-from swarm.engine.sampler import Sampling
 from swarm.gateway.generation.foreign import last_asked, parts_text
 from swarm.gateway.generation.generator import MAX_CHOICES
 from swarm.gateway.generation.request import GenerationRequest, Held, ToolChoice
 from swarm.gateway.generation.tools import Offered, Toolbox, custom, toolbox, with_input
 from swarm.gateway.http.errors import FieldFault
 from swarm.gateway.http.fields import Limit, Whole, whole_ids
+from swarm.sampling import Sampling
 
 MAX_MESSAGES = 4096
 MAX_LOGPROBS = 20  # of chat; completions know 5

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from swarm.engine.sampler import Sampling
 from swarm.gateway.generation.request import GenerationRequest, Held, ToolChoice
 from swarm.gateway.generation.tools import Toolbox
 from swarm.gateway.http.errors import FieldFault
@@ -23,6 +22,7 @@ from swarm.gateway.openai.requests import (
 )
 from swarm.gateway.responses.items import Item, conversation, places
 from swarm.gateway.responses.tools import Chosen, Tool, choose, offers_of
+from swarm.sampling import Sampling
 
 
 class Format(Fields):

@@ -23,7 +23,8 @@ from support.models import make_model
 from swarm.checkpoint.config import read_config, read_spec
 from swarm.checkpoint.gguf.config import gguf_config
 from swarm.checkpoint.gguf.file import STRING, Array, open_gguf, shortest
-from swarm.checkpoint.manifest import model_name, read_manifest
+from swarm.checkpoint.locate import model_name
+from swarm.checkpoint.manifest import read_manifest
 from swarm.checkpoint.stored_tensors import StoredTensors
 from swarm.engine import Head, Stage
 from swarm.errors import ModelFault

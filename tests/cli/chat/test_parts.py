@@ -16,8 +16,8 @@ from swarm.cli.chat.keys import Ahead, Keys, Press, held
 from swarm.cli.chat.screens import LiveScreen, PlainScreen
 from swarm.cli.chat.settings import SETTINGS, Settings
 from swarm.client.generate import Options
-from swarm.engine.sampler import Sampling
 from swarm.errors import UsageFault
+from swarm.sampling import Sampling
 
 MARKDOWN = """\
 # Title

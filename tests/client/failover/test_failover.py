@@ -14,7 +14,7 @@ from support.swarm import LocalSwarm
 from swarm.client import Client
 from swarm.client.generate import Options
 from swarm.config import ClientConfig
-from swarm.engine.sampler import Sampling
+from swarm.sampling import Sampling
 from swarm.trace import Event, Trace
 
 SPANS = [(0, 2), (2, 5), (5, 6)]  # the chain's; each has REPLICAS workers

@@ -17,7 +17,7 @@ from support.swarm import LocalSwarm, LocalWorker
 
 from swarm.client import Client
 from swarm.client.generate import Answer, Options
-from swarm.engine.sampler import Sampling
+from swarm.sampling import Sampling
 from swarm.trace import Event, Trace
 from swarm.wire.messages import Forward, Working
 from swarm.wire.rows import Rows

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import pytest
 
 from swarm.client import Client
-from swarm.engine.sampler import Sampling
 from swarm.errors import PromptTooLong, UsageFault
 from swarm.gateway.generation.choice import Choice, Delta, ToldCall, ToldMore, ToldText, usage_of
 from swarm.gateway.generation.generator import Generator
 from swarm.gateway.generation.request import GenerationRequest, Held
+from swarm.sampling import Sampling
 
 T = TypeVar("T")
 REQUEST = GenerationRequest("demo", messages=({"role": "user", "content": "a function that adds"},), max_tokens=12)
