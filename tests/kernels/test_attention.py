@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from swarm.kernels import Library, library
+from swarm.kernels import Library
 from swarm.kernels.library import CACHES, CAttention, CSeen
 
 HEADS, KV_HEADS, POSITIONS = 6, 2, 300
 # SHA-256 of `attend` over rows of head_dim 20 in bf16: other bits are another standard
 GOLDEN = "496a563195ac58f06666c2883884f3dfa216d2ca886b385c7fb7550355d9b770"
-
-
-@pytest.fixture(scope="module")
-def kernels() -> Library:
-    found = library()
-    assert found is not None, "the kernels were not built"
-    return found
-
-
-@pytest.fixture(autouse=True)
-def as_before(kernels: Library) -> Iterator[None]:
-    path, threads = kernels.path, kernels.threads
-    yield
-    kernels.choose(path)
-    kernels.set_threads(threads)
 
 
 def numbers_of(*shape: int) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from swarm.kernels import GROUP, LANES, Library, library
+from swarm.kernels import GROUP, LANES, Library
 from swarm.kernels.library import WEIGHTS, CWeight
 
 FLOATS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -37,21 +36,6 @@ class Packed:
     c: CWeight
     exact: NDArray[np.float64]  # [outputs, inputs]
     kept: tuple[object, ...]  # what `c` points to
-
-
-@pytest.fixture(scope="module")
-def kernels() -> Library:
-    found = library()
-    assert found is not None, "the kernels were not built"
-    return found
-
-
-@pytest.fixture(autouse=True)
-def as_before(kernels: Library) -> Iterator[None]:
-    path, threads = kernels.path, kernels.threads
-    yield
-    kernels.choose(path)
-    kernels.set_threads(threads)
 
 
 def pack(kernels: Library, kind: str, weight: Numbers) -> Packed:

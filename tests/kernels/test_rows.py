@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from swarm.kernels import Library, library
+from swarm.kernels import Library
 
 ROWS = 5
 ANGLES = torch.cat((torch.arange(-600, 601) / 64, torch.tensor([1e4, 131071.5, 1e6]))).double()
@@ -19,20 +19,6 @@ WIDTHS = (1, 15, 64, 100, 344)
 BOUNDED = {"limit": 2.0, "slope": 1.702, "offset": 1.0}
 # SHA-256 over all of `everything`: other bits are another standard
 GOLDEN = "50cca7042b2db6c41744d43971f60ae8b22bfb70fe1da9efd9abf1ddbea6a575"
-
-
-@pytest.fixture(scope="module")
-def kernels() -> Library:
-    found = library()
-    assert found is not None, "the kernels were not built"
-    return found
-
-
-@pytest.fixture(autouse=True)
-def as_before(kernels: Library) -> Iterator[None]:
-    path = kernels.path
-    yield
-    kernels.choose(path)
 
 
 def numbers_of(*shape: int) -> Tensor:
