@@ -20,7 +20,7 @@ from swarm.client.generate import Answer
 from swarm.client.heads import Heads
 from swarm.client.opening import open_chain
 from swarm.client.peers import Peers
-from swarm.client.prefix_cache import PrefixCache, Prompt
+from swarm.client.prefixes.cache import PrefixCache, Prompt
 from swarm.client.resolver import Resolver
 from swarm.client.room import Room
 from swarm.client.session import ChainSession

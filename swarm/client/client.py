@@ -20,8 +20,8 @@ from swarm.client.heads import Heads
 from swarm.client.local import LOCAL_PRECISION, CacheBytes, LocalModel, load_local
 from swarm.client.opening import open_chain
 from swarm.client.peers import Peers, Probe
-from swarm.client.prefix_cache import PrefixCache
-from swarm.client.prefix_cache import Prompt as SharedPrompt
+from swarm.client.prefixes.cache import PrefixCache
+from swarm.client.prefixes.cache import Prompt as SharedPrompt
 from swarm.client.resolver import Directory, Resolver
 from swarm.client.room import Room, prompt_too_long, rows_of_records
 from swarm.client.started import Started

@@ -11,8 +11,8 @@ from typing import Any
 
 from swarm.client.failover.patience import GROWTH_PAUSE, GROWTH_SECONDS
 from swarm.client.heads import Compute
-from swarm.client.local_prefixes import LocalPrefixes
-from swarm.client.prefix_cache import Prompt
+from swarm.client.prefixes.cache import Prompt
+from swarm.client.prefixes.local import LocalPrefixes
 from swarm.client.room import Room
 from swarm.engine.backends import Model, Stage
 from swarm.errors import NoRoom, Overloaded

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from swarm.client.audits.auditor import Auditor
 from swarm.client.heads import Heads
 from swarm.client.peers import Peers
-from swarm.client.prefix_cache import PrefixCache, Prompt
+from swarm.client.prefixes.cache import PrefixCache, Prompt
 from swarm.client.resolver import Resolver
 from swarm.client.room import Room
 from swarm.client.session import ChainSession

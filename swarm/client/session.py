@@ -21,7 +21,7 @@ from swarm.client.failover.replay import Replay
 from swarm.client.history import Entry, History
 from swarm.client.hop_session import HopFault, HopSession, close_hop_sessions, open_hop_sessions
 from swarm.client.peers import Peers
-from swarm.client.prefix import Prefix
+from swarm.client.prefixes.prefix import Prefix
 from swarm.client.resolver import Resolver
 from swarm.client.room import Room
 from swarm.config import ClientConfig

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from swarm.client.audits.auditor import Auditor
 from swarm.client.local import LocalModel
 from swarm.client.peers import Peers
-from swarm.client.prefix_cache import PrefixCache
+from swarm.client.prefixes.cache import PrefixCache
 from swarm.client.resolver import Resolver
 from swarm.engine.backends import Model
 from swarm.engine.compute_thread import ComputeThread

@@ -15,7 +15,8 @@ from swarm.gateway.generation.foreign import last_asked, parts_text, text_of
 from swarm.gateway.generation.request import GenerationRequest, Held
 from swarm.gateway.http.errors import FieldFault
 from swarm.gateway.http.fields import Limit, Whole
-from swarm.gateway.openai.requests import MAX_MESSAGES, SEED_BITS, Fields, Name, few_stops
+from swarm.gateway.openai.messages import Fields
+from swarm.gateway.openai.requests import MAX_MESSAGES, SEED_BITS, Name, few_stops
 from swarm.sampling import Sampling
 
 BILLING = "x-anthropic-billing-header:"  # a line for its maker alone, another one in each request: no prefix would fit

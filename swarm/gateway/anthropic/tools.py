@@ -11,7 +11,7 @@ from pydantic import Field
 from swarm.gateway.generation.request import ToolChoice
 from swarm.gateway.generation.tools import Offered, Toolbox, toolbox
 from swarm.gateway.http.errors import FieldFault
-from swarm.gateway.openai.requests import Fields
+from swarm.gateway.openai.messages import Fields
 
 _TEXT, _LINE = {"type": "string"}, {"type": "integer"}
 _EDITS = {

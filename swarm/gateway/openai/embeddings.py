@@ -16,7 +16,8 @@ from swarm.gateway.call import Answering, Call
 from swarm.gateway.generation.concurrency import gather_all
 from swarm.gateway.http.errors import FieldFault
 from swarm.gateway.http.fields import Whole, whole_ids
-from swarm.gateway.openai.requests import Fields, Name
+from swarm.gateway.openai.messages import Fields
+from swarm.gateway.openai.requests import Name
 
 MAX_TEXTS = 256
 AT_ONCE = 8  # texts taken through the chain together

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 from swarm.gateway.generation.foreign import foreign_call, last_asked, mark, parts_text, shown
 from swarm.gateway.generation.tools import SHELL_NAME, in_namespace, with_input
 from swarm.gateway.http.errors import FieldFault
-from swarm.gateway.openai.requests import Fields, Message, Part, arguments_text
+from swarm.gateway.openai.messages import Fields, Message, Part, arguments_text
 
 # What the model thought before is not shown to it again; the others hold nothing that it could read.
 IGNORED_ITEMS = ("reasoning", "compaction", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response")

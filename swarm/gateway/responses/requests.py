@@ -12,14 +12,8 @@ from swarm.gateway.generation.request import GenerationRequest, Held, ToolChoice
 from swarm.gateway.generation.tools import Toolbox
 from swarm.gateway.http.errors import FieldFault
 from swarm.gateway.http.fields import Limit, Whole
-from swarm.gateway.openai.requests import (
-    DEFAULT_TEMPERATURE,
-    MAX_LOGPROBS,
-    MAX_MESSAGES,
-    SEED_BITS,
-    Fields,
-    Name,
-)
+from swarm.gateway.openai.messages import Fields
+from swarm.gateway.openai.requests import DEFAULT_TEMPERATURE, MAX_LOGPROBS, MAX_MESSAGES, SEED_BITS, Name
 from swarm.gateway.responses.items import Item, conversation, places
 from swarm.gateway.responses.tools import Chosen, Tool, choose, offers_of
 from swarm.sampling import Sampling

@@ -22,7 +22,7 @@ from swarm.gateway.generation.tools import (
 )
 from swarm.gateway.http.errors import FieldFault
 from swarm.gateway.http.fields import read_fields
-from swarm.gateway.openai.requests import Fields
+from swarm.gateway.openai.messages import Fields
 
 
 class Tool(Fields):

@@ -1,4 +1,4 @@
-"""Sessions of this process that have ended and whose rows others may begin with, as `prefix_cache` has it for a swarm.
+"""Sessions of this process that have ended and whose rows others may begin with, as `prefixes.cache` has it for a swarm.
 
 They count as free: they go, that of the least recent use first, as soon as somebody needs their place. Used in the compute
 thread alone.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from swarm.client.prefix_cache import Prompt, keys_of
+from swarm.client.prefixes.cache import Prompt, keys_of
 from swarm.engine import CHUNK_ROWS
 from swarm.engine.backends import Stage
 

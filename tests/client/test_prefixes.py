@@ -17,7 +17,7 @@ from support.swarm import LocalSwarm, LocalWorker
 
 from swarm.client import Client
 from swarm.client.generate import Answer, Options
-from swarm.client.prefix_cache import keys_of
+from swarm.client.prefixes.cache import keys_of
 from swarm.config import ClientConfig, WorkerConfig
 from swarm.trace import Event, Trace
 

@@ -1,7 +1,7 @@
 """The rows that a session holds, for others to begin with: links that are level, and what came of them.
 
 A session that begins so shares the entries of the parent's histories, so that a replay, a failover and an audit of it go as
-those of any other. Whose parent it may be is decided in `prefix_cache`.
+those of any other. Whose parent it may be is decided in `cache`.
 """
 
 from __future__ import annotations

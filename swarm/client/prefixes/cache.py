@@ -17,7 +17,7 @@ from typing import Protocol
 from swarm.client.heads import Heads
 from swarm.client.hop_session import HopFault, close_hop_sessions
 from swarm.client.peers import Peers
-from swarm.client.prefix import Prefix
+from swarm.client.prefixes.prefix import Prefix
 from swarm.client.resolver import Resolver
 from swarm.client.room import Room
 from swarm.config import ClientConfig
