@@ -33,6 +33,7 @@ class Figures:
     shape: str
     precision: str
     threads: int
+    numerics: str = "native"
     bandwidth: float = 0.0  # bytes a second
     bytes_per_token: int = 0  # weights that one decoded token reads, head included
     chains: dict[int, Speed] = field(default_factory=dict)  # by number of workers
@@ -56,18 +57,19 @@ async def measure(
     name: str,
     *,
     precision: str = "bf16",
+    numerics: str = "native",
     threads: int | None = None,
     quick: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Figures:
     """All figures of one shape. Takes a few minutes; `quick` takes fewer rounds. Raises UsageFault for an unknown shape."""
     threads = settle_threads(threads or len(os.sched_getaffinity(0)))
-    figures = Figures(name, precision, threads)
+    figures = Figures(name, precision, threads, numerics)
     spec = ModelSpec.from_config(shape(name))
     progress("memory: reading 1 GiB five times")
     figures.bandwidth = read_bandwidth()
     async with ComputeThread() as compute:
-        head = await compute.run(lambda: Head.random(spec, precision=precision, device="cpu"))
+        head = await compute.run(lambda: Head.random(spec, precision=precision, device="cpu", numerics=numerics))
         heads = Heads(head, compute)
         whole = LayerSpan(0, spec.layer_count)
         figures.bytes_per_token = footprint(spec, whole, precision) + head.logits_bytes
@@ -97,9 +99,11 @@ async def _hops(figures: Figures, compute: ComputeThread, progress: Callable[[st
     progress("what a hop adds")
     spec = ModelSpec.from_config(shape("hop"))
     spans = even_spans(spec.layer_count, spec.layer_count)
-    stages = [Stage.random(spec, span, precision=figures.precision, cache_bytes=64 << 20) for span in spans]
-    heads = Heads(Head.random(spec, precision=figures.precision, device="cpu"), compute)
-    figures_of_hop = Figures("hop", figures.precision, figures.threads)
+    stages = [
+        Stage.random(spec, span, figures.precision, cache_bytes=64 << 20, numerics=figures.numerics) for span in spans
+    ]
+    heads = Heads(Head.random(spec, figures.precision, numerics=figures.numerics), compute)
+    figures_of_hop = Figures("hop", figures.precision, figures.threads, figures.numerics)
     async with _swarm(figures_of_hop, spec, spans) as swarm:
         figures.hop_seconds = await hop_overhead(swarm, heads, stages, OVERHEAD_STEPS)
 
@@ -115,13 +119,15 @@ async def _recoveries(
 
 
 def _swarm(figures: Figures, spec: ModelSpec, spans: list[LayerSpan]) -> BenchSwarm:
-    return BenchSwarm(figures.shape, spec, spans, precision=figures.precision, threads=figures.threads)
+    return BenchSwarm(
+        figures.shape, spec, spans, precision=figures.precision, numerics=figures.numerics, threads=figures.threads
+    )
 
 
 def show(figures: Figures, console: Console) -> None:
     """The figures as tables."""
     one, two, four = (figures.chains[count] for count in (1, 2, 4))
-    table = Table(title=f"{figures.shape}, {figures.precision}, {figures.threads} threads")
+    table = Table(title=f"{figures.shape}, {figures.precision}, {figures.numerics}, {figures.threads} threads")
     for column, justify in (("measured", "left"), ("figure", "right"), ("beside", "left")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     table.add_row("memory read bandwidth", f"{figures.bandwidth / 1e9:.1f} GB/s", "best of five reads of 1 GiB")

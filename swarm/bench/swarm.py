@@ -49,6 +49,7 @@ class BenchSwarm:
         spans: Sequence[LayerSpan],
         *,
         precision: str,
+        numerics: str = "native",
         threads: int,
         trace: Trace | None = None,
     ) -> None:
@@ -57,6 +58,7 @@ class BenchSwarm:
         self._name = name
         self._spans = tuple(spans)
         self._precision = precision
+        self._numerics = numerics
         self._threads = threads
         self._trace = trace or Trace()
         self._stack = AsyncExitStack()
@@ -92,7 +94,7 @@ class BenchSwarm:
     async def _start(self, span: LayerSpan) -> BenchWorker:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "swarm.bench.worker", "--shape", self._name, "--layers", str(span)),
-            *("--precision", self._precision, "--threads", str(self._threads)),
+            *("--precision", self._precision, "--numerics", self._numerics, "--threads", str(self._threads)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -113,7 +115,7 @@ class BenchSwarm:
             device="cpu",
             memory_total=0,
             memory_free=0,
-            numerics=numerics_class(precision_named(self._precision), "cpu"),
+            numerics=numerics_class(precision_named(self._precision, self._numerics), "cpu"),
             uplink=None,
             downlink=None,
             tokens_per_second=None,

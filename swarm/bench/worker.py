@@ -33,11 +33,13 @@ def shape_model(name: str, layers: int) -> ModelRef:
     return ModelRef(name, name.encode().ljust(32, b"\0")[:32], layers)
 
 
-async def serve(name: str, span: LayerSpan, precision: str) -> None:
+async def serve(name: str, span: LayerSpan, precision: str, numerics: str) -> None:
     spec = ModelSpec.from_config(shape(name))
     identity = Identity.generate()
     async with ComputeThread() as compute:
-        stage = await compute.run(lambda: Stage.random(spec, span, precision=precision, cache_bytes=CACHE_BYTES))
+        stage = await compute.run(
+            lambda: Stage.random(spec, span, precision, cache_bytes=CACHE_BYTES, numerics=numerics)
+        )
         async with (
             WorkerService(stage, shape_model(name, spec.layer_count), compute, identity) as service,
             ChannelServer(
@@ -60,10 +62,11 @@ async def serve(name: str, span: LayerSpan, precision: str) -> None:
 @click.option("--shape", "name", required=True)
 @click.option("--layers", required=True)
 @click.option("--precision", default="bf16")
+@click.option("--numerics", default="native")
 @click.option("--threads", type=int, required=True)
-def main(name: str, layers: str, precision: str, threads: int) -> None:
+def main(name: str, layers: str, precision: str, numerics: str, threads: int) -> None:
     settle_threads(threads)
-    asyncio.run(serve(name, LayerSpan.parse(layers), precision))
+    asyncio.run(serve(name, LayerSpan.parse(layers), precision, numerics))
 
 
 if __name__ == "__main__":

@@ -26,9 +26,10 @@ def demo(prompt: str | None, max_tokens: int, workers: int) -> None:
     help="Of the model, whose weights are random: llama-1b, or hop (next to nothing to compute: what a hop adds).",
 )
 @click.option("--precision", type=compute.precision_type, default="bf16", show_default=True)
+@compute.numerics_option
 @compute.threads_option
 @click.option("--quick", is_flag=True, help="Fewer rounds.")
-def bench(shape: str, precision: str, threads: int | None, quick: bool) -> None:
+def bench(shape: str, precision: str, numerics: str | None, threads: int | None, quick: bool) -> None:
     """Measure this machine: memory, decoding, prompts, chains, sessions, hops, recovery. Takes minutes."""
     import asyncio
 
@@ -39,5 +40,8 @@ def bench(shape: str, precision: str, threads: int | None, quick: bool) -> None:
     def progress(text: str) -> None:
         click.echo(f"swarm: {text}", err=True)
 
-    figures = asyncio.run(measure(shape, precision=precision, threads=threads, quick=quick, progress=progress))
+    kind = compute.numerics_for(precision, numerics)
+    figures = asyncio.run(
+        measure(shape, precision=precision, numerics=kind, threads=threads, quick=quick, progress=progress)
+    )
     show(figures, Console(highlight=False))
