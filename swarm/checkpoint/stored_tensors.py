@@ -149,6 +149,11 @@ class StoredTensors:
                 f"{self.path(unread[0])}: tensor {unread[0]}: {spec.architecture} has no use for it: this is another model"
             )
 
+    def same(self, manifest: Mapping[str, str], name: str, other: str) -> bool | None:
+        """Whether two tensors have the same bytes, by their digests; None where one of them is not stored by itself."""
+        digests = [manifest.get(self._spelt(each)) for each in (name, other)]
+        return None if None in digests else digests[0] == digests[1]
+
     def view(self, name: str) -> memoryview:
         """The bytes of a tensor in its file, uncopied."""
         return self.file(name).view(name)

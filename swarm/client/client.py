@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
@@ -257,7 +258,9 @@ class Client:
                 if name in sampling
             }
             options = Options(sampling=Sampling(**sampling), **told)
-        ids = self.encode(prompt, raw=raw)
+        ids, options = self.encode(prompt, raw=raw), options or Options()
+        if ids != prompt and not raw and self.text.chats:
+            options = replace(options, turn=True)
 
         def answered() -> bool:
             return answer.finish_reason is not None
@@ -265,7 +268,7 @@ class Client:
         known = SharedPrompt(owner, tuple(ids), answered) if reuse else None
         answer = Answer(
             ids,
-            options or Options(),
+            options,
             self.text,
             self.spec.max_positions,
             lambda room: self._open_session(room, known),

@@ -34,6 +34,7 @@ class Options:
     stop: tuple[str, ...] = ()  # texts that end the answer and are not part of it
     stop_ids: tuple[tuple[int, ...], ...] = ()  # sequences of token ids that do
     ignore_eos: bool = False
+    turn: bool = False  # of a chat: it ends with any token that any of the model's files names as an end
     choice: int = 0  # counts the answers to one prompt, so that each has its own draws from one seed
     top_logprobs: int | None = None  # so many of the likeliest tokens are told with each; None: no probabilities at all
     shown: tuple[str, ...] = ()  # special tokens that are part of the text, such as the marks of a call
@@ -199,7 +200,8 @@ class Answer:
     def _emit(self, picked: Picked, stream: TextStream) -> Token:
         """Account for a new token and decide whether it is the last."""
         token = picked.id
-        ended = token in self._text.eos_ids and not self.options.ignore_eos
+        ends = self._text.turn_ends if self.options.turn else self._text.eos_ids
+        ended = token in ends and not self.options.ignore_eos
         self.token_ids.append(token)
         ready = "" if ended else stream.push(token)
         if ended or stream.stopped or picked.last:

@@ -72,6 +72,11 @@ class Head:
         checkpoint, exactly = open_checkpoint(directory), precision_named(precision, numerics)
         spec = checkpoint.spec
         tensors, manifest = checkpoint.tensors(spec.family.optional_prefix), checkpoint.manifest()
+        if spec.tied and spec.family.head is not None:
+            weights = (f"{spec.family.head}.weight", f"{spec.family.embedding}.weight")
+            if tensors.same(manifest.tensors, *weights) is False:
+                # The config says that the head is the embedding, and the files hold another: that one, as transformers takes it
+                spec = replace(spec, tied=False)
         return cls._build(
             spec, exactly, device, VerifiedSource(tensors, manifest, head_tensors(spec), progress), manifest
         )

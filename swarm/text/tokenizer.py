@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -28,9 +28,17 @@ MAX_TOKENIZER_BYTES = 256 << 20  # the largest known has 35 MB
 class Text:
     """The text half of a model. `Text.load(model)`."""
 
-    def __init__(self, tokenizer: Tokenizer, eos_ids: frozenset[int], template: ChatTemplate, directory: Path) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        eos_ids: frozenset[int],
+        template: ChatTemplate,
+        directory: Path,
+        turn_ends: frozenset[int] = frozenset(),
+    ) -> None:
         self.tokenizer = tokenizer
-        self.eos_ids = eos_ids  # tokens with which the model ends its answer
+        self.eos_ids = eos_ids  # tokens with which the model ends a text
+        self.turn_ends = eos_ids | turn_ends  # and its turn in a chat: all that any of its files names
         self.directory = directory
         self._template = template
         self._piece = token_bytes(tokenizer)
@@ -65,7 +73,8 @@ class Text:
         template = ChatTemplate.load(
             directory, now, lambda token: tokenizer.token_to_id(token) is not None, said, path if said else None
         )
-        return cls(tokenizer, _eos_ids(checkpoint, tokenizer, vocab), template, directory)
+        ends = _eos_ids(checkpoint, tokenizer, vocab)
+        return cls(tokenizer, ends, template, directory, frozenset().union(*_ends(checkpoint, tokenizer, vocab)))
 
     @property
     def chats(self) -> bool:
@@ -181,10 +190,14 @@ class TextStream:
 
 
 def _eos_ids(checkpoint: Checkpoint, tokenizer: Tokenizer, vocab: int | None) -> frozenset[int]:
-    """From generation_config.json, else config.json or GGUF's keys, else the token that tokenizer_config.json names."""
-    ends = frozenset(number for number in checkpoint.end_ids if number >= 0 and (vocab is None or number < vocab))
-    if ends:
-        return ends
+    """From generation_config.json, else config.json or GGUF's keys, else the token that tokenizer_config.json names: the
+    one source that transformers takes."""
+    return next((ids for ids in _ends(checkpoint, tokenizer, vocab) if ids), frozenset())
+
+
+def _ends(checkpoint: Checkpoint, tokenizer: Tokenizer, vocab: int | None) -> Iterator[frozenset[int]]:
+    """What each of a model's files says ends an answer. Raises ModelFault."""
+    yield frozenset(number for number in checkpoint.end_ids if number >= 0 and (vocab is None or number < vocab))
     config = checkpoint.config if checkpoint.source.exists() else {}
     nested = config.get("text_config")
     value = nested.get("eos_token_id") if isinstance(nested, dict) else None
@@ -193,8 +206,8 @@ def _eos_ids(checkpoint: Checkpoint, tokenizer: Tokenizer, vocab: int | None) ->
         ids = value if isinstance(value, list) else [value]
         if not all(type(number) is int and number >= 0 for number in ids):
             raise ModelFault(f"eos_token_id in {checkpoint.source} is {value!r}: token ids are whole numbers")
-        return frozenset(ids)
+        yield frozenset(ids)
     named = read_object(checkpoint.folder / "tokenizer_config.json").get("eos_token")
     token = named.get("content") if isinstance(named, dict) else named
     found = tokenizer.token_to_id(token) if isinstance(token, str) else None
-    return frozenset() if found is None else frozenset({found})
+    yield frozenset() if found is None else frozenset({found})

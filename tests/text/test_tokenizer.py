@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.models import make_model
 from support.tokenizers import KINDS, byte_level, sentencepiece_like, word_piece, write_text_files
 from tokenizers import Tokenizer
 
@@ -274,3 +276,16 @@ def test_special_tokens_that_are_part_of_a_format_stay_in_the_text(kind: str) ->
     ids = text.encode("<|user|>the fox<|eos|><|user|>", add_special=False)
     assert streamed(text, ids, shown=["<|user|>"]).replace(" ", "") == "<|user|>thefox<|user|>"
     assert "<|" not in streamed(text, ids)
+
+
+def test_a_chat_ends_with_what_any_file_names_a_text_with_what_one_does(tmp_path: Path) -> None:
+    model = make_model(tmp_path / "m", tokenizer=True)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"eos_token_id": 11}))
+    (model / "generation_config.json").write_text(json.dumps({"eos_token_id": [12]}))
+    text = Text.load(model)
+    named = text.tokenizer.id_to_token(13)
+    (model / "tokenizer_config.json").write_text(json.dumps({"eos_token": named}))
+    text = Text.load(model)
+    assert text.eos_ids == {12}
+    assert text.turn_ends == {11, 12, 13}

@@ -118,6 +118,7 @@ class Generator:
             sampling=request.sampling,
             stop=stop,
             ignore_eos=request.ignore_eos,
+            turn=request.messages is not None,
             top_logprobs=request.top_logprobs,
             shown=(*(form.shown if form else ()), *(MARKS if thinks else ())),
             constrain=constrain,
