@@ -215,7 +215,9 @@ def worker(
 @api.api_key_option
 @verbose_option
 def client(**given: Any) -> None:
-    """Answer PROMPT, or what stdin holds; chat when stdin is a terminal. Or, with --embed, print vectors of texts."""
+    """Answer PROMPT, what stdin holds, or both: `cat FILE | swarm client 'summarise'` asks PROMPT, an empty line, the file. Chat
+    when there is no PROMPT and stdin is a terminal. Or, with --embed, print vectors of texts.
+    """
     from swarm.cli.answer.request import Request
 
     request = Request(**given)

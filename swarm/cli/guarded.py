@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from swarm.cli.chat.blocks import visible
 from swarm.errors import SwarmError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a file cannot be written on
@@ -27,7 +28,8 @@ class Guarded(click.Group):
         try:
             return super().invoke(ctx)
         except SwarmError as error:
-            click.echo(f"swarm: {error}", err=True)
+            told = str(error)  # what another peer said may be part of it
+            click.echo(f"swarm: {visible(told) if sys.stderr.isatty() else told}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             ctx.exit(130)

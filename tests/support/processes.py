@@ -45,6 +45,8 @@ class SwarmProcess:
                 env=environment,
                 process_group=0,
             )
+        if not watched and "-" not in arguments and self.process.stdin is not None:
+            self.process.stdin.close()  # a client with a PROMPT would await what comes by it
         self.address = ""
         self.peer = ""
 

@@ -12,11 +12,11 @@ import click
 from swarm.cli.answer.client import finish_audits, open_client
 from swarm.cli.answer.embed import run_embed
 from swarm.cli.answer.output import Output
+from swarm.cli.answer.prompt import whole_prompt
 from swarm.cli.answer.report import report
 from swarm.cli.answer.request import Request
 from swarm.client import Answer
 from swarm.engine import settle_threads
-from swarm.errors import UsageFault
 
 
 def run_client(request: Request) -> None:
@@ -27,24 +27,13 @@ def run_client(request: Request) -> None:
     if request.embed is not None:
         run_embed(request, output)
         return
-    if request.prompt is None and sys.stdin.isatty() and not request.as_json:
+    if request.prompt is None and sys.stdin is not None and sys.stdin.isatty() and not request.as_json:
         from swarm.cli.chat.chat import run_chat
 
         run_chat(request)
         return
-    if request.prompt is None:
-        request = replace(request, prompt=_read_prompt())
+    request = replace(request, prompt=whole_prompt(request, output.note))
     asyncio.run(_answer(request, output))
-
-
-def _read_prompt() -> str:
-    try:
-        prompt = sys.stdin.read()
-    except UnicodeDecodeError as error:
-        raise UsageFault(f"stdin is no text: {error}") from error
-    if not prompt:
-        raise UsageFault("no prompt: stdin is empty, and no PROMPT was given")
-    return prompt
 
 
 async def _answer(request: Request, output: Output) -> None:

@@ -8,13 +8,18 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
+from swarm.cli.chat.blocks import visible
 from swarm.trace import Event, Trace, log_to
 
 NOISY = ("kademlia", "rpcudp", "asyncio")  # loggers that speak of every lost datagram
 
 
 class Output:
-    """Keeps text and notes apart, also on a terminal that shows both."""
+    """Keeps text and notes apart, also on a terminal that shows both.
+
+    Strangers' workers have their part in both: a terminal is shown control characters and not given them, a file or a pipe
+    gets the text as it is.
+    """
 
     def __init__(self, text: TextIO | None = None, notes: TextIO | None = None) -> None:
         self._text = text or sys.stdout
@@ -26,7 +31,7 @@ class Output:
     def text(self, text: str) -> None:
         """Generated text, at once."""
         if text:
-            self._text.write(text)
+            self._text.write(visible(text) if self._text.isatty() else text)
             self._text.flush()
             self._in_line = not text.endswith("\n")
             self._last = ""
@@ -50,7 +55,7 @@ class Output:
         newline = "\n" if self._together and self._in_line else ""
         self._in_line = self._in_line and not self._together
         try:
-            self._notes.write(f"{newline}swarm: {text}\n")
+            self._notes.write(f"{newline}swarm: {visible(text) if self._notes.isatty() else text}\n")
             self._notes.flush()
         except (OSError, ValueError):  # ValueError: it is closed
             self._notes = None

@@ -34,6 +34,19 @@ def test_on_a_terminal_notes_have_lines_of_their_own():
     assert screen.getvalue() == "def \nswarm: lost\nf()\nswarm: bye\n"
 
 
+def test_a_terminal_is_shown_control_characters_and_a_file_is_given_them():
+    """An answer and a fault may be what a stranger's worker makes of them."""
+    wicked = "a\x1b]52;c;\x07\x9b\r\x7fb\tc\n"
+    screen, file = Terminal(), io.StringIO()
+    for stream in (screen, file):
+        output = Output(stream, stream)
+        output.text(wicked)
+        output.note("peer said \x1b[2J")
+    shown = "a\u241b]52;c;\u2407\ufffd\u240d\u2421b\tc\n"
+    assert screen.getvalue() == f"{shown}swarm: peer said \u241b[2J\n"
+    assert file.getvalue() == f"{wicked}swarm: peer said \x1b[2J\n"
+
+
 def test_a_note_is_not_repeated_until_there_is_news():
     notes = io.StringIO()
     output = Output(io.StringIO(), notes)
