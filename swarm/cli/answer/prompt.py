@@ -14,6 +14,7 @@ from swarm.cli.models import model_directory, only_model
 from swarm.errors import PromptTooLong, UsageFault
 
 MAX_CHARACTERS = 1 << 24  # of stdin: four millions of tokens as English is cut, which no model's context holds
+CHARACTERS_A_TOKEN = 128  # more than any text has in the mean: longer tokens are rare and of blanks
 FIRST_SECONDS = 3.0  # for which a pipe's first byte is awaited where there is a PROMPT as well
 
 
@@ -23,7 +24,7 @@ def whole_prompt(request: Request, note: Callable[[str], None]) -> str:
     Beside PROMPT only a file, a pipe and a socket are read: a terminal and a device (/dev/null) hold nothing that was meant.
     Whoever starts a program may hand it a pipe into which nobody ever writes, so the first byte of a pipe is awaited for
     FIRST_SECONDS, and then PROMPT is all there is, which `note` is told; an open pipe that has begun is read to its end.
-    Raises UsageFault.
+    Raises UsageFault, ModelFault.
     """
     source = sys.stdin
     if request.prompt is None:
@@ -56,17 +57,25 @@ def _comes(source: TextIO, note: Callable[[str], None]) -> bool:
 
 
 def _read(source: TextIO, request: Request) -> str:
+    name, context = _context(request)
+    most = MAX_CHARACTERS if context is None else min(MAX_CHARACTERS, context * CHARACTERS_A_TOKEN)
     try:
-        text = source.read(MAX_CHARACTERS + 1)
+        text = source.read(most + 1)
     except UnicodeDecodeError as error:
         raise UsageFault(f"stdin is no text: {error}") from error
-    if len(text) <= MAX_CHARACTERS:
+    if len(text) <= most:
         return text
-    said = f"stdin holds more than {MAX_CHARACTERS} characters, which is more than a model's context takes"
+    said = f"stdin holds more than {most} characters, and is read no further"
+    if context is None:
+        raise PromptTooLong(f"{said}: no model's context takes so much")
+    raise PromptTooLong(f"{said}: the context of {name} is {context} tokens, answer included")
+
+
+def _context(request: Request) -> tuple[str, int | None]:
+    """The model's name, and its context in tokens where it is known before a swarm is joined. Raises UsageFault, ModelFault."""
     if request.model is None and not request.local:
-        raise PromptTooLong(said)
+        return "", None
     from swarm.engine.backends import open_model
 
     name = request.model or only_model(request.models_dir)
-    context = open_model(model_directory(name, request.models_dir), request.backend).spec.max_positions
-    raise PromptTooLong(f"{said}: that of {name} is {context} tokens, answer included")
+    return name, open_model(model_directory(name, request.models_dir), request.backend).spec.max_positions

@@ -75,13 +75,13 @@ def test_a_pipe_into_which_nobody_writes_is_not_awaited_for_ever(asked, monkeypa
 
 
 def test_an_endless_stdin_is_read_to_a_bound_and_the_models_context_is_named(asked, monkeypatch):
-    monkeypatch.setattr(module, "MAX_CHARACTERS", 1000)
+    monkeypatch.setattr(module, "CHARACTERS_A_TOKEN", 2)
     for prompt in (None, "summarise"):
-        source = piped(b"y" * 1001)
-        with pytest.raises(PromptTooLong, match=r"1000 characters .*: that of demo is 2048 tokens"):
-            asked(source, prompt, local=True, model="demo")
-    assert asked(piped(b"y" * 1000), None, local=True, model="demo") == "y" * 1000
-    with pytest.raises(PromptTooLong, match="more than 1000 characters, which is more than a model's context takes"):
+        with pytest.raises(PromptTooLong, match=r"more than 4096 characters.*: the context of demo is 2048 tokens"):
+            asked(piped(b"y" * 4097), prompt, local=True)
+    assert asked(piped(b"y" * 4096), None, model="demo") == "y" * 4096
+    monkeypatch.setattr(module, "MAX_CHARACTERS", 1000)
+    with pytest.raises(PromptTooLong, match=r"more than 1000 characters.*: no model's context takes so much"):
         asked(os.open("/dev/zero", os.O_RDONLY), None)
 
 
