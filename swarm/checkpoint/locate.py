@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from swarm.checkpoint.found import dangling, in_their_place
 from swarm.checkpoint.gguf.model import SUFFIX, gguf_name, gguf_paths
+from swarm.checkpoint.hub_cache import hub_folder, hub_id, snapshot_of
 from swarm.errors import ModelFault, UsageFault
 from swarm.records import MAX_NAME_BYTES
 
@@ -18,7 +20,9 @@ _NONE: Mapping[str, Path] = MappingProxyType({})
 def find_model(name: str | Path, models_dir: Path | None, known: Mapping[str, Path] = _NONE) -> Path:
     """Where a model is: a name in `known`, a path, or a name in `models_dir` ("name" or "owner/name").
 
-    It is a directory that holds a config.json or one model in GGUF, or a GGUF file, whose suffix may be left out of a name.
+    It is a directory that holds a config.json or one model in GGUF, or a GGUF file, whose suffix may be left out of a name; or
+    a repository in a hub's cache (`models--owner--name`), which stands for the snapshot of its main branch; `models_dir` may
+    be such a cache.
     Raises UsageFault that lists the models that are there.
     """
     text = str(name)
@@ -27,14 +31,27 @@ def find_model(name: str | Path, models_dir: Path | None, known: Mapping[str, Pa
     path = Path(name).expanduser()
     if text and _is_model(path):
         return path
+    snapshot = snapshot_of(path) if text else None
+    if snapshot is not None and _is_model(snapshot):
+        return snapshot
     for each in (text, text + SUFFIX):
-        if models_dir is not None and _is_below(models_dir, each) and _is_model(models_dir / each):
-            return models_dir / each
+        if models_dir is not None and _is_below(models_dir, each):
+            if _is_model(models_dir / each):
+                return models_dir / each
+            for folder in (models_dir / each, hub_folder(models_dir, each)):
+                cached = snapshot_of(folder)
+                if cached is not None and _is_model(cached):
+                    return cached
+    path = snapshot or path
     if text and _is_folder(path):
         several = _listed([file.name for file in _gguf_models(path)])
         if several:
             raise UsageFault(f"{path} holds several models in GGUF: give the path of one of {several}")
-        raise UsageFault(f"{path} holds no model: there is no config.json in it, nor a GGUF file")
+        gone = dangling(path)
+        raise UsageFault(
+            f"{path} holds no model: "
+            + (gone or f"there is no config.json in it, nor a GGUF file{in_their_place(path)}")
+        )
     there = [*known, *list_models(models_dir)] if models_dir is not None else list(known)
     where = (
         "no such directory" if models_dir is None else f"no such directory, and nothing of that name in {models_dir}"
@@ -46,13 +63,26 @@ def find_model(name: str | Path, models_dir: Path | None, known: Mapping[str, Pa
 
 
 def model_name(model: Path) -> str:
-    """What a model is called: as its directory is, or the folder around it where the directory is just `model`; in GGUF as
-    its file is."""
+    """What a model is called: as its directory is, or the folder around it where the directory is just `model`; a snapshot in a
+    hub's cache as its repository; in GGUF as its file is."""
     resolved, ggufs = Path(model).resolve(), gguf_paths(Path(model))
     name = resolved.parent.name if resolved.name == "model" and resolved.parent.name else resolved.name
+    cached = hub_id(Path(model).absolute()) or hub_id(resolved)
+    if cached:
+        name = cached.rpartition("/")[2]
     if ggufs:
         name = gguf_name(ggufs[0])
     return name.encode("utf-8", "replace")[:MAX_NAME_BYTES].decode("utf-8", "ignore") or "model"
+
+
+def owned_names(model: Path, name: str) -> tuple[str, ...]:
+    """A model that is called `name` as `owner/name`, as the command line knows it."""
+    cached = hub_id(Path(model).absolute())
+    if cached:
+        return (cached,) if "/" in cached else (name,)
+    resolved = model.resolve()
+    owner = (resolved.parent if resolved.name == "model" else model).parent.name
+    return f"{owner}/{name}", f"{owner}/{model.name}"
 
 
 def list_models(models_dir: Path) -> list[str]:
@@ -61,6 +91,8 @@ def list_models(models_dir: Path) -> list[str]:
     for entry in _folders(models_dir):
         if _is_model(entry):
             found.append(entry.name)
+        elif (cached := hub_id(entry)) is not None:
+            found += [cached] if (snapshot := snapshot_of(entry)) is not None and _is_model(snapshot) else []
         else:
             inner = [*_gguf_models(entry), *filter(_is_model, _folders(entry))]
             found += [f"{entry.name}/{each.name}" for each in inner]

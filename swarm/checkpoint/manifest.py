@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from swarm.checkpoint.config import config_place, read_config
-from swarm.checkpoint.gguf.model import SUFFIX
+from swarm.checkpoint.found import missing
+from swarm.checkpoint.gguf.model import SUFFIX, folder_of
+from swarm.checkpoint.hub_cache import hub_id
 from swarm.checkpoint.safetensors_file import INDEX_FILE, TensorFile
 from swarm.checkpoint.small_files import read_json
 from swarm.checkpoint.stored_tensors import StoredTensors
@@ -126,7 +128,7 @@ def _stamp(config: Path, checkpoint: StoredTensors) -> dict[str, list[int]]:
         except FileNotFoundError:
             if name == INDEX_FILE:
                 continue
-            raise ModelFault(f"{config.with_name(name)}: this file of the model is missing") from None
+            raise ModelFault(missing(config.with_name(name))) from None
         stamp[name] = [status.st_size, status.st_mtime_ns]
     return stamp
 
@@ -158,8 +160,10 @@ def _load(place: Path, stamp: dict[str, list[int]], checkpoint: StoredTensors) -
 
 
 def _save(directory: Path, cached: dict[str, Any]) -> None:
-    """Beside the model if that can be written to, else in the user's cache directory, else nowhere."""
-    for place in _places(directory):
+    """Beside the model if that can be written to and is no hub's cache, else in the user's cache directory, else nowhere."""
+    folder = folder_of(directory).absolute()
+    cached_by_hub = hub_id(folder) is not None or hub_id(folder.resolve()) is not None
+    for place in _places(directory)[1:] if cached_by_hub else _places(directory):
         temporary = place.with_name(f"{place.name}.{os.getpid()}")
         with suppress(OSError):
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from swarm.checkpoint.formats import BadPart, Format, Layout, Part, Stacked
+from swarm.checkpoint.found import missing, no_weights
 from swarm.checkpoint.gguf.model import gguf_paths, open_model
 from swarm.checkpoint.gguf.tensors import Ggml
 from swarm.checkpoint.quantisation import read_format
@@ -101,7 +102,7 @@ class StoredTensors:
             return checkpoint
         if (directory / INDEX_FILE).exists():
             return cls(directory, _read_index(directory / INDEX_FILE), format)
-        raise ModelFault(f"{directory}: holds neither {SINGLE_FILE} nor {INDEX_FILE}, nor a GGUF file")
+        raise ModelFault(no_weights(directory))
 
     @property
     def order(self) -> Mapping[str, Any]:
@@ -123,7 +124,7 @@ class StoredTensors:
         path = self.path(name)
         if path.name not in self._files:
             if not path.exists():
-                raise ModelFault(f"{path}: this file of the model is missing; it holds tensor {name}")
+                raise ModelFault(f"{missing(path)}; it holds tensor {name}")
             self._files[path.name] = TensorFile.open(path)
         file = self._files[path.name]
         if name not in file.entries:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from swarm.checkpoint.locate import model_name
+from swarm.checkpoint.locate import model_name, owned_names
 from swarm.client import Client
 from swarm.client.local import LOCAL_PRECISION, CacheBytes
 from swarm.client.room import RowsOf, chain_rows, rows_of_records, rows_within
@@ -61,9 +61,7 @@ class Local:
     @property
     def owned(self) -> tuple[str, ...]:
         """As `owner/name`, as the command line knows it."""
-        resolved = self.path.resolve()
-        owner = (resolved.parent if resolved.name == "model" else self.path).parent.name
-        return f"{owner}/{self.ref.name}", f"{owner}/{self.path.name}"
+        return owned_names(self.path, self.ref.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,11 @@ TYPES: Mapping[int, tuple[str, int, int]] = {  # number -> name, numbers in a bl
     30: ("BF16", 1, 2),
     39: ("MXFP4", 32, 17),
 }
+UNREAD: Mapping[int, str] = {  # ggml's other types (enum ggml_type in ggml.h), so that errors can name them
+    4: "Q4_2", 5: "Q4_3", 9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S",
+    22: "IQ2_S", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 31: "Q4_0_4_4", 32: "Q4_0_4_8",
+    33: "Q4_0_8_8", 34: "TQ1_0", 35: "TQ2_0", 36: "IQ4_NL_4_4", 37: "IQ4_NL_4_8", 38: "IQ4_NL_8_8",
+}  # fmt: skip
 _LENGTH = struct.Struct("<Q")
 
 
@@ -216,7 +221,7 @@ def _entry(label: str, claim: _Claim, start: int, alignment: int, size: int) -> 
     sizes, kind, offset = claim
     if kind not in TYPES:
         known = ", ".join(name for name, _, _ in TYPES.values())
-        raise ModelFault(f"{label}: GGUF type {kind} is not read; known: {known}")
+        raise ModelFault(f"{label}: GGUF type {UNREAD.get(kind, kind)} is not read; take the model in one of: {known}")
     name, numbers, block_bytes = TYPES[kind]
     if not sizes or sizes[0] % numbers:
         raise ModelFault(f"{label}: sizes {list(sizes)} are not whole blocks of {numbers}, as {name} needs")

@@ -192,7 +192,8 @@ LIES = [
     ([("a", [8], 0, 1 << 63)], "tensor a: ends at byte .* truncated"),
     ([("a", [8], 0, 4)], "tensor a: offset 4 is not a multiple of the alignment 32"),
     ([("a", [33], 8, 0)], "tensor a: sizes .33. are not whole blocks of 32"),
-    ([("a", [8], 16, 0)], "tensor a: GGUF type 16 is not read; known: F32"),
+    ([("a", [8], 16, 0)], "tensor a: GGUF type IQ2_XXS is not read; take the model in one of: F32"),
+    ([("a", [8], 99, 0)], "tensor a: GGUF type 99 is not read; take the model in one of: F32"),
     ([("a", [1] * 5, 0, 0)], "tensor a: 5 dimensions"),
     ([("a", [8], 0, 0), ("a", [8], 0, 32)], "tensor a: stands in the header twice"),
 ]
