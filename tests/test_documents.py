@@ -17,6 +17,7 @@ PATH = re.compile(r"`((?:swarm|chaos|tests|bootstrap|docs)/[\w./-]*)`")
         "docs/ARCHITECTURE.md",
         "docs/DESIGN.md",
         "docs/AGENTS.md",
+        "docs/GUIDE.md",
         "CONTRIBUTING.md",
         "README.md",
         "chaos/faults/README.md",

@@ -37,7 +37,7 @@ def api_config(
 ) -> ApiConfig | None:
     """What the options say; None without --api. The demo model and all of `models_dir` are among the models, after those named.
 
-    Raises UsageFault when two of those named have one name.
+    Raises UsageFault when two of those named have one name, and for an address that needs a key.
     """
     if place is None:
         if keys and not os.environ.get("SWARM_API_KEY"):
@@ -46,6 +46,9 @@ def api_config(
     from swarm.checkpoint.locate import list_models, model_name
     from swarm.cli.models import model_directory
     from swarm.client.client import SHIPPED
+    from swarm.gateway.http.auth import check_exposure
+
+    check_exposure(place[0], keys)  # before anything is loaded
 
     paths = [model_directory(name, models_dir) for name in models]
     _check_names(paths)

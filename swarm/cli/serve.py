@@ -103,8 +103,8 @@ def run_worker(request: NodeRequest, model: str, serve: SpanConfig, threads: int
     """Serve until SIGTERM or SIGINT. Raises SwarmError."""
     from swarm.engine import settle_threads
 
-    settle_threads(threads)
     api = api_config(request.api, request.api_keys, (model,), request.models_dir, backend=serve.backend)
+    settle_threads(threads)
     _run_node("worker", request, serve, api)
 
 

@@ -44,3 +44,9 @@ def test_a_model_that_was_named_goes_before_one_that_was_found(folders: tuple[Pa
     config = api_config(PLACE, (), (str(second),), first.parent)
     assert config is not None
     assert config.models[:2] == (second, first)
+
+
+def test_an_address_that_needs_a_key_is_refused_before_anything_is_loaded() -> None:
+    with pytest.raises(UsageFault, match="give --api-key KEY"):
+        api_config(("0.0.0.0", 8080), ())
+    assert api_config(("0.0.0.0", 8080), ("KEY",)) is not None

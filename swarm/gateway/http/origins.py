@@ -24,7 +24,10 @@ def check_page(headers: Mapping[str, str], origins: Collection[str]) -> None:
     host, origin = headers.get("host", ""), headers.get("origin")
     named = {each.partition("://")[2] for each in origins}
     if host and host not in named and not _is_here(host):
-        raise Forbidden(f"without API keys requests are for this machine, not for {host!r}: start with --api-key KEY")
+        raise Forbidden(
+            f"without API keys requests are for this machine, not for {host!r}: start with --api-key KEY, or have the tunnel or "
+            "proxy send `Host: localhost`"
+        )
     if origin is None:
         foreign = headers.get("sec-fetch-site", "none") in ("cross-site", "same-site")
     else:
