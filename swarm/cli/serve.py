@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +24,13 @@ from swarm.config import ApiConfig, ClientConfig, NodeConfig, SpanConfig
 from swarm.identity import PeerId
 from swarm.node import Node
 from swarm.node.addresses import only_here
+from swarm.transport.tls.sockets import raise_file_limit
 
 if TYPE_CHECKING:
     from swarm.node.api import Api
+
+MAX_FILES = 1 << 16  # that a node asks the system for; it has its own bounds of connections
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,7 @@ def run_worker(request: NodeRequest, model: str, serve: SpanConfig, threads: int
 
 
 def _run_node(mode: str, request: NodeRequest, serve: SpanConfig | None, api: ApiConfig | None) -> None:
+    raise_file_limit(MAX_FILES)
     if request.exit_with_stdin:
         threading.Thread(target=_leave_with_stdin, name="stdin", daemon=True).start()
     output = Output()
@@ -129,6 +136,7 @@ def run_api(request: ApiRequest) -> None:
     if not request.local:
         need_bootstrap(request.bootstrap)
     settle_threads(request.threads)
+    raise_file_limit(MAX_FILES)
     output = Output()
     trace = make_trace(request.verbose, output, request.log)
     if request.local:
@@ -146,6 +154,7 @@ def run_api(request: ApiRequest) -> None:
 
 async def _answer(service: Node | Api, output: Output) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.set_exception_handler(out_of_files(output.note))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with service:
@@ -164,6 +173,7 @@ async def _serve(node: Node, output: Output) -> None:
     serving, stop = asyncio.Event(), asyncio.Event()
     running = asyncio.create_task(_run(node, serving, stop, output), name="node")
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(out_of_files(output.note))
     asked = False
 
     def stop_asked(number: int) -> None:
@@ -199,6 +209,22 @@ async def _run(node: Node, serving: asyncio.Event, stop: asyncio.Event, output: 
             output.note(how_to_ask(node.api.url))
         await node.wait(stop)
         await node.drain()
+
+
+def out_of_files(note: Callable[[str], None]) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """An event loop's exception handler: that nobody can be let in is said once, for asyncio finds it out each second."""
+    told = False
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal told
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in OUT_OF_FILES):
+            loop.default_exception_handler(context)
+        elif not told:
+            told = True
+            note(f"connections wait: {error.strerror} (`ulimit -n` says how many files a process may open)")
+
+    return handle
 
 
 def _or_by(node: Node) -> str:

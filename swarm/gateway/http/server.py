@@ -5,26 +5,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from swarm.errors import PortInUse, UsageFault
+from swarm.transport.tls.sockets import files_left
 
 BACKLOG = 256
 LOOPBACK, LOOPBACK_6 = "127.0.0.1", "::1"
 MAX_TRIES = 8  # to find a port that is free at both
 MAX_CONNECTIONS = 2048
+LEAST_CONNECTIONS = 8  # however few files the process may open
+SPARE_FILES = (
+    24  # left to what answers need: connections to workers, models' files, those accepted while others are closed
+)
+AT_ONCE = 1  # connections accepted in a turn of the loop: each is counted before the files are used up
 HEADER_SECONDS = 20.0  # for a request's headers, from the connection's or their own beginning
 IDLE_SECONDS = 15  # a connection without a request is closed after so long
 GRACE_SECONDS = 4.0  # for answers under way when the server stops; then they are told that it does
 LAST_SECONDS = 3  # and have so long to tell it on
 MAX_HEADER_BYTES = 64 << 10
+
+logger = logging.getLogger("swarm.http")
 
 
 class HttpServer:
@@ -55,16 +65,18 @@ class HttpServer:
         """Listen. Raises PortInUse, UsageFault."""
         bound = _listen(self.host, self.port, self._option)
         self.port = bound[0].getsockname()[1]
+        room = _Room(max(LEAST_CONNECTIONS, min(MAX_CONNECTIONS, files_left() - SPARE_FILES)))
         config = uvicorn.Config(
             self._app,
-            http=_Impatient,
+            http=partial(_Impatient, room=room),  # type: ignore[arg-type]  # what is called to make one
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=MAX_CONNECTIONS,
+            limit_concurrency=room.connections + 1,
+            backlog=AT_ONCE,
             timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=int(GRACE_SECONDS) + LAST_SECONDS,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
@@ -72,6 +84,8 @@ class HttpServer:
         self._server = _Quiet(config)
         self._task = asyncio.create_task(self._server.serve(sockets=bound), name="http")
         await self._server.begun.wait()
+        for each in bound:
+            each.listen(BACKLOG)  # as many wait their turn
         return self
 
     async def __aexit__(
@@ -91,14 +105,55 @@ class HttpServer:
         return (self._task,) if self._task else ()
 
 
+class _Room:
+    """For so many connections at once; where there is none, the idlest is closed."""
+
+    def __init__(self, connections: int) -> None:
+        self.connections = connections
+        self._told = False
+
+    def make(self, there: set[_Impatient]) -> None:
+        """Close who has waited longest without a request, if there are too many; said the first time."""
+        if len(there) <= self.connections:
+            return
+        still = [each for each in there if not each.transport.is_closing()]
+        idle = [each for each in still if each.waiting]
+        if len(still) <= self.connections or not idle:
+            return
+        min(idle, key=lambda each: each.since).transport.close()
+        if not self._told:
+            self._told = True
+            logger.warning(
+                "there is room for %d connections at once, and more come: the idlest are closed "
+                "(`ulimit -n` says how many files a process may open)",
+                self.connections,
+            )
+
+
 class _Impatient(H11Protocol):
     """HTTP in pure Python, and strict; closes connections whose request does not come, or not to the end of its headers."""
 
     _deadline: asyncio.TimerHandle | None = None
+    since = 0.0  # when it began to wait, on the loop's clock
+
+    def __init__(self, *args: Any, room: _Room, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._room = room
+
+    @property
+    def waiting(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self.since = self.loop.time()
+        self._room.make(self.connections)  # type: ignore[arg-type]  # they are all of this class
         self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self.since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -109,8 +164,7 @@ class _Impatient(H11Protocol):
         self._rest()
 
     def _watch(self) -> None:
-        waiting = self.cycle is None or self.cycle.response_complete
-        if not waiting:
+        if not self.waiting:
             self._rest()
         elif self._deadline is None:
             self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.close)

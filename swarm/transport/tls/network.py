@@ -28,6 +28,9 @@ SCRATCH_BYTES = 256 << 10
 RAW_BUFFER_BYTES = 32 << 10  # ciphertext waiting on this machine beside the kernel's own
 MAX_EARLY_BYTES = 64 << 10  # taken before a stream has a receiver; reading stops then
 BACKLOG = 256
+AT_ONCE = (
+    1  # connections accepted in a turn of the loop, which tries so often when no file is left, and then rests a second
+)
 SPARE_FILES = 256  # that a listening process may need beside its connections
 
 
@@ -84,7 +87,8 @@ class TlsNetwork:
             self._trace,
         )
         loop = asyncio.get_running_loop()
-        listener.server = await loop.create_server(listener.arrival, sock=bound, backlog=BACKLOG)
+        listener.server = await loop.create_server(listener.arrival, sock=bound, backlog=AT_ONCE)
+        bound.listen(BACKLOG)
         return listener
 
     async def _secure(

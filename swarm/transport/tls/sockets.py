@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 import sys
@@ -18,6 +19,8 @@ else:
 
 NOT_SENT_BYTES = 64 << 10  # the kernel takes no more than this beyond what the congestion window lets it send
 USER_TIMEOUT_SECONDS = 20.0  # unacknowledged data ends a connection after this long
+PLENTY = 1 << 16  # files
+FILES_AT_REST = 32  # that a node has open, where it cannot be counted
 KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}  # a vanished idle peer is noticed in 30 s
 
 
@@ -62,3 +65,16 @@ def raise_file_limit(wanted: int) -> None:
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+def files_left() -> int:
+    """How many more this process may open; as many as anybody needs where the platform cannot tell."""
+    if fcntl is None:
+        return PLENTY
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft == resource.RLIM_INFINITY:
+        return PLENTY
+    try:
+        return int(soft) - len(os.listdir("/dev/fd"))
+    except OSError:
+        return int(soft) - FILES_AT_REST
