@@ -32,7 +32,8 @@ def parse_host(text: str) -> str:
         return str(ipaddress.ip_address(text.strip()))
     except ValueError:
         raise UsageFault(
-            f"'{text}' is no numeric address: write one such as 127.0.0.1, or :: for every address"
+            f"'{text}' is no numeric address: write one such as 192.0.2.7; to listen, 127.0.0.1 is this machine alone and :: "
+            "every address"
         ) from None
 
 

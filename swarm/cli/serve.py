@@ -120,9 +120,18 @@ def _run_node(mode: str, request: NodeRequest, serve: SpanConfig | None, api: Ap
         threading.Thread(target=_leave_with_stdin, name="stdin", daemon=True).start()
     output = Output()
     trace = make_trace(request.verbose, output, request.log)
+    if api is not None:
+        _check_place(api)
     with held_identity(mode, request.key) as identity:
         node = Node(request.config(), identity, serve=serve, api=api, trace=trace, progress=output.note)
         asyncio.run(_serve(node, output))
+
+
+def _check_place(api: ApiConfig) -> None:
+    """Raises PortInUse, UsageFault."""
+    from swarm.gateway.http.server import check_place
+
+    check_place(api.host, api.port, api.option)
 
 
 def run_api(request: ApiRequest) -> None:
@@ -134,7 +143,9 @@ def run_api(request: ApiRequest) -> None:
     more |= {"option": "--port", "special_tokens": request.special_tokens}
     api = api_config(place, request.api_keys, request.models, request.models_dir, **more)
     if not request.local:
-        need_bootstrap(request.bootstrap)
+        need_bootstrap(request.bootstrap, here="swarm api --local")
+    assert api is not None  # a place was named
+    _check_place(api)
     settle_threads(request.threads)
     raise_file_limit(MAX_FILES)
     output = Output()
@@ -142,7 +153,6 @@ def run_api(request: ApiRequest) -> None:
     if request.local:
         from swarm.node.api import Api
 
-        assert api is not None
         asyncio.run(_answer(Api(api, mode="local", trace=trace), output))
         return
     known = known_peers_file(request.bootstrap, request.swarm_key, os.environ)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from swarm.cli import main
 from swarm.cli.api import api_config
 from swarm.errors import UsageFault
 
@@ -50,3 +53,25 @@ def test_an_address_that_needs_a_key_is_refused_before_anything_is_loaded() -> N
     with pytest.raises(UsageFault, match="give --api-key KEY"):
         api_config(("0.0.0.0", 8080), ())
     assert api_config(("0.0.0.0", 8080), ("KEY",)) is not None
+
+
+@pytest.mark.parametrize("command", [("worker", "--model", "demo", "--api"), ("api", "--local", "--port")])
+def test_a_port_that_is_taken_is_told_before_anything_is_loaded(command: tuple[str, ...], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        done = CliRunner().invoke(main, [*command, port], env={"XDG_DATA_HOME": str(tmp_path), "SWARM_BOOTSTRAP": ""})
+    assert done.exit_code == 4
+    assert f"another program listens on port {port} of 127.0.0.1: choose another with {command[-1]}" in done.stderr
+    assert "loading" not in done.stderr
+
+
+def test_an_api_without_a_swarm_is_told_how_to_do_without() -> None:
+    done = CliRunner().invoke(main, ["api", "--model", "demo"], env={"SWARM_BOOTSTRAP": ""})
+    assert done.exit_code == 2
+    assert "compute here with `swarm api --local`" in done.stderr
+
+
+def test_a_name_is_no_address_to_announce() -> None:
+    done = CliRunner().invoke(main, ["worker", "--model", "demo", "--public-host", "home.example.org"])
+    assert done.exit_code == 2
+    assert "'home.example.org' is no numeric address: write one such as 192.0.2.7" in " ".join(done.stderr.split())

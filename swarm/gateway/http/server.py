@@ -209,6 +209,12 @@ def _listen(host: str, port: int, option: str) -> list[socket.socket]:
     raise PortInUse(f"no port is free on both {LOOPBACK} and {LOOPBACK_6}: choose one with {option}")
 
 
+def check_place(host: str, port: int, option: str) -> None:
+    """Whether a gateway could listen there, before anything is loaded for it. Raises PortInUse, UsageFault."""
+    for bound in _listen(host, port, option):
+        bound.close()
+
+
 def _bind(host: str, port: int, option: str) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
