@@ -34,14 +34,9 @@ def find_model(name: str | Path, models_dir: Path | None, known: Mapping[str, Pa
     snapshot = snapshot_of(path) if text else None
     if snapshot is not None and _is_model(snapshot):
         return snapshot
-    for each in (text, text + SUFFIX):
-        if models_dir is not None and _is_below(models_dir, each):
-            if _is_model(models_dir / each):
-                return models_dir / each
-            for folder in (models_dir / each, hub_folder(models_dir, each)):
-                cached = snapshot_of(folder)
-                if cached is not None and _is_model(cached):
-                    return cached
+    found = model_in(models_dir, text) if models_dir is not None else None
+    if found is not None:
+        return found
     path = snapshot or path
     if text and _is_folder(path):
         several = _listed([file.name for file in _gguf_models(path)])
@@ -60,6 +55,19 @@ def find_model(name: str | Path, models_dir: Path | None, known: Mapping[str, Pa
         f"there is no model '{text}': {where}. "
         + (f"There are: {_listed(there)}" if there else "Give its directory or GGUF file")
     )
+
+
+def model_in(models_dir: Path, name: str) -> Path | None:
+    """Where the model of a name, as `list_models` gives them, lies in a directory or a hub's cache; None if it is not there."""
+    for each in (name, name + SUFFIX):
+        if _is_below(models_dir, each):
+            if _is_model(models_dir / each):
+                return models_dir / each
+            for folder in (models_dir / each, hub_folder(models_dir, each)):
+                cached = snapshot_of(folder)
+                if cached is not None and _is_model(cached):
+                    return cached
+    return None
 
 
 def model_name(model: Path) -> str:

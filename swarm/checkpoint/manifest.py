@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -78,11 +78,16 @@ def read_manifest(directory: Path, progress: Progress | None = None, layer_count
         spec = ModelSpec.from_config(config, str(config_place(directory)))
         layer_count = spec.layer_count
         checkpoint.check_all_read(spec)
-    stamp = _stamp(config_place(directory), checkpoint)
+    stamp, absent = _stamp(config_place(directory), checkpoint)
     for place in _places(directory):
-        tensors = _load(place, stamp, checkpoint)
+        tensors = _load(place, stamp, checkpoint, whole=absent is None)
         if tensors is not None:
             return Manifest(directory, _digest(config, checkpoint, tensors), layer_count, tensors)
+    if absent is not None:
+        raise ModelFault(
+            f"{missing(absent)}. The {MANIFEST_FILE} of a directory that holds all of the model can stand for it here, "
+            "where none of its layers are served"
+        )
     tensors = _hash_tensors(checkpoint, progress)
     manifest = Manifest(directory, _digest(config, checkpoint, tensors), layer_count, tensors)
     _save(directory, {"version": MANIFEST_VERSION, "stamp": stamp, "tensors": tensors})
@@ -119,18 +124,28 @@ def _hash_tensors(checkpoint: StoredTensors, progress: Progress | None) -> dict[
     return tensors
 
 
-def _stamp(config: Path, checkpoint: StoredTensors) -> dict[str, list[int]]:
-    """Size and time of every file that the manifest depends on."""
-    stamp = {}
+def _stamp(config: Path, checkpoint: StoredTensors) -> tuple[dict[str, list[int]], Path | None]:
+    """Size and time of every file that the manifest depends on; and the first that is missing."""
+    stamp, absent = {}, None
     for name in [config.name, INDEX_FILE, *checkpoint.file_names]:
         try:
             status = config.with_name(name).stat()
         except FileNotFoundError:
-            if name == INDEX_FILE:
-                continue
-            raise ModelFault(missing(config.with_name(name))) from None
+            absent = absent or (None if name == INDEX_FILE else config.with_name(name))
+            continue
         stamp[name] = [status.st_size, status.st_mtime_ns]
-    return stamp
+    return stamp, absent
+
+
+def _fits(cached: object, stamp: Mapping[str, Sequence[int]], whole: bool) -> bool:
+    """Whether a manifest was made from these files. Where some are missing it came from elsewhere, and with it other times:
+    sizes must do, since all that is loaded is held to its digests."""
+    if whole:
+        return cached == stamp
+    if not isinstance(cached, dict):
+        return False
+    sizes = {name: each[0] for name, each in cached.items() if isinstance(each, list) and each}
+    return all(sizes.get(name) == size for name, (size, _) in stamp.items())
 
 
 def _places(directory: Path) -> list[Path]:
@@ -143,7 +158,9 @@ def _places(directory: Path) -> list[Path]:
     return [beside, cache / "swarm" / f"{key}.json"]
 
 
-def _load(place: Path, stamp: dict[str, list[int]], checkpoint: StoredTensors) -> dict[str, str] | None:
+def _load(
+    place: Path, stamp: Mapping[str, Sequence[int]], checkpoint: StoredTensors, whole: bool
+) -> dict[str, str] | None:
     """The tensors' digests, or None where the cache is absent, stale or damaged: it is then made anew."""
     if not place.exists():
         return None
@@ -151,7 +168,9 @@ def _load(place: Path, stamp: dict[str, list[int]], checkpoint: StoredTensors) -
         cached = read_json(place, MAX_MANIFEST_BYTES)
     except ModelFault:
         return None
-    if not isinstance(cached, dict) or cached.get("version") != MANIFEST_VERSION or cached.get("stamp") != stamp:
+    if not isinstance(cached, dict) or cached.get("version") != MANIFEST_VERSION:
+        return None
+    if not _fits(cached.get("stamp"), stamp, whole):
         return None
     tensors = cached.get("tensors")
     if not isinstance(tensors, dict) or tensors.keys() != checkpoint.file_of.keys():

@@ -43,7 +43,7 @@ def api_config(
         if keys and not os.environ.get("SWARM_API_KEY"):
             raise UsageFault("--api-key is for programs that ask over HTTP: give --api [HOST:]PORT too")
         return None
-    from swarm.checkpoint.locate import list_models, model_name
+    from swarm.checkpoint.locate import list_models, model_in, model_name
     from swarm.cli.models import model_directory
     from swarm.client.client import SHIPPED
     from swarm.gateway.http.auth import check_exposure
@@ -54,7 +54,7 @@ def api_config(
     _check_names(paths)
     named = tuple(paths)
     if models_dir is not None:
-        paths += [models_dir / name for name in list_models(models_dir)]
+        paths += list(filter(None, (model_in(models_dir, name) for name in list_models(models_dir))))
     taken = set()
     for path in paths:
         with suppress(ModelFault):  # told where the model is read

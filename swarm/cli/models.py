@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from swarm.checkpoint import open_checkpoint
-from swarm.checkpoint.locate import find_model, list_models, model_name
+from swarm.checkpoint.locate import find_model, list_models, model_in, model_name
 from swarm.cli.keys import data_directory
 from swarm.errors import UsageFault
 from swarm.records import ModelRef
@@ -45,7 +45,8 @@ def check_layers(model: Path, layers: LayerSpan | None, backend: str) -> None:
 def known_models(models_dir: Path | None) -> dict[str, Path]:
     """The models that can be named here, by name."""
     folder = models_directory(models_dir)
-    return {DEMO: demo_directory()} | {name: folder / name for name in list_models(folder)}
+    found = {name: model_in(folder, name) for name in list_models(folder)}
+    return {DEMO: demo_directory()} | {name: path for name, path in found.items() if path is not None}
 
 
 def only_model(models_dir: Path | None) -> str:

@@ -9,6 +9,8 @@ import pytest
 
 from swarm.checkpoint.locate import find_model, list_models, model_name, owned_names
 from swarm.checkpoint.manifest import read_manifest
+from swarm.cli.api import api_config
+from swarm.cli.models import known_models
 from swarm.errors import ModelFault, UsageFault
 from tests.support.models import make_model
 
@@ -40,6 +42,14 @@ def test_a_repository_is_its_main_snapshot(hub: Path) -> None:
     assert owned_names(snapshot, "tiny-1B") == ("org/tiny-1B",)
     with pytest.raises(UsageFault, match=r"There are: org/tiny-1B"):
         find_model("org/begun", hub)
+
+
+def test_an_api_and_a_client_serve_what_is_in_it(hub: Path) -> None:
+    snapshot = hub / "models--org--tiny-1B" / "snapshots" / COMMIT
+    assert known_models(hub)["org/tiny-1B"] == snapshot
+    config = api_config(("127.0.0.1", 0), (), (), hub)
+    assert config is not None
+    assert snapshot in config.models
 
 
 def test_without_a_reference_the_only_snapshot_counts(hub: Path) -> None:

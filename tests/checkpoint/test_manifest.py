@@ -11,6 +11,7 @@ from support.disk import full_disk
 from support.models import make_model
 
 from swarm.checkpoint.manifest import MANIFEST_FILE, read_manifest
+from swarm.checkpoint.stored_tensors import StoredTensors
 from swarm.engine import Head, Stage
 from swarm.errors import ModelFault, WrongModel
 from swarm.span import LayerSpan
@@ -128,3 +129,34 @@ def test_progress_of_loading(tmp_path: Path) -> None:
     stage = Stage.load(make_model(tmp_path), LayerSpan(1, 3), progress=lambda done, total: seen.append((done, total)))
     assert seen[-1][0] == seen[-1][1]
     assert stage.manifest is not None
+
+
+def test_a_manifest_stands_for_shards_that_are_elsewhere(tmp_path: Path) -> None:
+    model = make_model(tmp_path / "m", shards=3)
+    whole = read_manifest(model)
+    stage = Stage.load(model, LayerSpan(0, 1))
+    last = model / "model-00003-of-00003.safetensors"
+    last.unlink()
+    for file in model.glob("model-*"):  # as a copy has other times
+        os.utime(file, ns=(1, 1))
+    before = (model / MANIFEST_FILE).read_bytes()
+    assert read_manifest(model) == whole
+    assert (model / MANIFEST_FILE).read_bytes() == before
+    assert Stage.load(model, LayerSpan(0, 1)).manifest == stage.manifest
+    with pytest.raises(ModelFault, match=r"model-00003-of-00003\.safetensors: this file of the model is missing"):
+        Stage.load(model)
+
+
+def test_what_is_there_is_held_to_the_manifest_that_came_along(tmp_path: Path) -> None:
+    model = make_model(tmp_path / "m", shards=3)
+    read_manifest(model)
+    (model / "model-00003-of-00003.safetensors").unlink()
+    held = StoredTensors.open(model).file("model.layers.0.mlp.up_proj.weight")
+    flip(held.path, held.entries["model.layers.0.mlp.up_proj.weight"].begin, keep_time=False)
+    with pytest.raises(ModelFault, match="do not match its SHA-256"):
+        Stage.load(model, LayerSpan(0, 1))
+    held.path.write_bytes(b"another size")
+    with pytest.raises(
+        ModelFault, match=rf"00003\.safetensors: this file of the model is missing\. The {MANIFEST_FILE}"
+    ):
+        read_manifest(model)
