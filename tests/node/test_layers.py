@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.families_gemma4 import make_gemma4
@@ -22,6 +23,8 @@ from swarm.node.layers import CACHE_SHARE, SESSION_ROWS, Layers, device_text
 from swarm.records import Address, PeerState, SignedRecord
 from swarm.span import LayerSpan
 from swarm.trace import Trace
+from swarm.transport.channels.responses import Exchange
+from swarm.wire.messages import Close, Open
 from swarm.worker.capacity import Capacity
 
 
@@ -31,10 +34,13 @@ class Board(Records):
     def __init__(self) -> None:
         super().__init__()
         self.said: list[SignedRecord] = []
+        self.left = asyncio.Event()  # once somebody was announced to leave
 
     async def announce(self, signed: SignedRecord) -> int:
         self.said.append(signed)
         self.records[signed.record.peer_id] = signed
+        if signed.record.state is PeerState.DRAINING:
+            self.left.set()
         return 1
 
     withdraw = announce
@@ -43,13 +49,15 @@ class Board(Records):
         return 1_000_000.0
 
 
-def layers(model: Path, board: Board, told: list[str] | None = None, **serve: object) -> Layers:
+def layers(
+    model: Path, board: Board, told: list[str] | None = None, config: WorkerConfig | None = None, **serve: object
+) -> Layers:
     return Layers(
         SpanConfig(model, **serve),  # type: ignore[arg-type]
         Identity.generate(),
         board,  # type: ignore[arg-type]
         lambda: (Address.of("127.0.0.1", 7700),),
-        config=WorkerConfig(),
+        config=config or WorkerConfig(),
         trace=Trace(),
         progress=([] if told is None else told).append,
     )
@@ -204,5 +212,30 @@ def test_who_finds_its_layers_held_by_others_when_they_are_loaded_takes_those_th
         room = footprint(read_spec(model), LayerSpan(0, 3), "fp32") - 1
         async with layers(model, Crowded(), told, max_memory=room, precision="fp32") as served:
             assert served.service.stage.span == LayerSpan(2, 4)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("elsewhere", [LayerSpan(0, 4), LayerSpan(0, 2)])
+def test_sessions_are_waited_for_shortly_where_others_hold_all_the_layers(tmp_path: Path, elsewhere: LayerSpan) -> None:
+    """Containers are given ten seconds to stop; whoever can go on elsewhere needs none of them."""
+    config = WorkerConfig(drain_seconds=1000.0, move_seconds=0.0)
+    asker = SimpleNamespace(peer_id=Identity.from_seed(b"a" * 32).peer_id, host="127.0.0.1", closed=False)
+
+    async def main() -> None:
+        board = Board()
+        async with layers(make_model(tmp_path / "m"), board, config=config, layers=LayerSpan(1, 3)) as served:
+            other = Identity.from_seed(bytes(32))
+            await board.announce(replace(board.said[0].record, peer_id=other.peer_id, span=elsewhere).sign(other))
+            opened = Open(b"s" * 16, served.service.model.digest, LayerSpan(1, 3), served.service.stage.precision, 10)
+            exchange = Exchange(asker, 1)  # type: ignore[arg-type]
+            await served.service.handle(opened, exchange)
+            leaving = asyncio.create_task(served.drain())
+            if elsewhere == LayerSpan(0, 2):  # nobody else has layer 2
+                await board.left.wait()
+                assert not leaving.done()
+                await served.service.handle(Close(b"s" * 16), exchange)
+            await leaving
+            assert served.service.load().sessions == (elsewhere == LayerSpan(0, 4))
 
     asyncio.run(main())
