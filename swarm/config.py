@@ -135,6 +135,7 @@ class NodeConfig:
     public_port: int | None = None  # that others are told, the probe's being the next; None: those listened on
     swarm_key: bytes | None = field(default=None, repr=False)  # secret of a private swarm; None: the open swarm
     allow: frozenset[bytes] | None = None  # ids of the peers that are served; None: everybody
+    wait_seconds: float = 0.0  # for bootstraps that are not up yet
     known_peers: Path | None = None  # file of peers that answered, for the day when no bootstrap does; None: none
 
 

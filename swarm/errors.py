@@ -70,6 +70,10 @@ class NoSwarm(SwarmError):
     exit_code = 5
 
 
+class OtherKey(NoSwarm):
+    """The bootstraps are of another private swarm, or of none; each is named with what it is. Give the right --swarm-key."""
+
+
 class NoChain(SwarmError):
     """Some layers are served by nobody that can be reached; they are named. Start a worker that holds them."""
 

@@ -11,6 +11,7 @@ import click
 from swarm.cli import api, compute, peers, private, standalone
 from swarm.cli import options as types
 from swarm.cli.answer.embed import embed_option
+from swarm.cli.bootstrap import wait_option
 from swarm.cli.guarded import Guarded
 from swarm.config import DEFAULT_PORT, ApiConfig, NodeConfig
 from swarm.span import LayerSpan
@@ -91,6 +92,7 @@ node_options = options(
         "--key", type=click.Path(dir_okay=False, path_type=Path), help="Identity key file, created if absent."
     ),
     bootstrap_option,
+    wait_option,
     private.swarm_key_option,
     private.allow_option,
     api.api_option,
@@ -271,6 +273,7 @@ def top(**given: Any) -> None:
 @click.option("--model", "models", multiple=True, help="A model to answer for (repeatable).")
 @models_dir_option
 @bootstrap_option
+@wait_option
 @private.swarm_key_option
 @click.option("--local", is_flag=True, help="Compute every layer in this process; no swarm.")
 @click.option("--device", default="cpu", show_default=True, help="Of the heads, and of every layer with --local.")

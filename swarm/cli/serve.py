@@ -17,7 +17,7 @@ import click
 
 from swarm.cli.answer.output import Output, make_trace
 from swarm.cli.api import api_config, how_to_ask
-from swarm.cli.bootstrap import need_bootstrap
+from swarm.cli.bootstrap import need_bootstrap, waiting_seconds
 from swarm.cli.keys import held_identity, known_peers_file
 from swarm.cli.private import everybody_allowed
 from swarm.config import ApiConfig, ClientConfig, NodeConfig, SpanConfig
@@ -44,6 +44,7 @@ class NodeRequest:
     public_port: int | None
     key: Path | None
     bootstrap: tuple[tuple[str, int], ...]
+    wait: float | None
     swarm_key: bytes | None = field(repr=False)
     allow: tuple[frozenset[PeerId], ...]
     models_dir: Path | None
@@ -63,6 +64,7 @@ class NodeRequest:
             self.public_port,
             self.swarm_key,
             everybody_allowed(self.allow),
+            waiting_seconds(self.wait, os.environ),
             known_peers_file(self.bootstrap, self.swarm_key, os.environ),
         )
 
@@ -79,6 +81,7 @@ class ApiRequest:
     models: tuple[str, ...]
     models_dir: Path | None
     bootstrap: tuple[tuple[str, int], ...]
+    wait: float | None
     swarm_key: bytes | None = field(repr=False)
     local: bool
     device: str
@@ -156,18 +159,48 @@ def run_api(request: ApiRequest) -> None:
         asyncio.run(_answer(Api(api, mode="local", trace=trace), output))
         return
     known = known_peers_file(request.bootstrap, request.swarm_key, os.environ)
-    config = NodeConfig(port=0, bootstrap=request.bootstrap, swarm_key=request.swarm_key, known_peers=known)
+    config = NodeConfig(
+        port=0,
+        bootstrap=request.bootstrap,
+        swarm_key=request.swarm_key,
+        wait_seconds=waiting_seconds(request.wait, os.environ),
+        known_peers=known,
+    )
     with held_identity("client", request.key) as identity:
-        node = Node(config, identity, api=api, passive=True, client_config=request.client_config(), trace=trace)
+        node = Node(
+            config,
+            identity,
+            api=api,
+            passive=True,
+            client_config=request.client_config(),
+            trace=trace,
+            progress=output.note,
+        )
         asyncio.run(_answer(node, output))
 
 
 async def _answer(service: Node | Api, output: Output) -> None:
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    serving, stop, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
     loop.set_exception_handler(out_of_files(output.note))
+    running = asyncio.create_task(_answer_until(service, serving, stop, output), name="api")
+
+    def stop_asked() -> None:
+        stop.set()
+        if not serving.is_set():
+            running.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop_asked)
+    try:
+        await running
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+
+
+async def _answer_until(service: Node | Api, serving: asyncio.Event, stop: asyncio.Event, output: Output) -> None:
     async with service:
+        serving.set()
         api = service.api if isinstance(service, Node) else service
         click.echo(f"ready {api.url}")
         sys.stdout.flush()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from swarm.discovery import Directory
 from swarm.errors import NotAllowed, PortInUse, ProtocolFault, UsageFault
 from swarm.identity import Identity, PeerId
 from swarm.node.addresses import announced, own_addresses
+from swarm.node.joining import join_within
 from swarm.records import Address
 from swarm.trace import Trace
 from swarm.transport.channels.channel import Channel, Exchange, dial
@@ -191,7 +192,7 @@ class Node:
 
     async def _serve_others(self) -> None:
         await self._listen()
-        await diagnosed(self.directory.join(), self._network, self.config.bootstrap)
+        await self._join()
         if self._serve is not None:
             from swarm.node.layers import Layers
 
@@ -206,6 +207,12 @@ class Node:
                     progress=self._progress,
                 )
             )
+
+    async def _join(self) -> None:
+        def join() -> Awaitable[None]:
+            return diagnosed(self.directory.join(), self._network, self.config.bootstrap)
+
+        await join_within(join, self.config.wait_seconds, self._progress)
 
     async def _join_passively(self) -> None:
         config = self.config
@@ -224,7 +231,7 @@ class Node:
                 trace=self.trace,
             )
         )
-        await diagnosed(self._directory.join(), self._network, config.bootstrap)
+        await self._join()
 
     async def _start_client(self, ask: AskConfig) -> None:
         from swarm.client import Client

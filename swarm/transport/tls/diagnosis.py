@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Sequence
 
-from swarm.errors import NoSwarm, PeerLost
+from swarm.errors import NoSwarm, OtherKey, PeerLost
 from swarm.transport.base import Network
 from swarm.transport.tls.certificates import OtherSwarm
 from swarm.transport.tls.network import TlsNetwork
@@ -15,7 +15,7 @@ MAX_KNOCKS = 8  # bootstraps that are asked
 
 
 async def diagnosed(joining: Awaitable[None], network: Network, bootstrap: Sequence[tuple[str, int]]) -> None:
-    """Join a directory; where a bootstrap is silent because it is of another swarm, the NoSwarm that is raised says so."""
+    """Join a directory; where a bootstrap is silent because it is of another swarm, OtherKey is raised and says so."""
     try:
         await joining
     except NoSwarm as error:
@@ -25,7 +25,7 @@ async def diagnosed(joining: Awaitable[None], network: Network, bootstrap: Seque
         reasons = "; ".join(reason for reason in said if reason)
         if not reasons:
             raise
-        raise NoSwarm(f"the bootstrap does not answer this peer: {reasons}") from error
+        raise OtherKey(f"the bootstrap does not answer this peer: {reasons}") from error
 
 
 async def _ask(network: TlsNetwork, host: str, port: int) -> str | None:
