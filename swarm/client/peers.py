@@ -28,6 +28,7 @@ MAX_MEASURED = 4096  # peers whose measurements are kept
 MEASURE_AGAIN_SECONDS = 60.0  # a round trip is probed anew after this long
 BACKOFF_FIRST = 0.25  # seconds for which a peer that just failed is not tried at all, doubling with each failure
 BACKOFF_MOST = 2.0
+MAX_FAULTS = 3  # that a message tells
 
 Probe = Callable[[Sequence[Address], int, float], Awaitable[dict[Address, float]]]
 
@@ -39,6 +40,7 @@ class _Suspicion:
     failures: int
     full: Overloaded | None = None  # nothing is wrong with it, it has no room
     span: LayerSpan | None = None  # of which layers it was asked then
+    fault: str = ""  # what happened
 
 
 class Peers:
@@ -112,6 +114,7 @@ class Peers:
         *,
         full: Overloaded | None = None,
         span: LayerSpan | None = None,
+        fault: BaseException | None = None,
     ) -> None:
         """It failed, or is `full`: prefer others for a while, and leave it wholly alone for a moment."""
         now = asyncio.get_running_loop().time()
@@ -119,7 +122,7 @@ class Peers:
         failures = old.failures + 1 if old is not None and now < old.until else 0
         pause = min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(failures, 10))
         until = now + max(pause, self._config.suspicion_seconds if seconds is None else seconds)
-        self._suspicions[peer_id] = _Suspicion(until, now + pause, failures, full, span)
+        self._suspicions[peer_id] = _Suspicion(until, now + pause, failures, full, span, str(fault or ""))
         self.trace.complete("peers.suspect", peer=peer_id.short, seconds=round(until - now, 3))
 
     def full(self, missing: Iterable[LayerRange]) -> Overloaded | None:
@@ -130,6 +133,14 @@ class Peers:
         if told and not any(missing_layers(spans, each) for each in missing):
             return min(told, key=lambda error: error.retry_after)
         return None
+
+    def faults(self) -> str:
+        """What happened to those that are avoided because they failed, in one line; empty where nothing did."""
+        self.avoided(strictly=True)  # forgets what is over
+        faults = [(peer.short, each.fault) for peer, each in self._suspicions.items() if each.fault]
+        told = [fault if short in fault else f"peer {short}: {fault}" for short, fault in faults]
+        more = len(told) - MAX_FAULTS
+        return "; ".join(told[:MAX_FAULTS]) + (f"; and {more} more" if more > 0 else "")
 
     def trust(self, peer_id: PeerId) -> None:
         """It did what was asked of it."""

@@ -167,7 +167,8 @@ class Resolver:
                     hole = error
         assert hole is not None
         self._check_room(span, precision or self.precision, rows[-1])
-        raise hole
+        faults = self._peers.faults()
+        raise NoChain(f"{hole}. What was tried: {faults}", hole.missing) if faults else hole
 
     def _roomy(self, records: Sequence[PeerRecord], rows: int) -> Sequence[PeerRecord]:
         """Of those that can hold so many rows of a session."""

@@ -327,7 +327,7 @@ class ChainSession:
             seconds = error.retry_after if math.isfinite(error.retry_after) else None
             self._peers.suspect(hop.peer_id, seconds, full=error, span=hop.span)
         else:
-            self._peers.suspect(hop.peer_id)
+            self._peers.suspect(hop.peer_id, fault=error)
 
     def _within(self, what: str) -> Deadline:
         self._deadline = Deadline(self._config.deadline_seconds, what)

@@ -40,6 +40,9 @@ class NoPeers:
 
     async def measure(self, records: object) -> None: ...
 
+    def faults(self) -> str:
+        return ""
+
     def avoided(self, strictly: bool) -> frozenset[bytes]:
         return frozenset()
 

@@ -8,11 +8,13 @@ from itertools import pairwise
 import pytest
 from support.clock import run_virtual
 from support.links import CLIENT, WORKER, echo
-from support.records import make_record, peer
+from support.records import MODEL, make_record, peer
 
-from swarm.client.peers import BACKOFF_MOST, Peers
+from swarm.client.peers import BACKOFF_MOST, MAX_FAULTS, Peers
+from swarm.client.resolver import Resolver
 from swarm.config import ChannelConfig, ClientConfig
-from swarm.errors import PeerFault, UsageFault
+from swarm.errors import NoChain, PeerFault, PeerLost, UsageFault
+from swarm.records import SignedRecord
 from swarm.routing.chain import Hop
 from swarm.span import LayerSpan
 from swarm.trace import Trace
@@ -104,5 +106,35 @@ def test_no_socket_to_probe_with_hinders_nobody() -> None:
             raise OSError("the test has no sockets left")
 
         await make_peers(MemoryNetwork(), probe).measure([make_record(1, "0-9")])
+
+    run_virtual(main())
+
+
+def test_who_was_tried_in_vain_is_told_with_its_address_and_what_happened() -> None:
+    class Directory:
+        async def lookup(self, model: object) -> list[SignedRecord]:
+            return []
+
+        lookup_all = lookup
+
+    async def main() -> None:
+        peers = make_peers(MemoryNetwork())
+        model = MODEL
+        resolver = Resolver(Directory(), peers, model, now=lambda: 0.0, trace=Trace())  # type: ignore[arg-type]
+        with pytest.raises(NoChain) as untried:
+            await resolver.chain(LayerSpan(0, 2))
+        assert "tried" not in str(untried.value)
+        for number in range(1, MAX_FAULTS + 3):
+            lost = PeerLost(f"10.0.0.{number}:4001 cannot be connected to: no answer")
+            peers.suspect(peer(number), fault=lost)
+        with pytest.raises(
+            NoChain, match=rf"tried: peer {A.short}: 10\.0\.0\.1:4001 cannot be .*; and 2 more$"
+        ) as told:
+            await resolver.chain(LayerSpan(0, 2))
+        assert told.value.missing == untried.value.missing
+        peers.trust(A)
+        assert "10.0.0.1:" not in peers.faults()
+        await asyncio.sleep(ClientConfig().suspicion_seconds + 1)
+        assert peers.faults() == ""
 
     run_virtual(main())
