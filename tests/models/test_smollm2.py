@@ -1,8 +1,18 @@
 """SmolLM2-135M-Instruct, as its GGUF file has it (Q4_1): a real model through its own chat template.
 
 The kept answers are greedy, in fp32 by portable kernels, so they are the same on every machine. All ten are
-llama.cpp's too (llama-cpp-python 0.3.36 on a CPU, this file requantised to F32, keys and values in F32). On the Q4_1 file itself
-llama.cpp rounds activations to eight bits and gives three of them; where the others part, its two best logits are within 0.13.
+llama.cpp's too (llama-cpp-python 0.3.36 on a CPU, this file requantised to F32, n_ctx=512, keys and values in F32, no flash
+attention). On the Q4_1 file itself, with the same options, llama.cpp rounds activations to eight bits. Led along the kept answers
+it then prefers another token at 14 of their 283 places, near ties by its own logits (place, the kept token's logit, its best):
+
+    What is the capital of France?              0  24.273 24.330
+    Write a haiku about the sea.               17  15.960 16.034    21  17.547 17.585
+    List three fruits.                         24  19.451 19.462    35  15.398 15.490    38   6.337  6.527
+    Who wrote Romeo and Juliet?                24  10.915 11.009    26  16.398 16.442
+    What is 12 plus 30?                        10  21.198 21.263
+    Give me a title for a story about a dragon. 5  11.710 11.723    21  18.184 18.250
+    Why is the sky blue?                       34  18.354 18.395
+    Name the largest planet of the solar system.  16  25.034 25.082    28  20.227 20.270
 """
 
 from __future__ import annotations
