@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 
 import psutil
 
@@ -58,6 +59,18 @@ def own_addresses() -> list[str]:
         if entry.family in (socket.AF_INET, socket.AF_INET6) and (name in up or not up)
     ]
     return ranked(found, routed_address())
+
+
+class Interfaces:
+    """This machine's addresses, and those known last while the system cannot be asked: no file may be left to ask it with."""
+
+    def __init__(self) -> None:
+        self._known: list[str] = []
+
+    def addresses(self) -> list[str]:
+        with suppress(OSError):
+            self._known = own_addresses()
+        return self._known
 
 
 def ranked(found: Iterable[tuple[str, str]], routed: str | None) -> list[str]:

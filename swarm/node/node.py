@@ -25,7 +25,7 @@ from swarm.config import (
 from swarm.discovery import Directory
 from swarm.errors import NotAllowed, PortInUse, ProtocolFault, UsageFault
 from swarm.identity import Identity, PeerId
-from swarm.node.addresses import announced, own_addresses
+from swarm.node.addresses import Interfaces, announced
 from swarm.node.joining import join_within
 from swarm.records import Address
 from swarm.trace import Trace
@@ -87,6 +87,7 @@ class Node:
         self._progress = progress
         self._network = TlsNetwork(identity, swarm_key=config.swarm_key, config=self._channel_config)
         self._stack = AsyncExitStack()
+        self._interfaces = Interfaces()
         self._layers: Layers | None = None
         self._directory: Directory | None = None
         self._server: ChannelServer | None = None
@@ -133,7 +134,9 @@ class Node:
         """What others are told."""
         config, public = self.config, self.config.public_port
         ports = self.ports if public is None else (public, public, public + 1)
-        return announced(config.host, config.public_host, self.directory.observed_host(), own_addresses(), ports)
+        return announced(
+            config.host, config.public_host, self.directory.observed_host(), self._interfaces.addresses(), ports
+        )
 
     async def __aenter__(self) -> Node:
         async with self._stack:

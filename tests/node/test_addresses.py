@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from swarm.node.addresses import announced, only_here, own_addresses, ranked
+import pytest
+
+from swarm.node.addresses import Interfaces, announced, only_here, own_addresses, ranked
 
 PORTS = (7700, 7700, 7701)
 MACHINE = [
@@ -43,3 +45,14 @@ def test_it_is_known_when_nobody_else_can_come() -> None:
 
 def test_this_machine_has_addresses() -> None:
     assert "127.0.0.1" in own_addresses()
+
+
+def test_where_no_file_is_left_the_addresses_known_last_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    interfaces = Interfaces()
+    before = interfaces.addresses()
+
+    def fails() -> None:
+        raise OSError(24, "Too many open files", "/proc/net/dev")
+
+    monkeypatch.setattr("psutil.net_if_stats", fails)
+    assert interfaces.addresses() == before

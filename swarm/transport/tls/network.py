@@ -11,6 +11,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from swarm.config import ChannelConfig
 from swarm.errors import PeerLost, PortInUse, UsageFault
@@ -22,12 +23,13 @@ from swarm.transport.tls.certificates import NoIdentity, OtherSwarm, contexts, p
 from swarm.transport.tls.dial import dial
 from swarm.transport.tls.listener import TlsListener
 from swarm.transport.tls.protocol import TlsLayer
-from swarm.transport.tls.sockets import names, raise_file_limit, tune, unacknowledged
+from swarm.transport.tls.sockets import files_left, names, raise_file_limit, tune, unacknowledged
 
 SCRATCH_BYTES = 256 << 10
 RAW_BUFFER_BYTES = 32 << 10  # ciphertext waiting on this machine beside the kernel's own
 MAX_EARLY_BYTES = 64 << 10  # taken before a stream has a receiver; reading stops then
 BACKLOG = 256
+LEAST_HANDSHAKES = 8  # unfinished at once, however few files the process may open
 AT_ONCE = (
     1  # connections accepted in a turn of the loop, which tries so often when no file is left, and then rests a second
 )
@@ -83,7 +85,7 @@ class TlsNetwork:
             lambda raw, first, early: self._secure(raw, first, early),
             bound.getsockname()[1],
             on_stream,
-            self._config,
+            within(self._config, files_left()),
             self._trace,
         )
         loop = asyncio.get_running_loop()
@@ -222,6 +224,11 @@ class _Unread(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         transport.pause_reading()
+
+
+def within(config: ChannelConfig, files: int) -> ChannelConfig:
+    """Strangers' unfinished handshakes take half of the files that are left, so that whoever proves a key finds some."""
+    return replace(config, max_handshakes=min(config.max_handshakes, max(LEAST_HANDSHAKES, files // 2)))
 
 
 def _reason(error: Exception) -> str:

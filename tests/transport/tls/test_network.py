@@ -24,7 +24,7 @@ from swarm.trace import Trace
 from swarm.transport.channels.channel import dial
 from swarm.transport.channels.server import ChannelServer
 from swarm.transport.tls import certificates
-from swarm.transport.tls.network import TlsNetwork
+from swarm.transport.tls.network import LEAST_HANDSHAKES, TlsNetwork, within
 from swarm.wire.messages import PROTOCOL_VERSION
 
 CONFIG = ChannelConfig()
@@ -389,3 +389,8 @@ def test_a_full_disk_is_no_hindrance():
             await channel.aclose()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("files", "strangers"), [(1 << 16, CONFIG.max_handshakes), (40, 20), (-3, LEAST_HANDSHAKES)])
+def test_strangers_take_half_of_the_files_that_are_left_at_most(files, strangers):
+    assert within(CONFIG, files).max_handshakes == strangers
