@@ -100,7 +100,7 @@ class PeerRecord:
     model: ModelRef
     span: LayerSpan
     state: PeerState
-    precision: str  # "fp32" or "bf16"
+    precision: str  # "fp32", "bf16", "int8" or "int4"
     device: str  # such as "cpu" or "cuda: NVIDIA H200"
     memory_total: int  # bytes that the worker may use
     memory_free: int  # bytes of those beside the weights: what caches may take

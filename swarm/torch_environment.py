@@ -1,4 +1,4 @@
-"""What must be settled before torch is loaded. Every package that loads torch imports this first.
+"""What must be settled before torch is loaded. `checkpoint` and `engine` import this first.
 
 Importing it sets environment variables that libraries under torch read once, unless the user has set them.
 """

@@ -1,4 +1,4 @@
-"""The floors of docs/DESIGN.md, held by reading every import: a package imports lower floors only, and no modules import
+"""The floors of docs/ARCHITECTURE.md, held by reading every import: a package imports lower floors only, and no modules import
 each other in a circle.
 
 An import inside a function, or for type checkers alone (`if TYPE_CHECKING`), counts as much as one at the top.

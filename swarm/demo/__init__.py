@@ -1,1 +1,1 @@
-"""The demo model that comes with the package, and the program that trains it."""
+"""The demo model that comes with the package, the program that trains it, and the showcase of `swarm demo`."""

@@ -1,6 +1,6 @@
 """The open port: every TCP connection that arrives, until it has proved a key or was turned away.
 
-Who may begin is judged by `handshakes`; a connection that says nothing costs no TLS. Knows nothing of channels.
+Who may begin is judged by `admission`; a connection that says nothing costs no TLS. Knows nothing of channels.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from swarm.config import ChannelConfig
 from swarm.records import address_block
 from swarm.trace import Trace
 from swarm.transport.base import Stream
+from swarm.transport.tls.admission import MAX_HANDSHAKE_BYTES, Handshakes
 from swarm.transport.tls.certificates import NoIdentity
-from swarm.transport.tls.handshakes import MAX_HANDSHAKE_BYTES, Handshakes
 from swarm.transport.tls.sockets import names
 
 Secure = Callable[[asyncio.Transport, bytes, Callable[[int], None]], Awaitable[Stream]]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from swarm.config import ChannelConfig
-from swarm.transport.tls import handshakes
-from swarm.transport.tls.handshakes import HANDSHAKE_BYTES, Handshakes
+from swarm.transport.tls import admission
+from swarm.transport.tls.admission import HANDSHAKE_BYTES, Handshakes
 
 CROWD, OTHER = b"\x7f\x00\x02", b"\x7f\x00\x00"
 
@@ -75,7 +75,7 @@ def test_a_block_that_is_far_beyond_its_rate_is_not_listened_to() -> None:
 
 
 def test_blocks_are_forgotten(monkeypatch) -> None:
-    monkeypatch.setattr(handshakes, "MAX_BUDGETS", 8)
+    monkeypatch.setattr(admission, "MAX_BUDGETS", 8)
     door = Handshakes(ChannelConfig())
     for number in range(100):
         door.room(bytes([number]), float(number) / 10)
