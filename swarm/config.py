@@ -56,7 +56,7 @@ class DirectoryConfig:
 class ChannelConfig:
     """A connection between two peers."""
 
-    connect_seconds: float = 4.0  # TCP, TLS and both Hellos
+    connect_seconds: float = 4.0  # TCP, TLS and both Hellos; more where the first round trip is long
     heartbeat_seconds: float = 0.5  # a Ping after this long without a byte received while something is outstanding
     silence_seconds: float = (
         3.0  # no byte for this long (plus eight round trips) while something is outstanding: stalled

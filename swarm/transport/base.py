@@ -67,8 +67,11 @@ class Listener(Protocol):
 class Network(Protocol):
     """Makes streams."""
 
-    async def connect(self, address: Address, expect: PeerId) -> Stream:
-        """A stream to the peer `expect` at `address.data`. Waits without a deadline. Raises PeerLost."""
+    async def connect(self, address: Address, expect: PeerId, reached: Callable[[], None] = lambda: None) -> Stream:
+        """A stream to the peer `expect` at `address.data`. Waits without a deadline. Raises PeerLost.
+
+        `reached` is called when the machine there has answered, after one round trip, before anybody proves a key.
+        """
 
     async def listen(self, host: str, port: int, on_stream: Callable[[Stream], None]) -> Listener:
         """Port 0 takes any. Raises PortInUse."""

@@ -96,7 +96,9 @@ class MemoryNetwork:
         for pipe in tuple(self.pipes):
             pipe.arm()
 
-    async def connect(self, caller: MemoryNode, address: Address, expect: PeerId) -> Stream:
+    async def connect(
+        self, caller: MemoryNode, address: Address, expect: PeerId, reached: Callable[[], None]
+    ) -> Stream:
         place = (address.host, address.data)
         while True:
             owner, on_stream = self._ports.get(place, (None, None))
@@ -108,6 +110,7 @@ class MemoryNetwork:
         await asyncio.sleep(2 * (self.latency + self.extra_seconds(caller.peer_id, owner.peer_id)))
         if owner.dead or self._ports.get(place) != (owner, on_stream):
             raise PeerLost(f"{address} refuses connections")
+        reached()
         if owner.peer_id != expect:
             raise PeerLost(f"{address} proves to be peer {owner.peer_id.short}, not {expect.short}")
         near, far = MemoryStream(caller, owner, str(address)), MemoryStream(owner, caller, f"{caller.host}:0")
@@ -143,8 +146,8 @@ class MemoryNode:
         """Where others reach it."""
         return Address.of(self.host, port)
 
-    async def connect(self, address: Address, expect: PeerId) -> Stream:
-        return await self._hub.connect(self, address, expect)
+    async def connect(self, address: Address, expect: PeerId, reached: Callable[[], None] = lambda: None) -> Stream:
+        return await self._hub.connect(self, address, expect, reached)
 
     async def listen(self, host: str, port: int, on_stream: Callable[[Stream], None]) -> MemoryListener:
         return self._hub.listen(self, port, on_stream)

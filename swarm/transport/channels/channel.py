@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from swarm.config import ChannelConfig
 from swarm.errors import Overloaded, PeerFault, PeerLost, PeerStalled, ProtocolFault, VersionMismatch
@@ -33,6 +34,8 @@ __all__ = ["Channel", "Exchange", "Handler", "Terms", "dial"]
 
 AGENT = "swarm"
 FLUSH_SECONDS = 1.0  # how long `aclose` waits for what is still to be sent
+SLOW_ROUND_TRIPS = 6.0  # that TCP, TLS and both Hellos may take, where that is longer than usual: twice what they need
+MAX_CONNECT_SECONDS = 20.0  # however slow the link
 PING_SECONDS = 10.0  # a request after so long without a Ping brings one along, to keep `round_trip` fresh
 
 
@@ -306,7 +309,8 @@ async def dial(
     handler: Handler | None = None,
     load: Callable[[], Load] | None = None,
 ) -> Channel:
-    """A greeted channel to the peer `expect`, by the first of its addresses that works, within `connect_seconds` in all.
+    """A greeted channel to the peer `expect`, by the first of its addresses that works, within `connect_seconds` in all; over a
+    link whose round trip is long, within SLOW_ROUND_TRIPS of them.
 
     Raises PeerLost naming every address with its reason, ProtocolFault, or VersionMismatch.
     """
@@ -315,19 +319,30 @@ async def dial(
     deadline = loop.time() + config.connect_seconds
     failures: list[str] = []
     for index, address in enumerate(addresses):
-        share = (deadline - loop.time()) / (len(addresses) - index)
+        began = loop.time()
+        patience = asyncio.timeout((deadline - began) / (len(addresses) - index))
         try:
-            async with asyncio.timeout(share):
-                return await _dial_one(network, address, expect, terms)
+            async with patience:
+                return await _dial_one(network, address, expect, terms, partial(_be_patient, patience, began))
         except TimeoutError:
-            failures.append(f"{address} did not answer within {share:.1f} s")
+            failures.append(f"{address} did not answer within {loop.time() - began:.1f} s")
         except PeerLost as error:
             failures.append(str(error) if str(address) in str(error) else f"{address}: {error}")
     raise PeerLost(f"peer {expect.short} cannot be reached: {'; '.join(failures) or 'it has no address'}")
 
 
-async def _dial_one(network: Network, address: Address, expect: PeerId, terms: Terms) -> Channel:
-    stream = await network.connect(address, expect)
+def _be_patient(patience: asyncio.Timeout, began: float) -> None:
+    """Its machine answered. If that took long so will the rest; who does not answer at all is given up as soon as ever."""
+    round_trip = asyncio.get_running_loop().time() - began
+    when = patience.when()
+    if when is not None:
+        patience.reschedule(max(when, began + min(SLOW_ROUND_TRIPS * round_trip, MAX_CONNECT_SECONDS)))
+
+
+async def _dial_one(
+    network: Network, address: Address, expect: PeerId, terms: Terms, reached: Callable[[], None]
+) -> Channel:
+    stream = await network.connect(address, expect, reached)
     channel = Channel(stream, Role.DIALLER, terms)
     channel.start()
     try:

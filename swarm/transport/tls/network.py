@@ -55,21 +55,22 @@ class TlsNetwork:
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._ciphertext = memoryview(bytearray(SCRATCH_BYTES))
 
-    async def connect(self, address: Address, expect: PeerId) -> Stream:
+    async def connect(self, address: Address, expect: PeerId, reached: Callable[[], None] = lambda: None) -> Stream:
         """See `base.Network`."""
-        stream = await self.meet(address.host, address.data)
+        stream = await self.meet(address.host, address.data, reached)
         if stream.peer_id != expect:
             stream.abort()
             raise PeerLost(f"{address} proves to be peer {stream.peer_id.short}, not {expect.short}")
         return stream
 
-    async def meet(self, host: str, port: int) -> TlsStream:
+    async def meet(self, host: str, port: int, reached: Callable[[], None] = lambda: None) -> TlsStream:
         """A stream to whoever listens there. Waits without a deadline. Raises PeerLost."""
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             raw = await dial(_Unread, host, port)
         except OSError as error:
             raise PeerLost(f"{place} cannot be connected to: {_reason(error)}") from error
+        reached()
         try:
             return await self._secure(raw)
         except OtherSwarm as error:

@@ -172,7 +172,7 @@ def test_the_data_for_programs_is_plain_and_says_what_changed():
 class Nowhere:
     """A network without a way to anybody."""
 
-    async def connect(self, address, expect):
+    async def connect(self, address, expect, reached=None):
         raise PeerLost("no route")
 
 

@@ -184,6 +184,24 @@ def test_a_full_outbox_makes_the_asker_wait():
     run_virtual(main())
 
 
+@pytest.mark.parametrize("round_trip", [1.0, 3.0])
+def test_a_long_link_is_given_time_and_silence_is_not(round_trip: float):
+    async def main():
+        hub = MemoryNetwork(latency=round_trip / 2)
+        client, worker = hub.node(CLIENT.peer_id), hub.node(WORKER.peer_id)
+        config = ChannelConfig()
+        async with ChannelServer(worker, "0.0.0.0", 0, echo, config, Trace()) as server:
+            channel = await dial(client, [worker.address(server.port)], WORKER.peer_id, config)
+            await channel.aclose()
+            hub.freeze(WORKER.peer_id)
+            began = now()
+            with pytest.raises(e.PeerLost, match=r"did not answer within 4\.0 s"):
+                await dial(client, [worker.address(server.port)], WORKER.peer_id, config)
+            assert now() - began == config.connect_seconds
+
+    run_virtual(main())
+
+
 def test_dial_names_every_address_and_why():
     async def main():
         hub = MemoryNetwork()
