@@ -17,6 +17,7 @@ from swarm.discovery.clock import SwarmClock
 from swarm.discovery.endpoint import OpenSocket, open_udp, resolve
 from swarm.discovery.keys import Keyspace
 from swarm.discovery.peer_file import KnownPeer, chosen, read_peer_file, write_peer_file
+from swarm.discovery.protocol import LAST_WAIT
 from swarm.discovery.record_lookup import FetchPage
 from swarm.discovery.server import Published, RecordServer
 from swarm.discovery.store import is_live
@@ -133,9 +134,10 @@ class Directory:
         if not self._bootstrap and not known:
             return
         with self.trace.span("directory.join", known=len(known)):
-            for _ in range(JOIN_ATTEMPTS):
+            for attempt in range(JOIN_ATTEMPTS):
                 await self._resolve()
-                found = await self._server.ask_seeds() or await self._server.ask_known(known)
+                patience = LAST_WAIT * 2.0**attempt  # how long answers take here nobody knows yet
+                found = await self._server.ask_seeds(last_wait=patience) or await self._server.ask_known(known)
                 if found:
                     await self._server.bootstrap(found)
                 self._still_here()

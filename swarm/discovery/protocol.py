@@ -36,6 +36,7 @@ ANYBODY = b""  # the wanted id of a bootstrap address that has not answered yet
 TRIES = 2  # a request is sent at most this often
 MAX_TIMEOUT = 1.0  # seconds before the second try
 LAST_WAIT = 0.75  # seconds at least before a node is given up: it may just be busy, and lookups pass it by meanwhile
+LAST_ROUND_TRIPS, MAX_LAST_WAIT = 1.25, 4.0  # and so many round trips, up to so many seconds
 MIN_SLACK = 0.05  # seconds a response may be later than the smoothed round trip
 FIRST_ROUND_TRIP, FIRST_DEVIATION = 0.15, 0.05  # seconds, until one was measured
 MAX_ERRANDS = 16  # introductions under way at once
@@ -211,9 +212,18 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
         return [int(held)]
 
     async def call(
-        self, to: Endpoint, wanted: bytes, method: Method, *arguments: Any, tries: int = TRIES
+        self,
+        to: Endpoint,
+        wanted: bytes,
+        method: Method,
+        *arguments: Any,
+        tries: int = TRIES,
+        last_wait: float = LAST_WAIT,
     ) -> Answer | None:
-        """Ask, once more if need be. None if `wanted` did not answer from there, or not with a valid signature."""
+        """Ask, once more if need be. None if `wanted` did not answer from there, or not with a valid signature.
+
+        The last try is waited for `last_wait` seconds at least, and longer where all answers are known to take long.
+        """
         socket = self._socket
         if socket is None:
             return None
@@ -231,7 +241,10 @@ class RecordProtocol(KademliaProtocol):  # type: ignore[misc]  # the package is 
                     return None  # our own link is down, or there is none of that kind: nobody else is to blame
                 sent.append(loop.time())
                 last = attempt == tries - 1
-                await asyncio.wait({pending.done}, timeout=max(self.timeout, LAST_WAIT) if last else self.timeout)
+                seconds = self.timeout
+                if last:
+                    seconds = max(seconds, last_wait, min(LAST_ROUND_TRIPS * self.round_trip, MAX_LAST_WAIT))
+                await asyncio.wait({pending.done}, timeout=seconds)
                 if pending.done.done():
                     break
         finally:

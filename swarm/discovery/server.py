@@ -22,7 +22,7 @@ from swarm.discovery.endpoint import OpenSocket
 from swarm.discovery.keys import KEY_BYTES, Keyspace, distance
 from swarm.discovery.packets import Method
 from swarm.discovery.peer_file import KnownPeer
-from swarm.discovery.protocol import ANYBODY, Answer, RecordProtocol
+from swarm.discovery.protocol import ANYBODY, LAST_WAIT, Answer, RecordProtocol
 from swarm.discovery.record_lookup import FetchPage, RecordLookup
 from swarm.discovery.routing_table import ID_BITS
 from swarm.discovery.store import RecordStore, Verifier
@@ -81,11 +81,14 @@ class RecordServer(Server):  # type: ignore[misc]  # the package is untyped
         """Known nodes that answered when last asked."""
         return sum(map(len, self.protocol.router.buckets)) - len(self.protocol.router.suspects())
 
-    async def ask_seeds(self, most: int = MAX_SEEDS) -> list[Node]:
-        """Ping bootstrap addresses, and where lost contacts were; who answers, whatever its id is now."""
+    async def ask_seeds(self, most: int = MAX_SEEDS, *, last_wait: float = LAST_WAIT) -> list[Node]:
+        """Ping bootstrap addresses, and where lost contacts were; who answers within about `last_wait` seconds, whatever its
+        id is now."""
         addresses = [*self.seeds[:MAX_SEEDS], *self.protocol.router.lost]
         chosen = addresses if len(addresses) <= most else self.random.sample(addresses, most)
-        answers = await asyncio.gather(*(self.protocol.call(to, ANYBODY, Method.PING) for to in dict.fromkeys(chosen)))
+        answers = await asyncio.gather(
+            *(self.protocol.call(to, ANYBODY, Method.PING, last_wait=last_wait) for to in dict.fromkeys(chosen))
+        )
         return [answer.node for answer in answers if answer]
 
     async def ask_known(self, peers: Iterable[KnownPeer]) -> list[Node]:

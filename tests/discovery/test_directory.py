@@ -74,6 +74,19 @@ def test_a_bootstrap_that_names_itself_among_others_may_be_the_first():
     run_virtual(main())
 
 
+@pytest.mark.parametrize("round_trip", [1.5, 3.0])
+def test_over_a_long_link_a_stranger_joins_and_finds(round_trip: float):
+    async def main():
+        async with Dht(delay=round_trip / 2) as dht:
+            await dht.grow(2)
+            worker = await dht.start()
+            mine = signed(worker, dht)
+            assert await worker.announce(mine)
+            assert await (await dht.client()).lookup(MODEL) == [mine]
+
+    run_virtual(main())
+
+
 def test_draining_replaces_serving():
     async def main():
         async with Dht() as dht:
