@@ -92,12 +92,8 @@ class WorkerConfig:
     block_share: float = 0.875  # and all peers of one address block together
     working_seconds: float = 0.5  # between two Working replies to a request that is still queued or computed
     drain_seconds: float = 30.0  # SIGTERM: how long running sessions may still use the worker
-    move_seconds: float = (
-        8.0  # the same where others hold all its layers, so that sessions can move; containers get ten
-    )
-    look_again_seconds: float = (
-        0.5  # after a choice of layers was announced: how long others who chose meanwhile are waited for
-    )
+    move_seconds: float = 8.0  # the same where others hold all its layers; containers are given ten
+    look_again_seconds: float = 0.5  # after a choice of layers was announced, for others who chose meanwhile
     cache_bytes: int | None = None  # budget of all caches; None: what --max-memory leaves
 
 

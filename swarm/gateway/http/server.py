@@ -24,9 +24,7 @@ LOOPBACK, LOOPBACK_6 = "127.0.0.1", "::1"
 MAX_TRIES = 8  # to find a port that is free at both
 MAX_CONNECTIONS = 2048
 LEAST_CONNECTIONS = 8  # however few files the process may open
-SPARE_FILES = (
-    24  # left to what answers need: connections to workers, models' files, those accepted while others are closed
-)
+SPARE_FILES = 24  # left to what answers need: connections to workers, models' files, newcomers
 AT_ONCE = 1  # connections accepted in a turn of the loop: each is counted before the files are used up
 HEADER_SECONDS = 20.0  # for a request's headers, from the connection's or their own beginning
 IDLE_SECONDS = 15  # a connection without a request is closed after so long

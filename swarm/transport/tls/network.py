@@ -30,9 +30,7 @@ RAW_BUFFER_BYTES = 32 << 10  # ciphertext waiting on this machine beside the ker
 MAX_EARLY_BYTES = 64 << 10  # taken before a stream has a receiver; reading stops then
 BACKLOG = 256
 LEAST_HANDSHAKES = 8  # unfinished at once, however few files the process may open
-AT_ONCE = (
-    1  # connections accepted in a turn of the loop, which tries so often when no file is left, and then rests a second
-)
+AT_ONCE = 1  # connections accepted in a turn of the loop, and tries in vain where no file is left
 SPARE_FILES = 256  # that a listening process may need beside its connections
 
 
