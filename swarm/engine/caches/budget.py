@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
-from swarm.errors import Overloaded, UsageFault
+from swarm.errors import LocalFault, Overloaded, UsageFault
 from swarm.span import LayerSpan
 
 
@@ -78,3 +78,31 @@ class Budget(ABC):
     def shrink(self, reserved: int, needed: int) -> None:
         """A session that has reserved so much keeps what it needs."""
         self.reserved -= reserved - needed
+
+
+class Reservation:
+    """One session's share of a budget, and how many rows of what it keeps there are valid."""
+
+    def __init__(self, pool: Budget, span: LayerSpan, max_rows: int, reserved: int) -> None:
+        self.span = span
+        self.max_rows = max_rows
+        self.position = 0  # rows that are valid; the next row's position
+        self._pool = pool
+        self._reserved = reserved  # bytes
+        self._open = True
+
+    def __repr__(self) -> str:
+        state = "" if self._open else ", closed"
+        return f"<{type(self).__name__} of layers {self.span}: {self.position} of {self.max_rows} rows{state}>"
+
+    def check_room(self, rows: int) -> None:
+        """Raises UsageFault when that many rows are more than were reserved, LocalFault when closed."""
+        if not self._open:
+            raise LocalFault(f"{self!r} was used after it was closed")
+        if rows > self.max_rows:
+            raise UsageFault(f"the session was opened for {self.max_rows} tokens; {rows} do not fit")
+
+    def extend(self, max_rows: int) -> None:
+        """Reserve room for so many rows in all. Raises Overloaded with numbers, UsageFault for what can never be had."""
+        self._reserved = self._pool.extend(self._reserved, max_rows, self.span)
+        self.max_rows = max_rows

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from swarm.engine.caches.budget import Budget
+from swarm.engine.caches.budget import Budget, Reservation
 from swarm.engine.caches.recurrent_state import Memory, States, StateShape, states_of
 from swarm.errors import LocalFault, UsageFault
 from swarm.span import LayerSpan
@@ -77,37 +77,18 @@ class CachePool(Budget):
         return SessionCache(self, span, max_rows, self.reserve(max_rows, span))
 
 
-class SessionCache:
+class SessionCache(Reservation):
     """One session's keys and values, layer by layer, and how many rows of them are valid."""
 
+    _pool: CachePool
+
     def __init__(self, pool: CachePool, span: LayerSpan, max_rows: int, reserved: int) -> None:
-        self.span = span
-        self.max_rows = max_rows
-        self.position = 0  # rows that are valid; the next row's position
-        self._pool = pool
-        self._reserved = reserved  # bytes
+        super().__init__(pool, span, max_rows, reserved)
         self._capacity = 0  # rows allocated
         self._layers: list[Tensor] = []  # for each layer [2, 1, kv_heads, capacity, head_dim]: keys, then values
         shapes = pool.state_shapes(span)
         self._recurrent = {layer: index for index, layer in enumerate(shapes)}
         self._states = States(list(shapes.values()), pool.dtype, pool.device)
-        self._open = True
-
-    def __repr__(self) -> str:
-        state = "" if self._open else ", closed"
-        return f"<SessionCache of layers {self.span}: {self.position} of {self.max_rows} rows{state}>"
-
-    def check_room(self, rows: int) -> None:
-        """Raises UsageFault when that many rows are more than were reserved, LocalFault when closed."""
-        if not self._open:
-            raise LocalFault(f"{self!r} was used after it was closed")
-        if rows > self.max_rows:
-            raise UsageFault(f"the session was opened for {self.max_rows} tokens; {rows} do not fit")
-
-    def extend(self, max_rows: int) -> None:
-        """Reserve room for so many rows in all. Raises Overloaded with numbers, UsageFault for what can never be had."""
-        self._reserved = self._pool.extend(self._reserved, max_rows, self.span)
-        self.max_rows = max_rows
 
     def begin(self, rows: int) -> None:
         """A call for so many rows more is under way. Until `advance` says that it succeeded, it leaves no trace."""

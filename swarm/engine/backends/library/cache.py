@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from transformers.cache_utils import Cache, DynamicLayer
 
-from swarm.engine.caches.budget import Budget
+from swarm.engine.caches.budget import Budget, Reservation
 from swarm.engine.caches.kv_cache import pages_of
 from swarm.errors import LocalFault, UsageFault
 from swarm.span import LayerSpan
@@ -47,33 +47,14 @@ class Pool(Budget):
         return SpanCache(self, span, max_rows, self.reserve(max_rows, span))
 
 
-class SpanCache:
+class SpanCache(Reservation):
     """One session's keys and values, layer by layer, and how many rows of them are valid."""
 
+    _pool: Pool
+
     def __init__(self, pool: Pool, span: LayerSpan, max_rows: int, reserved: int) -> None:
-        self.span = span
-        self.max_rows = max_rows
-        self.position = 0  # rows that are valid; the next row's position
-        self._pool = pool
-        self._reserved = reserved  # bytes
+        super().__init__(pool, span, max_rows, reserved)
         self._layers = [DynamicLayer() if layer in span else Elsewhere() for layer in range(pool.layer_count)]
-        self._open = True
-
-    def __repr__(self) -> str:
-        state = "" if self._open else ", closed"
-        return f"<SpanCache of layers {self.span}: {self.position} of {self.max_rows} rows{state}>"
-
-    def check_room(self, rows: int) -> None:
-        """Raises UsageFault when that many rows are more than were reserved, LocalFault when closed."""
-        if not self._open:
-            raise LocalFault(f"{self!r} was used after it was closed")
-        if rows > self.max_rows:
-            raise UsageFault(f"the session was opened for {self.max_rows} tokens; {rows} do not fit")
-
-    def extend(self, max_rows: int) -> None:
-        """Reserve room for so many rows in all. Raises Overloaded with numbers, UsageFault for what can never be had."""
-        self._reserved = self._pool.extend(self._reserved, max_rows, self.span)
-        self.max_rows = max_rows
 
     def past(self) -> Cache:
         """As the library takes it, with the valid rows and no others."""
