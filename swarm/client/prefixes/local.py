@@ -42,7 +42,7 @@ class LocalPrefixes:
         try:
             for layers in self._stage.copies(rows, self._stage.span):
                 self._stage.copy(cache, parent.cache, rows, layers)
-        except BaseException:
+        except BaseException:  # whatever it is, the new cache's room is given back
             cache.close()
             raise
         return cache
