@@ -30,7 +30,7 @@ from swarm.identity import Identity
 from swarm.node import Node
 from swarm.records import Address
 from swarm.trace import Trace
-from swarm.transport.channels.channel import dial
+from swarm.transport.channels.dial import dial
 from swarm.transport.tls.network import TlsNetwork
 from swarm.wire.messages import FetchRecords
 

@@ -21,7 +21,8 @@ from swarm.routing.cost import Measurement
 from swarm.span import LayerSpan, missing_layers
 from swarm.trace import Trace
 from swarm.transport.base import Network
-from swarm.transport.channels.channel import Channel, dial
+from swarm.transport.channels.channel import Channel
+from swarm.transport.channels.dial import dial
 from swarm.wire.messages import Load
 
 MAX_MEASURED = 4096  # peers whose measurements are kept

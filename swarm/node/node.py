@@ -29,7 +29,8 @@ from swarm.node.addresses import Interfaces, announced
 from swarm.node.joining import join_within
 from swarm.records import Address
 from swarm.trace import Trace
-from swarm.transport.channels.channel import Channel, Exchange, dial
+from swarm.transport.channels.channel import Channel, Exchange
+from swarm.transport.channels.dial import dial
 from swarm.transport.channels.server import ChannelServer
 from swarm.transport.probes.service import ProbeServer
 from swarm.transport.tls.diagnosis import diagnosed

@@ -1,7 +1,8 @@
 """Channels to other peers, over TLS or in this process, and round-trip probes. The names that floors above use."""
 
 from swarm.transport.base import Network, Stream
-from swarm.transport.channels.channel import Channel, dial
+from swarm.transport.channels.channel import Channel
+from swarm.transport.channels.dial import dial
 from swarm.transport.channels.responses import Exchange, Handler
 from swarm.transport.channels.server import ChannelServer
 from swarm.transport.in_process import MemoryNetwork

@@ -31,7 +31,7 @@ from swarm.errors import ProtocolFault
 from swarm.identity import Identity
 from swarm.span import LayerSpan
 from swarm.trace import Trace
-from swarm.transport.channels.channel import dial
+from swarm.transport.channels.dial import dial
 from swarm.transport.channels.server import ChannelServer
 from swarm.transport.tls.network import TlsNetwork
 from swarm.wire import packing

@@ -19,7 +19,7 @@ from swarm.config import ChannelConfig
 from swarm.errors import SwarmError
 from swarm.identity import Identity
 from swarm.records import Address
-from swarm.transport.channels.channel import dial
+from swarm.transport.channels.dial import dial
 from swarm.transport.tls.network import TlsNetwork
 
 CHANNEL = ChannelConfig(connect_seconds=1.0)

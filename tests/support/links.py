@@ -10,7 +10,8 @@ from swarm.config import ChannelConfig
 from swarm.identity import Identity
 from swarm.records import Address
 from swarm.trace import Trace
-from swarm.transport.channels.channel import Channel, dial
+from swarm.transport.channels.channel import Channel
+from swarm.transport.channels.dial import dial
 from swarm.transport.channels.server import ChannelServer
 from swarm.transport.in_process import MemoryNetwork
 from swarm.transport.tls.network import TlsNetwork

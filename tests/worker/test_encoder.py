@@ -17,7 +17,8 @@ from swarm.config import ChannelConfig, WorkerConfig
 from swarm.errors import Overloaded, PeerFault, SessionFault
 from swarm.identity import Identity
 from swarm.span import LayerSpan
-from swarm.transport.channels.channel import Channel, dial
+from swarm.transport.channels.channel import Channel
+from swarm.transport.channels.dial import dial
 from swarm.wire.messages import Close, Forward, Open, Opened, Renew, Result
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor

@@ -21,7 +21,7 @@ from swarm.gateway.http.sse import while_connected
 from swarm.identity import Identity
 from swarm.sampling import Sampling
 from swarm.span import LayerSpan
-from swarm.transport.channels.channel import dial
+from swarm.transport.channels.dial import dial
 from swarm.wire.messages import Close, Forward, Open
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor

@@ -20,7 +20,8 @@ from swarm.engine.compute_thread import lacks_memory
 from swarm.errors import Overloaded
 from swarm.identity import Identity
 from swarm.span import LayerSpan
-from swarm.transport.channels.channel import Channel, dial
+from swarm.transport.channels.channel import Channel
+from swarm.transport.channels.dial import dial
 from swarm.transport.memory_trim import MemoryTrim
 from swarm.wire.messages import Forward, Open, Result
 from swarm.wire.rows import Rows

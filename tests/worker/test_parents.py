@@ -19,7 +19,8 @@ from swarm.engine.caches import kv_cache as engine_cache
 from swarm.errors import Overloaded, PeerFault, SessionFault, SwarmError
 from swarm.identity import Identity
 from swarm.span import LayerSpan
-from swarm.transport.channels.channel import Channel, dial
+from swarm.transport.channels.channel import Channel
+from swarm.transport.channels.dial import dial
 from swarm.wire.messages import Close, Closed, Forward, Message, Open, Opened, Renew, Result
 from swarm.wire.receipts import Tally
 from swarm.wire.rows import Rows

@@ -15,7 +15,8 @@ from swarm.config import ChannelConfig
 from swarm.errors import PeerFault
 from swarm.identity import Identity
 from swarm.span import LayerSpan
-from swarm.transport.channels.channel import Channel, dial
+from swarm.transport.channels.channel import Channel
+from swarm.transport.channels.dial import dial
 from swarm.wire.messages import Close, Closed, Forward, Open, Result
 from swarm.wire.receipts import RECEIPT_ROWS, Receipt, Tally
 from swarm.wire.rows import Rows

@@ -19,7 +19,8 @@ from swarm.engine import SessionCache
 from swarm.errors import Gap, PeerFault, SessionFault
 from swarm.identity import Identity
 from swarm.span import LayerSpan
-from swarm.transport.channels.channel import Channel, dial
+from swarm.transport.channels.channel import Channel
+from swarm.transport.channels.dial import dial
 from swarm.wire.messages import Forward, Open, Opened, Result
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor

@@ -16,7 +16,8 @@ from swarm.config import ChannelConfig
 from swarm.errors import Draining, Gap, PeerFault, SessionFault
 from swarm.identity import Identity
 from swarm.span import LayerSpan
-from swarm.transport.channels.channel import Channel, dial
+from swarm.transport.channels.channel import Channel
+from swarm.transport.channels.dial import dial
 from swarm.wire.messages import Close, Closed, Forward, Message, Open, Opened, Renew, Result
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor

@@ -16,7 +16,7 @@ from swarm.errors import SwarmError, UsageFault
 from swarm.identity import Identity, PeerId
 from swarm.records import PeerRecord
 from swarm.trace import Trace
-from swarm.transport.channels.channel import dial
+from swarm.transport.channels.dial import dial
 from swarm.transport.tls.diagnosis import diagnosed
 from swarm.transport.tls.network import TlsNetwork
 from swarm.wire.messages import FetchRecords, Load

@@ -14,7 +14,8 @@ from swarm.identity import PeerId
 from swarm.records import PeerRecord
 from swarm.trace import Trace
 from swarm.transport.base import Network
-from swarm.transport.channels.channel import Channel, dial
+from swarm.transport.channels.channel import Channel
+from swarm.transport.channels.dial import dial
 from swarm.wire.messages import FetchRecords
 
 MAX_OPEN = 256  # channels that stay open; further workers are dialled each time

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from swarm.config import ChannelConfig
 from swarm.errors import Overloaded, PeerFault, PeerLost, PeerStalled, ProtocolFault, VersionMismatch
-from swarm.identity import PeerId
-from swarm.records import Address
 from swarm.trace import Trace
-from swarm.transport.base import Network, Stream
+from swarm.transport.base import Stream
 from swarm.transport.channels.liveness import TICK_SECONDS, Liveness, Sight, Verdict
 from swarm.transport.channels.requests import Requests
 from swarm.transport.channels.responses import Exchange, Handler, Responses
@@ -30,12 +27,10 @@ from swarm.wire.frames import Frame
 from swarm.wire.messages import Forward, Hello, Load, Message, Ping, Pong, Result, Working
 from swarm.wire.tensors import RAW
 
-__all__ = ["Channel", "Exchange", "Handler", "Terms", "dial"]
+__all__ = ["Channel", "Exchange", "Handler", "Terms"]
 
 AGENT = "swarm"
 FLUSH_SECONDS = 1.0  # how long `aclose` waits for what is still to be sent
-SLOW_ROUND_TRIPS = 6.0  # that TCP, TLS and both Hellos may take, where that is longer than usual: twice what they need
-MAX_CONNECT_SECONDS = 20.0  # however slow the link
 PING_SECONDS = 10.0  # a request after so long without a Ping brings one along, to keep `round_trip` fresh
 
 
@@ -53,7 +48,7 @@ class Terms:
 
 
 class Channel:
-    """Made by `dial` or a `ChannelServer`; ready once `greeted()` returns."""
+    """Made by `dial.dial` or a `ChannelServer`; ready once `greeted()` returns."""
 
     def __init__(self, stream: Stream, role: Role, terms: Terms) -> None:
         self.peer_id = stream.peer_id
@@ -298,56 +293,3 @@ class Channel:
         self._terms.trace.complete("channel.closed", peer=self.peer_id.short, reason=str(fault))
         if self._terms.on_close is not None:
             self._terms.on_close(self)
-
-
-async def dial(
-    network: Network,
-    addresses: Sequence[Address],
-    expect: PeerId,
-    config: ChannelConfig,
-    trace: Trace | None = None,
-    handler: Handler | None = None,
-    load: Callable[[], Load] | None = None,
-) -> Channel:
-    """A greeted channel to the peer `expect`, by the first of its addresses that works, within `connect_seconds` in all; over a
-    link whose round trip is long, within SLOW_ROUND_TRIPS of them.
-
-    Raises PeerLost naming every address with its reason, ProtocolFault, or VersionMismatch.
-    """
-    loop = asyncio.get_running_loop()
-    terms = Terms(config, trace or Trace(), handler, load)
-    deadline = loop.time() + config.connect_seconds
-    failures: list[str] = []
-    for index, address in enumerate(addresses):
-        began = loop.time()
-        patience = asyncio.timeout((deadline - began) / (len(addresses) - index))
-        try:
-            async with patience:
-                return await _dial_one(network, address, expect, terms, partial(_be_patient, patience, began))
-        except TimeoutError:
-            failures.append(f"{address} did not answer within {loop.time() - began:.1f} s")
-        except PeerLost as error:
-            failures.append(str(error) if str(address) in str(error) else f"{address}: {error}")
-    raise PeerLost(f"peer {expect.short} cannot be reached: {'; '.join(failures) or 'it has no address'}")
-
-
-def _be_patient(patience: asyncio.Timeout, began: float) -> None:
-    """Its machine answered. If that took long so will the rest; who does not answer at all is given up as soon as ever."""
-    round_trip = asyncio.get_running_loop().time() - began
-    when = patience.when()
-    if when is not None:
-        patience.reschedule(max(when, began + min(SLOW_ROUND_TRIPS * round_trip, MAX_CONNECT_SECONDS)))
-
-
-async def _dial_one(
-    network: Network, address: Address, expect: PeerId, terms: Terms, reached: Callable[[], None]
-) -> Channel:
-    stream = await network.connect(address, expect, reached)
-    channel = Channel(stream, Role.DIALLER, terms)
-    channel.start()
-    try:
-        await channel.greeted()
-    except asyncio.CancelledError:
-        channel.abort("it did not say Hello in time")
-        raise
-    return channel

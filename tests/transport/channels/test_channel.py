@@ -12,7 +12,7 @@ from support.strategies import forwards
 from swarm import errors as e
 from swarm.config import ChannelConfig
 from swarm.trace import Trace
-from swarm.transport.channels.channel import dial
+from swarm.transport.channels.dial import dial
 from swarm.transport.channels.server import ChannelServer
 from swarm.transport.in_process import MemoryNetwork
 from swarm.wire import messages as m

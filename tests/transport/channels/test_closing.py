@@ -9,7 +9,7 @@ from swarm.config import ChannelConfig
 from swarm.identity import Identity
 from swarm.records import Address
 from swarm.trace import Trace
-from swarm.transport.channels.channel import dial
+from swarm.transport.channels.dial import dial
 from swarm.transport.channels.server import ChannelServer
 from swarm.transport.tls.network import TlsNetwork
 

@@ -11,7 +11,7 @@ from swarm import errors as e
 from swarm.config import ChannelConfig
 from swarm.trace import Trace
 from swarm.transport.channels import sender
-from swarm.transport.channels.channel import dial
+from swarm.transport.channels.dial import dial
 from swarm.transport.channels.responses import REQUEST_BYTES
 from swarm.transport.channels.server import ChannelServer
 from swarm.transport.in_process import MemoryNetwork

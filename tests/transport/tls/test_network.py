@@ -21,7 +21,7 @@ from swarm import errors as e
 from swarm.config import ChannelConfig
 from swarm.identity import Identity
 from swarm.trace import Trace
-from swarm.transport.channels.channel import dial
+from swarm.transport.channels.dial import dial
 from swarm.transport.channels.server import ChannelServer
 from swarm.transport.tls import certificates
 from swarm.transport.tls.network import LEAST_HANDSHAKES, TlsNetwork, within

@@ -14,7 +14,7 @@ from swarm.errors import NoSwarm, PeerLost
 from swarm.identity import Identity
 from swarm.membership import proof_of
 from swarm.trace import Trace
-from swarm.transport.channels.channel import dial
+from swarm.transport.channels.dial import dial
 from swarm.transport.channels.server import ChannelServer
 from swarm.transport.tls import certificates
 from swarm.transport.tls.diagnosis import diagnosed
