@@ -57,25 +57,11 @@ static int threads_for(int64_t products) { return products < SMALL ? 1 : swarm_t
 
 /* -1 where memory cannot be had. */
 int swarm_linear(const struct weight *weight, const float *rows, int64_t ld_rows, int count, const float *bias, float *out, int64_t ld_out) {
-    struct linear work = {weight, rows, bias, out, ld_rows, ld_out, count, NULL, NULL, NULL};
-    const int64_t groups = (int64_t)weight->groups * count;
-    void *room = NULL;
-    if (weight->kind >= WEIGHT_INT8) {
-        room = malloc((size_t)groups * (GROUP + sizeof(float) + sizeof(int32_t)));
-        if (!room && groups) return -1;
-        work.steps = room;
-        work.sums = (int32_t *)(work.steps + groups);
-        work.bytes = (int8_t *)(work.sums + groups);
-    } else if (weight->inputs % GROUP) { /* whole groups, padded with zeros */
-        int64_t width = (int64_t)weight->groups * GROUP;
-        float *padded = room = calloc((size_t)(width * count), sizeof(float));
-        if (!room && count) return -1;
-        for (int row = 0; row < count; row++) memcpy(padded + row * width, rows + row * ld_rows, sizeof(float) * (size_t)weight->inputs);
-        work.rows = padded;
-        work.ld_rows = width;
-    }
+    const int64_t room = chosen->linear_room(weight, count);
+    struct linear work = {weight, rows, bias, out, ld_rows, ld_out, count, room ? malloc((size_t)room) : NULL};
+    if (room && !work.room) return -1;
     run_job(chosen->linear, &work, threads_for((int64_t)weight->outputs * weight->inputs * count));
-    free(room);
+    free(work.room);
     return 0;
 }
 

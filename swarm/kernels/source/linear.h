@@ -14,6 +14,35 @@ INLINE void add_slices(lanes *sums, int each) {
             for (int i = 0; i < each; i++) sums[slice * each + i] = add(sums[slice * each + i], sums[(slice + width) * each + i]);
 }
 
+/* Rows as they are computed with, in the room that came with the work: integers, their steps and their sums; or floats whose last group
+   is padded with zeros. */
+struct prepared {
+    float *steps;    /* [count][groups] */
+    int32_t *sums;   /* [count][groups], of the integers */
+    int8_t *bytes;   /* [count][groups][32] */
+    const float *floats; /* [count][ld], whole groups */
+    int64_t ld;
+};
+
+/* Bytes that `count` rows take when they are prepared. */
+static int64_t linear_room(const struct weight *weight, int count) {
+    const int64_t groups = (int64_t)weight->groups * count;
+    if (weight->kind >= WEIGHT_INT8) return groups * (int64_t)(GROUP + sizeof(float) + sizeof(int32_t));
+    return weight->inputs % GROUP ? groups * GROUP * (int64_t)sizeof(float) : 0;
+}
+
+static struct prepared prepared_of(const struct linear *work) {
+    const struct weight *weight = work->weight;
+    const int64_t groups = (int64_t)weight->groups * work->count;
+    if (weight->kind < WEIGHT_INT8) {
+        if (weight->inputs % GROUP) return (struct prepared){.floats = work->room, .ld = (int64_t)weight->groups * GROUP};
+        return (struct prepared){.floats = work->rows, .ld = work->ld_rows};
+    }
+    float *steps = work->room;
+    int32_t *sums = (int32_t *)(steps + groups);
+    return (struct prepared){.steps = steps, .sums = sums, .bytes = (int8_t *)(sums + groups)};
+}
+
 INLINE void emit(const struct linear *work, int row, int tile, lanes sum) {
     const struct weight *weight = work->weight;
     float *out = work->out + row * work->ld_out + tile * LANES;
@@ -51,12 +80,12 @@ INLINE void float_dot(int kind, int R, int T, const void *numbers, int64_t at, i
     }
 }
 
-INLINE void float_block(int kind, int R, int T, const struct linear *work, int row, int tile) {
+INLINE void float_block(int kind, int R, int T, const struct linear *work, const struct prepared *prepared, int row, int tile) {
     const struct weight *weight = work->weight;
     const int64_t stride = (int64_t)weight->groups * GROUP * LANES, at = tile * stride;
     lanes sums[SLICES * 16];
     const float *rows[4];
-    UNROLL for (int r = 0; r < R; r++) rows[r] = work->rows + (row + r) * work->ld_rows;
+    UNROLL for (int r = 0; r < R; r++) rows[r] = prepared->floats + (row + r) * prepared->ld;
     for (int slice = 0; slice < SLICES; slice++) {
         int from = slice_start(slice, weight->groups) * GROUP, to = slice_start(slice + 1, weight->groups) * GROUP;
         lanes part[16];
@@ -180,7 +209,7 @@ INLINE void int_dots(int kind, int R, int T, const uint8_t *w, int64_t stride, c
 }
 #endif
 
-INLINE void int_block(int kind, int R, int T, const struct linear *work, int row, int tile) {
+INLINE void int_block(int kind, int R, int T, const struct linear *work, const struct prepared *prepared, int row, int tile) {
     const struct weight *weight = work->weight;
     const int groups = weight->groups, bytes = kind == WEIGHT_INT8 ? GROUP * LANES : GROUP * LANES / 2;
     const int64_t stride = (int64_t)groups * bytes;
@@ -190,9 +219,9 @@ INLINE void int_block(int kind, int R, int T, const struct linear *work, int row
     const int32_t *row_sums[4];
     const float *steps[4];
     UNROLL for (int r = 0; r < R; r++) {
-        x[r] = work->bytes + (int64_t)(row + r) * groups * GROUP;
-        row_sums[r] = work->sums + (int64_t)(row + r) * groups;
-        steps[r] = work->steps + (int64_t)(row + r) * groups;
+        x[r] = prepared->bytes + (int64_t)(row + r) * groups * GROUP;
+        row_sums[r] = prepared->sums + (int64_t)(row + r) * groups;
+        steps[r] = prepared->steps + (int64_t)(row + r) * groups;
     }
     lanes sums[SLICES * 8];
     for (int slice = 0; slice < SLICES; slice++) {
@@ -234,13 +263,17 @@ INLINE void int_block(int kind, int R, int T, const struct linear *work, int row
 #endif
 #define WIDE_INT 4
 
-typedef void block(const struct linear *work, int row, int tile);
+typedef void block(const struct linear *work, const struct prepared *prepared, int row, int tile);
+#define ONE(name, core, kind, R, T)                                                                                                    \
+    static void name(const struct linear *work, const struct prepared *prepared, int row, int tile) {                                  \
+        core(kind, R, T, work, prepared, row, tile);                                                                                   \
+    }
 #define BLOCKS(kind, core, wide, tall)                                                                                                 \
-    static void kind##_1(const struct linear *w, int row, int tile) { core(kind, 1, 1, w, row, tile); }                                \
-    static void kind##_2(const struct linear *w, int row, int tile) { core(kind, 2, 1, w, row, tile); }                                \
-    static void kind##_4(const struct linear *w, int row, int tile) { core(kind, 4, 1, w, row, tile); }                                \
-    static void kind##_1_wide(const struct linear *w, int row, int tile) { core(kind, 1, wide, w, row, tile); }                        \
-    static void kind##_4_wide(const struct linear *w, int row, int tile) { core(kind, 4, tall, w, row, tile); }
+    ONE(kind##_1, core, kind, 1, 1)                                                                                                    \
+    ONE(kind##_2, core, kind, 2, 1)                                                                                                    \
+    ONE(kind##_4, core, kind, 4, 1)                                                                                                    \
+    ONE(kind##_1_wide, core, kind, 1, wide)                                                                                            \
+    ONE(kind##_4_wide, core, kind, 4, tall)
 BLOCKS(WEIGHT_FP32, float_block, WIDE_FLOAT, TALL_FLOAT)
 BLOCKS(WEIGHT_BF16, float_block, WIDE_FLOAT, TALL_FLOAT)
 BLOCKS(WEIGHT_FP16, float_block, WIDE_FLOAT, TALL_FLOAT)
@@ -251,7 +284,9 @@ BLOCKS(WEIGHT_INT4_MINIMUM, int_block, WIDE_INT, TALL_INT)
 static block *const blocks[6][5] = {ROW_OF(WEIGHT_FP32), ROW_OF(WEIGHT_BF16), ROW_OF(WEIGHT_FP16),
                                     ROW_OF(WEIGHT_INT8), ROW_OF(WEIGHT_INT4), ROW_OF(WEIGHT_INT4_MINIMUM)};
 
+/* Tiles `from` to `to` - 1 of outputs, of all rows, which must be prepared. */
 static void some_tiles(const struct linear *work, int from, int to) {
+    const struct prepared prepared = prepared_of(work);
     const int integers = work->weight->kind >= WEIGHT_INT8, wide = integers ? WIDE_INT : WIDE_FLOAT, tall = integers ? TALL_INT : TALL_FLOAT;
     block *const *of = blocks[work->weight->kind];
     for (int tile = from, tiles; tile < to; tile += tiles) {
@@ -261,25 +296,42 @@ static void some_tiles(const struct linear *work, int from, int to) {
             rows = left >= 4 ? 4 : left >= 2 ? 2 : 1;
             int step = tiles == 1 || rows == 2 ? 1 : rows == 1 ? wide : tall;
             block *one = rows == 2 ? of[1] : step == 1 ? of[rows == 1 ? 0 : 2] : of[rows == 1 ? 3 : 4];
-            for (int t = 0; t < tiles; t += step) one(work, row, tile + t);
+            for (int t = 0; t < tiles; t += step) one(work, &prepared, row, tile + t);
+        }
+    }
+}
+
+/* In how many parts rows are prepared; 0 where they are used as they are. */
+static int64_t prepare_units(const struct linear *work) {
+    return linear_room(work->weight, 1) ? (int64_t)work->count * work->weight->groups : 0;
+}
+
+/* Parts `from` to `to` - 1. All must be done, by whichever threads, before the first tile is computed. */
+static void prepare_rows(const struct linear *work, int64_t from, int64_t to) {
+    const struct weight *weight = work->weight;
+    const struct prepared prepared = prepared_of(work);
+    for (int64_t unit = from; unit < to; unit++) {
+        const int64_t row = unit / weight->groups, group = unit % weight->groups;
+        const int left = weight->inputs - (int)group * GROUP, some = left < GROUP ? left : GROUP;
+        const float *x = work->rows + row * work->ld_rows + group * GROUP;
+        if (weight->kind >= WEIGHT_INT8) quantise_group(x, some, prepared.bytes + unit * GROUP, prepared.steps + unit, prepared.sums + unit);
+        else {
+            float *padded = (float *)work->room + unit * GROUP;
+            memcpy(padded, x, sizeof(float) * (size_t)some);
+            memset(padded + some, 0, sizeof(float) * (size_t)(GROUP - some));
         }
     }
 }
 
 static void linear_job(void *argument, int thread, struct team *team) {
     const struct linear *work = argument;
-    const struct weight *weight = work->weight;
+    const int64_t units = prepare_units(work);
     int64_t from, to;
-    if (weight->kind >= WEIGHT_INT8) {
-        share_of((int64_t)work->count * weight->groups, thread, team, &from, &to);
-        for (int64_t i = from; i < to; i++) {
-            int64_t row = i / weight->groups, group = i % weight->groups;
-            int left = weight->inputs - (int)group * GROUP;
-            quantise_group(work->rows + row * work->ld_rows + group * GROUP, left < GROUP ? left : GROUP, work->bytes + i * GROUP,
-                           work->steps + i, work->sums + i);
-        }
+    if (units) {
+        share_of(units, thread, team, &from, &to);
+        prepare_rows(work, from, to);
         team_wait(team);
     }
-    share_of(weight->tiles, thread, team, &from, &to);
+    share_of(work->weight->tiles, thread, team, &from, &to);
     some_tiles(work, (int)from, (int)to);
 }

@@ -14,4 +14,5 @@
 #define NAME "plain"
 #endif
 
-const struct path THIS = {NAME, linear_job, norm_job, activation_job, softmax_job, rotation_job, attention_job, attention_room};
+const struct path THIS = {NAME, linear_job, norm_job, activation_job, softmax_job, rotation_job, attention_job, linear_room,
+                           attention_room};

@@ -10,9 +10,7 @@ struct linear {
     float *out;         /* [count][ld_out] */
     int64_t ld_rows, ld_out;
     int32_t count;
-    int8_t *bytes;      /* rows as integers, [count][groups][32]; not of float weights */
-    float *steps;       /* [count][groups] */
-    int32_t *sums;      /* [count][groups], of the integers */
+    void *room;         /* linear_room(weight, count) bytes, for rows as they are computed with */
 };
 struct norm {
     const float *rows, *weight, *bias; /* weight and bias may be null */
@@ -56,6 +54,7 @@ struct attending {
 struct path {
     const char *name;
     job *linear, *norm, *activation, *softmax, *rotation, *attention;
+    int64_t (*linear_room)(const struct weight *weight, int count);   /* bytes */
     int64_t (*attention_room)(const struct attention *attention); /* numbers for each thread */
 };
 
