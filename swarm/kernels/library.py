@@ -17,6 +17,7 @@ from swarm.errors import UsageFault
 
 FILE = Path(__file__).with_name("portable" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so"))
 PATH_VARIABLE = "SWARM_KERNELS"  # environment: which instruction set computes, for comparisons
+FILE_VARIABLE = "SWARM_KERNELS_FILE"  # environment: a library in the place of FILE, built elsewhere, for comparisons
 GROUP = 32  # inputs that share a scale
 LANES = 16  # outputs of a tile
 MAX_THREADS = 64
@@ -184,11 +185,27 @@ class Library:
 
 @cache
 def library() -> Library | None:
-    """The kernels, or None where they were not built or cannot be loaded. Raises UsageFault for a path that is not here."""
-    try:
-        kernels = Library(FILE)
-    except OSError:
-        return None
-    if PATH_VARIABLE in os.environ:
+    """The kernels, or None where they were not built or cannot be loaded.
+
+    Raises UsageFault for a path that is not here, and for a file that the environment names and that is no library of kernels.
+    """
+    kernels = _named(os.environ[FILE_VARIABLE]) if FILE_VARIABLE in os.environ else _installed()
+    if kernels is not None and PATH_VARIABLE in os.environ:
         kernels.choose(os.environ[PATH_VARIABLE])
     return kernels
+
+
+def _installed() -> Library | None:
+    try:
+        return Library(FILE)
+    except OSError:
+        return None
+
+
+def _named(file: str) -> Library:
+    try:
+        return Library(Path(file).resolve())  # else the loader would look for a bare name elsewhere
+    except OSError as error:
+        raise UsageFault(f"{FILE_VARIABLE}={file}: it cannot be loaded: {error}") from error
+    except AttributeError as error:
+        raise UsageFault(f"{FILE_VARIABLE}={file}: no library of this version's kernels: {error}") from error
