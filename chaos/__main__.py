@@ -28,8 +28,8 @@ model_option = click.option(
 )
 precision_option = click.option(
     "--precision",
-    type=click.Choice(["fp32", "bf16"]),
-    help="Of every worker.  [default: as the scenario says, mostly bf16]",
+    type=click.Choice(["fp32", "bf16", "int8", "int4"]),
+    help="Of every worker; int8 and int4 for `unlike` alone.  [default: as the scenario says, mostly bf16]",
 )
 json_option = click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Figures go here."

@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from chaos.computers import Computer, build_other, unlike
 from chaos.network.namespaces import Namespaces, Wire
 from chaos.network.proxy import Link, Proxy
 from chaos.process import write_faults
@@ -43,13 +44,27 @@ class Layout:
     bootstraps: int = 1
     inside: bool = False  # processes can have faults inside (chaos.process)
     options: tuple[str, ...] = ()  # of every worker's command line
+    unlike: bool = False  # workers differ in threads, instruction sets and in the compiler of their kernels
+
+    @property
+    def numerics(self) -> str:
+        """Of workers, and of the unsplit model that they are compared with."""
+        return "portable" if self.unlike else "native"
 
 
 class Member:
     """A process of the farm and its link."""
 
     def __init__(
-        self, name: str, mode: str, arguments: tuple[str, ...], link: Link | Wire, folder: Path, *, inside: bool = False
+        self,
+        name: str,
+        mode: str,
+        arguments: tuple[str, ...],
+        link: Link | Wire,
+        folder: Path,
+        *,
+        inside: bool = False,
+        computer: Computer | None = None,
     ) -> None:
         self.name = name
         self.mode = mode  # "bootstrap" or "worker"
@@ -60,6 +75,7 @@ class Member:
         self.faults: list[str] = []  # in force, for the picture
         self.paused = False
         self.ready_at: float | None = None  # of the monotonic clock, when it last came to serve
+        self.computer = computer  # None: one thread, and whatever the environment says
         self.log = folder / f"{name}.log"
         self._arguments = arguments
         self._key = folder / f"{name}.key"
@@ -99,7 +115,9 @@ class Member:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
-                env=os.environ | {"SWARM_BOOTSTRAP": "", "SWARM_KEY": "", "OMP_NUM_THREADS": "1"},
+                env=os.environ
+                | {"SWARM_BOOTSTRAP": "", "SWARM_KEY": "", "OMP_NUM_THREADS": "1"}
+                | (self.computer.environment if self.computer else {}),
                 process_group=0,
             )
         assert self._process.stdout is not None
@@ -214,22 +232,7 @@ class Farm:
             for number in range(self.layout.bootstraps):
                 member = await self._add(f"bootstrap-{number}", "bootstrap", Path(self._folder.name))
                 await member.start()
-            cuts = [self._layers * part // self.layout.spans for part in range(self.layout.spans + 1)]
-            for number, (span, (start, stop)) in product(range(self.layout.replicas), enumerate(pairwise(cuts))):
-                name = f"worker-{span}{ascii_lowercase[number]}"
-                held = ("--model", str(self.model), "--layers", f"{start}-{stop - 1}", "--precision", self.precision)
-                member = await self._add(
-                    name,
-                    "worker",
-                    Path(self._folder.name),
-                    *held,
-                    "--device",
-                    "cpu",
-                    "--threads",
-                    "1",
-                    *self.layout.options,
-                )
-                member.span, member.layers = span, f"{start}-{stop - 1}"
+            await self._add_workers(Path(self._folder.name))
             await start_all(self.workers)
         except BaseException:  # also when interrupted: __aexit__ is not called, and no process may be left
             await self.__aexit__()
@@ -244,11 +247,29 @@ class Farm:
         assert self._folder is not None
         self._folder.cleanup()
 
-    async def _add(self, name: str, mode: str, folder: Path, *arguments: str) -> Member:
+    async def _add_workers(self, folder: Path) -> None:
+        layout = self.layout
+        computers: list[Computer] = []
+        if layout.unlike:
+            computers = unlike(layout.spans * layout.replicas, await asyncio.to_thread(build_other, folder))
+        cuts = [self._layers * part // layout.spans for part in range(layout.spans + 1)]
+        places = product(range(layout.replicas), enumerate(pairwise(cuts)))
+        for number, (replica, (span, (start, stop))) in enumerate(places):
+            name, computer = f"worker-{span}{ascii_lowercase[replica]}", computers[number] if computers else None
+            threads = computer.threads if computer else 1
+            held = ("--model", str(self.model), "--layers", f"{start}-{stop - 1}", "--precision", self.precision)
+            how = ("--numerics", layout.numerics, "--device", "cpu", "--threads", str(threads))
+            member = await self._add(name, "worker", folder, *held, *how, *layout.options, computer=computer)
+            member.span, member.layers = span, f"{start}-{stop - 1}"
+
+    async def _add(
+        self, name: str, mode: str, folder: Path, *arguments: str, computer: Computer | None = None
+    ) -> Member:
         """A process that knows the bootstraps before it."""
         known = [word for host, port in self.places for word in ("--bootstrap", f"{host}:{port}")]
         link = await self.network.link(name)
-        member = Member(name, mode, (*arguments, *known), link, folder, inside=self.layout.inside)
+        shown = (*arguments, *known)
+        member = Member(name, mode, shown, link, folder, inside=self.layout.inside, computer=computer)
         self.members.append(member)
         return member
 

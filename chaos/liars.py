@@ -14,6 +14,7 @@ from random import Random
 import swarm.engine  # noqa: F401  (before torch: it settles what torch's libraries read when they load)
 
 # isort: split
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +34,7 @@ class Lie(StrEnum):
     """What is wrong with the rows."""
 
     LAST_BIT = "last-bit"  # of one value in every row
+    ONE_ROW = "one-row"  # the last bit of one value, in one row of sixteen
     SMALL_NOISE = "small-noise"  # 2 % of what the span changed: not much above what another precision does
     LARGE_NOISE = "large-noise"  # as much as the span changed
     IDENTITY = "identity"  # the inputs, returned unchanged
@@ -45,6 +47,7 @@ class Lie(StrEnum):
 
 
 NOISE = {Lie.SMALL_NOISE: 0.02, Lie.LARGE_NOISE: 1.0}  # relative to what the span changed
+ONE_ROW_IN, THAT_ROW = 16, 1  # positions of the rows of ONE_ROW: 1, 17, 33 ...
 OTHER_NORMS = 0.1  # how far the weights of norms lie from the right ones
 
 Moment = Callable[
@@ -108,20 +111,29 @@ class Liar(Stage):
 
     def _wrong(self, position: int, inputs: Tensor, outputs: Tensor) -> Tensor:
         """The rows that are given for `outputs`, which the decoder (itself perhaps a wrong one) computed."""
+        if self.kind is Lie.ONE_ROW:
+            lied = [row for row in range(outputs.shape[0]) if (position + row) % ONE_ROW_IN == THAT_ROW]
+            self.lies += len(lied)
+            return _with_other_bits(outputs, self.seed, lied)
         self.lies += outputs.shape[0]
         if self.kind is Lie.IDENTITY:
             return inputs
         if self.kind in NOISE:
             return _noisy(inputs, outputs, position, NOISE[self.kind], self.seed)
-        if self.kind in (Lie.NAN, Lie.LAST_BIT):
+        if self.kind is Lie.LAST_BIT:
+            return _with_other_bits(outputs, self.seed, range(outputs.shape[0]))
+        if self.kind is Lie.NAN:
             outputs = outputs.clone()
-            column = self.seed % outputs.shape[1]
-            if self.kind is Lie.NAN:
-                outputs[:, column] = torch.nan
-            else:
-                bits = outputs.view(torch.int32 if outputs.dtype.itemsize == 4 else torch.int16)
-                bits[:, column] ^= 1
+            outputs[:, self.seed % outputs.shape[1]] = torch.nan
         return outputs
+
+
+def _with_other_bits(outputs: Tensor, seed: int, rows: Sequence[int]) -> Tensor:
+    """The last bit of one value turned in these rows: it moves by one unit in the last place."""
+    outputs = outputs.clone()
+    bits = outputs.view(torch.int32 if outputs.dtype.itemsize == 4 else torch.int16)
+    bits[list(rows), seed % outputs.shape[1]] ^= 1
+    return outputs
 
 
 def _noisy(inputs: Tensor, outputs: Tensor, position: int, share: float, seed: int) -> Tensor:
@@ -236,12 +248,14 @@ class _ForgetfulDecoder(_WrongDecoder):
                 group = attention.heads // attention.kv_heads
                 own = torch.arange(way.start, way.stop, device=mask.device).repeat(group)
                 mask.masked_fill_(columns < ((own + 1) // 2)[:, None], -torch.inf)
-        elif isinstance(way, DecodePass):
+        elif isinstance(way, DecodePass | PortablePass):
             halves = [(position + 1) // 2 for _, position in way.rows]
             way.rows = [
                 (_Later(cache, half), position - half)  # type: ignore[misc]  # all that the pass asks of a cache
                 for (cache, position), half in zip(way.rows, halves, strict=True)
             ]
+            if isinstance(way, PortablePass):
+                way.together, way._positions = False, way._positions - np.array(halves)
         return super()._forward(x, span, way)
 
 

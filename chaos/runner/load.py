@@ -64,8 +64,8 @@ class Request:
 class Questions:
     """Prompts and samplings drawn from a seed, and the unsplit model's answers to them."""
 
-    def __init__(self, model: Path, precision: str, seed: int) -> None:
-        self._model, self._precision = model, precision
+    def __init__(self, model: Path, precision: str, seed: int, numerics: str = "native") -> None:
+        self._model, self._precision, self._numerics = model, precision, numerics
         vocabulary = int(json.loads((model / "config.json").read_text())["vocab_size"])
         dice = Random(seed)
         self.prompts = [[dice.randrange(FIRST_ID, vocabulary) for _ in range(PROMPT_ROWS)] for _ in range(PROMPTS)]
@@ -77,7 +77,8 @@ class Questions:
         return prompt, Options(max_tokens=TOKENS, sampling=sampling, ignore_eos=True)
 
     async def compute(self) -> None:
-        async with Client(self._model, local=True, precision=self._precision) as client:
+        precision, numerics = self._precision, self._numerics
+        async with Client(self._model, local=True, precision=precision, numerics=numerics) as client:
             for variant in range(2 * PROMPTS):
                 prompt, options = self.ask(variant)
                 answer = client.generate(prompt, options=options)

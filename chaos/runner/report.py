@@ -60,6 +60,7 @@ def figures(outcome: Outcome, found: Sequence[Breach]) -> dict[str, Any]:
         "liars": sum(len(result.clocked.liars) for result in outcome.cases),
         "banned": sorted({name for result in outcome.cases for name in result.clocked.banned}),
         "suspected": sorted({name for result in outcome.cases for name, _ in result.clocked.suspected}),
+        "computers": outcome.computers,
         "resources": {
             name: {"rss_before": before[0], "files_before": before[1]}
             | ({"rss_after": after[0], "files_after": after[1]} if after else {"restarted": True})
@@ -225,6 +226,8 @@ def _attacks(each: dict[str, Any]) -> Iterator[str]:
 def _details(each: dict[str, Any]) -> list[str]:
     """What only some scenarios have."""
     found = []
+    if each["computers"]:
+        found.append(f"workers: {'; '.join(f'{name} {what}' for name, what in sorted(each['computers'].items()))}")
     if each["liars"] or each["banned"]:
         audits = ", ".join(f"{count} {verdict}" for verdict, count in sorted(each["audits"].items())) or "none"
         found.append(f"liars: {each['liars']}; banned: {', '.join(each['banned']) or 'nobody'}; audits: {audits}")

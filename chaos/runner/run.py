@@ -85,6 +85,7 @@ class Outcome:
     undisturbed: CaseResult | None = None
     cases: list[CaseResult] = field(default_factory=list)
     starts: list[StartResult] = field(default_factory=list)
+    computers: dict[str, str] = field(default_factory=dict)  # by member, where they differ
     resources: dict[str, tuple[tuple[int, int], tuple[int, int] | None]] = field(default_factory=dict)  # before, after
     complaints: list[str] = field(default_factory=list)  # what only a bug would say
     seconds: float = 0.0
@@ -110,7 +111,7 @@ class Run:
         settle_threads(1)
         scenario, setup = self.scenario, self.setup
         self._say("computing the unsplit model's answers")
-        questions = Questions(setup.model, setup.precision, setup.seed)
+        questions = Questions(setup.model, setup.precision, setup.seed, scenario.layout.numerics)
         await questions.compute()
         for start in scenario.starts:
             self._say(f"start: {start.name}")
@@ -131,6 +132,7 @@ class Run:
         )
         async with farm:
             self.farm = farm
+            self.outcome.computers = {one.name: str(one.computer) for one in farm.workers if one.computer is not None}
             dice = Random(setup.seed)
             busiest = max(case.sessions for case in scenario.cases)
             self._files = {member.pid: member.resources()[1] for member in farm.members}
@@ -176,7 +178,8 @@ class Run:
             began = time.monotonic()
 
             def more(begun: int) -> bool:
-                return goes_on(case, begun, time.monotonic() - began, conductor.turning)
+                caught = 0 < len(result.clocked.liars) <= len(result.clocked.liars & {*result.clocked.banned})
+                return goes_on(case, begun, time.monotonic() - began, conductor.turning, caught)
 
             await self.load.run(case, node.client, more)
             result.seconds = time.monotonic() - began
@@ -287,8 +290,13 @@ async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             await task
 
 
-def goes_on(case: Case, begun: int, seconds: float, turning: bool) -> bool:
-    """Whether a case wants more than the requests `begun` in so many seconds; `turning`: its strikes have not all come yet."""
+def goes_on(case: Case, begun: int, seconds: float, turning: bool, caught: bool = False) -> bool:
+    """Whether a case wants more than the requests `begun` in so many seconds.
+
+    `turning`: its strikes have not all come yet. `caught`: all that lied are banned.
+    """
+    if case.hunted and caught:
+        return False
     return begun < case.requests or (turning if case.seconds is None else seconds < case.seconds)
 
 

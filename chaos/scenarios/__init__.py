@@ -18,6 +18,7 @@ from chaos.scenarios import (
     soak,
     stalls,
     startup,
+    unlike,
 )
 from chaos.scenarios.model import MID_PROMPT as MID_PROMPT
 from chaos.scenarios.model import MOMENTS as MOMENTS
@@ -32,7 +33,7 @@ from chaos.scenarios.model import Target as Target
 
 STORM = soak.STORM
 NAMED = (STORM, short.SHORT)  # not among `all`
-_GROUPS = (attacks, churn, crashes, directory, liars, links, slowness, soak, stalls, startup)
+_GROUPS = (attacks, churn, crashes, directory, liars, links, slowness, soak, stalls, startup, unlike)
 SCENARIOS = tuple(sorted((each for group in _GROUPS for each in group.SCENARIOS), key=lambda each: each.number))
 MACHINES = namespaces.SCENARIOS  # for `run --namespaces`
 

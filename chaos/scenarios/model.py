@@ -62,6 +62,7 @@ class Case:
     strikes: tuple[Strike, ...]
     sessions: int = 1  # requests at a time
     requests: int = 1  # in all, if neither the strikes nor the clock ask for more
+    hunted: bool = False  # no more of them once every liar is banned: an audit looks at one part of a chain
     seconds: float | None = None  # send requests for at least so long; the command line may say for how long instead
     deadline: float = 60.0  # the client's, in seconds without progress
     failing: int | None = None  # every request ends with an error that names the layers of this part

@@ -70,6 +70,16 @@ def test_a_load_goes_on_until_there_are_requests_enough_whatever_the_clock_says(
     assert not goes_on(case, 1, 9.0, False)
 
 
+def test_whoever_is_hunted_is_asked_until_he_is_found() -> None:
+    unlike = find("unlike")
+    assert unlike is not None
+    for case in (case for case in unlike.cases if case.hunted):
+        assert goes_on(case, 1, 9.0, False)
+        assert not goes_on(case, 1, 9.0, False, caught=True)
+        assert not goes_on(case, case.requests, 9.0, False)
+    assert sum(case.hunted for case in unlike.cases) == unlike.limits.caught
+
+
 def test_the_time_left_follows_the_clock_of_the_cases() -> None:
     assert CHURN is not None
     short, long = (expected_seconds(CHURN, Setup(Path("model"), 24, seconds=seconds)) for seconds in (10.0, 100.0))
