@@ -138,8 +138,9 @@ def simulate(seed: int, count: int, duration: float | None) -> None:
 def audits(sessions: int, seed: int, report: Path | None) -> None:
     """Audit sessions among liars of every kind, in virtual time: who is caught, and who is flagged for nothing."""
     from chaos.simulation import audits as simulation
+    from chaos.simulation.trials import trials
 
-    with click.progressbar(simulation.trials(), length=sum(1 for _ in simulation.trials()), file=sys.stderr) as bar:
+    with click.progressbar(length=sum(1 for _ in trials()), file=sys.stderr) as bar:
         found = simulation.measure(sessions, seed, lambda _: bar.update(1))
     click.echo(f"{simulation.summary(found)}\n{simulation.table(found)}")
     if report is not None:

@@ -7,7 +7,8 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,18 @@ class Computer:
     def __str__(self) -> str:
         built = "" if self.library is None else f", built by {self.library.stem}"
         return f"{self.path}, {self.threads} {'thread' if self.threads == 1 else 'threads'}{built}"
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Afterwards this process computes as it did before."""
+    kernels = library()
+    before = None if kernels is None else Computer(kernels.threads, kernels.path)
+    try:
+        yield
+    finally:
+        if before is not None:
+            before.settle()
 
 
 def unlike(count: int, other: Path | None = None) -> list[Computer]:

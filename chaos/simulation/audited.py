@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
+from typing import TypeVar
 
+from chaos.computers import Computer
 from chaos.liars import Liar, Lie, Moment, always, lie
 from chaos.simulation.model import CONTEXT, Prepared
 from chaos.simulation.peers import Compute
@@ -39,6 +41,8 @@ from swarm.worker.service import WorkerService
 STEP_SECONDS = 0.01  # of one call of a worker
 LATENCY = 0.002
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -49,6 +53,7 @@ class Part:
     lies: Lie | None = None
     seed: int = 0  # of its lies: those of one seed agree
     block: int | None = None  # shared with others that say the same; None: its own
+    computer: Computer | None = None  # with which it computes; None: as this process does
 
 
 @dataclass(slots=True)
@@ -68,6 +73,21 @@ class Session:
     rows: int = 0  # computed for the answer
     recomputed: int = 0  # for the audit
     seconds: float = 0.0  # virtual, of the audit
+
+
+class ComputerCompute(Compute):
+    """Computes as a computer does."""
+
+    def __init__(self, seconds: float, computer: Computer) -> None:
+        super().__init__(seconds)
+        self._computer = computer
+
+    async def run(self, function: Callable[[], T]) -> T:
+        def settled() -> T:
+            self._computer.settle()
+            return function()
+
+        return await super().run(settled)
 
 
 class AuditedWorker:
@@ -91,7 +111,8 @@ class AuditedWorker:
 
     async def start(self, stack: AsyncExitStack) -> None:
         swarm = self.swarm
-        compute = Compute(STEP_SECONDS)
+        computer = self.part.computer
+        compute = Compute(STEP_SECONDS) if computer is None else ComputerCompute(STEP_SECONDS, computer)
         service = await stack.enter_async_context(
             WorkerService(self.stage, swarm.prepared.model, compute, self.identity)
         )

@@ -8,36 +8,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from chaos.liars import Lie, in_replays
+from chaos.computers import restored
 from chaos.simulation.audited import AuditedSwarm, Part, Session
 from chaos.simulation.clock import run_virtual
 from chaos.simulation.model import prepared
 from chaos.simulation.seeding import seeded
-from swarm.span import LayerSpan
-
-WHOLE, FIRST, SECOND = LayerSpan(0, 2), LayerSpan(0, 1), LayerSpan(1, 2)
-CLASSES = ("fp32", "bf16")
-REFUSED = (Lie.NAN, Lie.WRONG_SHAPE)  # no audit is needed: clients refuse such rows as they arrive
-LIES = tuple(kind for kind in Lie if kind not in REFUSED)
-OTHER_CLASS = "another class audits"
-HONEST_SHARE = 12  # sessions without any liar, for each one of another kind of trial
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A swarm and what is asked of it."""
-
-    group: str
-    name: str
-    swarms: tuple[tuple[Part, ...], ...]  # in turn
-    options: dict[str, Any] = field(default_factory=dict)
-    share: int = 1  # of all sessions
-    promised: bool = True  # nobody honest is banned
-    settled: bool = True  # there is a third, so that nobody honest is avoided either
+from chaos.simulation.trials import OTHER_CLASS, UNLIKE, Trial, trials
 
 
 @dataclass(slots=True)
@@ -87,56 +66,6 @@ class Figures:
             self.avoided += session.audited not in session.banned and session.audited in session.avoided
 
 
-def trials() -> Iterator[Trial]:
-    """All of them."""
-    for precision in CLASSES:
-        yield Trial("nobody lies", precision, (_among(precision),), share=HONEST_SHARE)
-    yield Trial("nobody lies", "fp32 beside bf16", tuple(_beside(*pair) for pair in _PAIRS), share=HONEST_SHARE)
-    for kind in (*LIES, *REFUSED):
-        yield Trial("one class", kind, tuple(_among(precision, kind) for precision in CLASSES))
-    for kind in LIES:
-        yield Trial(OTHER_CLASS, kind, tuple(_beside(*pair, kind) for pair in _PAIRS))
-    framed = tuple(_among(precision, Lie.LARGE_NOISE) for precision in CLASSES)
-    yield Trial("framing", "lies in audits only", framed, {"only_in_audits": True}, share=2)
-    yield Trial("framing", "in replays only, failovers", framed, {"moment": in_replays, "stalls": True}, share=2)
-    subtle = tuple(_among(precision, Lie.LAST_BIT) for precision in CLASSES)
-    yield Trial("framing", "a last bit, in audits only", subtle, {"only_in_audits": True}, share=2)
-    yield Trial("framing", "two of one address block", tuple(map(_two_of_one_block, CLASSES)), share=2)
-    other = tuple(_alone(*pair, Lie.LARGE_NOISE) for pair in _PAIRS)
-    yield Trial("framing", "of another class, in audits only", other, {"only_in_audits": True}, share=2)
-    pairs = tuple((Part(WHOLE, precision, Lie.LARGE_NOISE), Part(WHOLE, precision)) for precision in CLASSES)
-    yield Trial("nobody to settle it", "two workers, one lies", pairs, settled=False)
-    two = tuple(_two_of_two_blocks(precision) for precision in CLASSES)
-    yield Trial("beyond what is promised", "two of two blocks who agree", two, promised=False)
-
-
-_PAIRS = (("fp32", "bf16"), ("bf16", "fp32"))
-
-
-def _among(precision: str, kind: Lie | None = None) -> tuple[Part, ...]:
-    """One who perhaps lies, among honest workers of its class: some with all layers, some with one."""
-    honest = (Part(WHOLE, precision),) * 3 + (Part(FIRST, precision), Part(SECOND, precision))
-    return (Part(WHOLE, precision, kind), *honest)
-
-
-def _beside(precision: str, other: str, kind: Lie | None = None) -> tuple[Part, ...]:
-    """One who perhaps lies and is alone in its class, beside workers of another."""
-    return (Part(WHOLE, precision, kind), *(Part(WHOLE, other),) * 3)
-
-
-def _alone(precision: str, other: str, kind: Lie) -> tuple[Part, ...]:
-    """An honest one that is alone in its class, beside workers of another, of which one lies."""
-    return (Part(WHOLE, other, kind), Part(WHOLE, precision), *(Part(WHOLE, other),) * 2)
-
-
-def _two_of_one_block(precision: str) -> tuple[Part, ...]:
-    return (*(Part(WHOLE, precision, Lie.LARGE_NOISE, block=1),) * 2, *(Part(WHOLE, precision),) * 3)
-
-
-def _two_of_two_blocks(precision: str) -> tuple[Part, ...]:
-    return (*(Part(WHOLE, precision, Lie.LARGE_NOISE),) * 2, *(Part(WHOLE, precision),) * 4)
-
-
 def measure(sessions: int, seed: int = 1, tell: Callable[[Figures], None] | None = None) -> list[Figures]:
     """So many sessions, shared out among the trials; at least one for each swarm."""
     everything = list(trials())
@@ -152,7 +81,7 @@ def measure(sessions: int, seed: int = 1, tell: Callable[[Figures], None] | None
 
 def run_trial(trial: Trial, count: int, seed: int) -> Figures:
     """`count` sessions in each of its swarms."""
-    made, figures = prepared(), Figures(trial)
+    made, figures = prepared(trial.numerics), Figures(trial)
 
     async def main(parts: tuple[Part, ...], seed: int) -> None:
         async with AuditedSwarm(parts, made, seed, **trial.options) as swarm:
@@ -162,7 +91,7 @@ def run_trial(trial: Trial, count: int, seed: int) -> Figures:
 
     began = time.process_time()
     for number, parts in enumerate(trial.swarms):
-        with seeded(seed + number):
+        with seeded(seed + number), restored():
             run_virtual(main(parts, seed + number))
     figures.cpu_seconds = time.process_time() - began
     return figures
@@ -203,12 +132,22 @@ def summary(found: Sequence[Figures]) -> str:
     """What the promises come to."""
     promised = [one for one in found if one.trial.promised]
     same = [one for one in promised if one.trial.group != OTHER_CLASS and one.trial.settled]
-    audited, of_liars = sum(one.audited for one in promised), sum(one.of_liars for one in same)
+    unlike = [one for one in same if one.trial.group == UNLIKE]
     return (
-        f"{audited} audited sessions, {sum(one.honest_banned for one in promised)} honest peers banned, "
-        f"{sum(one.honest_avoided for one in promised if one.trial.settled)} avoided. In one numerics class "
-        f"{sum(one.caught for one in same)} of {of_liars} audits of wrong rows banned the liar."
+        f"{_accused(promised)} In one numerics class {_caught(same)} "
+        f"Among computers with other threads and instruction sets, in portable numerics: {_accused(unlike)} {_caught(unlike)}"
     )
+
+
+def _accused(found: Sequence[Figures]) -> str:
+    return (
+        f"{sum(one.audited for one in found)} audited sessions, {sum(one.honest_banned for one in found)} honest peers banned, "
+        f"{sum(one.honest_avoided for one in found if one.trial.settled)} avoided."
+    )
+
+
+def _caught(found: Sequence[Figures]) -> str:
+    return f"{sum(one.caught for one in found)} of {sum(one.of_liars for one in found)} audits of wrong rows banned the liar."
 
 
 def page(found: Sequence[Figures], seed: int) -> str:
@@ -231,4 +170,9 @@ layers changed. Where nobody can settle a contradiction both sides are avoided f
 together are all avoided too, as any of them may have lied, until an audit of each by itself finds its rows to be right. Two
 liars in different address blocks who give the same wrong rows are a majority of three: no audit by three can tell them from
 honest peers.
+
+Of unlike computers no two have both the instruction set and the number of threads in common (one to three, and whatever this
+machine has of AVX-512, AVX2 and plain C). They compute in one process, which changes over at every call; honest sessions are of
+fp32, bf16, int8 and int4 in equal parts, others of bf16 and int4. Kernels by two compilers meet in `python -m chaos run unlike`.
+"one-row" turns the last bit of one number in one row of sixteen.
 """

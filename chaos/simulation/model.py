@@ -35,7 +35,7 @@ from swarm.text.tokenizer import Text
 LAYERS = 2
 VOCABULARY = 96
 HIDDEN, INNER, HEADS, CONTEXT = 32, 48, 2, 512
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = {"native": ("fp32", "bf16"), "portable": ("fp32", "bf16", "int8", "int4")}  # by numerics
 MOST_TOKENS = 12
 PROMPT_LENGTHS = (1, 2, 5, 9, 16, 17, 33, 127, 128, 130, 200, 257)  # short ones, and some around the grid of chunks
 CACHE_BYTES = 4 << 20
@@ -55,16 +55,17 @@ class Ask:
 
 
 class Prepared:
-    """What all seeds share. Nothing in it changes, except that unsplit answers are remembered."""
+    """What all seeds of one kind of numerics share. Nothing in it changes, except that unsplit answers are remembered."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, numerics: str) -> None:
         self.model: ModelRef = read_manifest(directory).ref("simulated")
         self.text = Text.load(directory)
-        self.heads = {precision: Head.load(directory, precision=precision) for precision in PRECISIONS}
+        self._precisions = PRECISIONS[numerics]
+        self.heads = {each: Head.load(directory, precision=each, numerics=numerics) for each in self._precisions}
         self._stages = {
-            (span, precision): Stage.load(directory, span, precision=precision, cache_bytes=CACHE_BYTES)
+            (span, each): Stage.load(directory, span, precision=each, cache_bytes=CACHE_BYTES, numerics=numerics)
             for span in (LayerSpan(0, 1), LayerSpan(1, 2), LayerSpan(0, 2))
-            for precision in PRECISIONS
+            for each in self._precisions
         }
         self._answers: dict[tuple[int, bool, str], list[int]] = {}
         random = Random(0)
@@ -97,7 +98,7 @@ class Prepared:
         """Compute every unsplit answer, before there is an event loop that must not wait."""
         for index in range(len(self._prompts)):
             for greedy in (True, False):
-                for precision in PRECISIONS:
+                for precision in self._precisions:
                     self.expected(self._ask(index, greedy, MOST_TOKENS, precision))
 
     async def _unsplit(self, ask: Ask) -> list[int]:
@@ -114,12 +115,12 @@ class Prepared:
         return answer.token_ids
 
 
-@lru_cache(1)
-def prepared() -> Prepared:
+@lru_cache(len(PRECISIONS))
+def prepared(numerics: str = "native") -> Prepared:
     """Made at the first call, in a folder that is gone afterwards."""
     with TemporaryDirectory(prefix="swarm-simulation-") as folder:
         _write(Path(folder))
-        made = Prepared(Path(folder))
+        made = Prepared(Path(folder), numerics)
         made.expect_all()
     return made
 

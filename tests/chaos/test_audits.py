@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from chaos.liars import Lie
-from chaos.simulation.audits import LIES, OTHER_CLASS, REFUSED, measure, page, run_trial, summary, table, trials
+from chaos.simulation.audits import measure, page, run_trial, summary, table
+from chaos.simulation.trials import LIES, OTHER_CLASS, REFUSED, UNLIKE, trials
 
-BELOW_TOLERANCE = (Lie.LAST_BIT, Lie.SMALL_NOISE)
+BELOW_TOLERANCE = (Lie.LAST_BIT, Lie.ONE_ROW, Lie.SMALL_NOISE)
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,15 @@ def test_every_audit_of_wrong_rows_bans_the_liar_in_one_class(found):
     assert {one.trial.name for one in same} == {*LIES, *REFUSED}
     assert sum(one.of_liars for one in same) > 5
     assert all(one.caught == one.of_liars for one in same)
+
+
+def test_among_unlike_computers_every_liar_is_caught_and_nobody_else(found):
+    among = [one for one in found if one.trial.group == UNLIKE]
+    assert {*LIES, *REFUSED} <= {one.trial.name for one in among}
+    assert sum(one.of_liars for one in among) > 5
+    assert all(one.caught == one.of_liars for one in among)
+    assert sum(one.honest_banned + one.honest_avoided for one in among) == 0
+    assert sum(one.failovers for one in among) > 3
 
 
 def test_in_another_class_whatever_saves_a_liar_work_is_seen(found):
@@ -80,8 +90,9 @@ def test_the_page_says_how_it_came_about(found):
 
 
 @pytest.mark.soak
-def test_ten_thousand_audited_sessions():
-    found = measure(10_000)
-    assert sum(one.audited for one in found if one.trial.promised) >= 9_500
+def test_ten_thousand_audited_sessions_among_twins_and_as_many_among_unlike_computers():
+    found = measure(20_000)
+    assert sum(one.audited for one in found if one.trial.promised) >= 19_000
+    assert sum(one.audited for one in found if one.trial.group == UNLIKE) >= 10_000
     assert all(one.honest_banned == 0 for one in found if one.trial.promised)
-    assert all(one.missed == 0 for one in found if one.trial.group == "one class")
+    assert all(one.missed == 0 for one in found if one.trial.group in ("one class", UNLIKE))
