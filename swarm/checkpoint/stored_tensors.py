@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from swarm.checkpoint.formats import BadPart, Format, Layout, Part, Stacked
+from swarm.checkpoint.formats import BadPart, Format, Layout, Part, Stacked, StoredBlocks
 from swarm.checkpoint.found import missing, no_weights
 from swarm.checkpoint.gguf.model import gguf_paths, open_model
 from swarm.checkpoint.gguf.tensors import Ggml
@@ -27,6 +27,7 @@ from swarm.errors import ModelFault
 from swarm.model.spec import ModelSpec
 from swarm.model.tensor_names import Shape, Slot, head_tensors, layer_tensors
 
+T = TypeVar("T")
 MAX_INDEX_BYTES = 64 << 20
 MAX_FILES = 4096
 FLOATS: Mapping[str, torch.dtype] = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -175,11 +176,19 @@ class StoredTensors:
         Raises ModelFault naming file and tensor.
         """
         layout = self._layout(name, shape)
-        tensors = [self._mapped(part) for part in layout.parts]
-        try:
-            return layout.dequantise(*tensors)
-        except BadPart as bad:
-            raise ModelFault(f"{self.path(bad.name)}: tensor {bad.name}: {bad.complaint}") from None
+        return self._made(layout, layout.dequantise)
+
+    def as_stored(self, name: str, shape: Shape) -> StoredBlocks | Tensor | None:
+        """A matrix as its file holds it, in blocks or in floats; None where floats have to be made from what is stored.
+
+        Raises ModelFault naming file and tensor.
+        """
+        layout = self._layout(name, shape)
+        if layout.blocks is not None:
+            return self._made(layout, layout.blocks)
+        if len(layout.parts) != 1 or self.file(layout.parts[0].name).entries[layout.parts[0].name].dtype not in FLOATS:
+            return None
+        return self._made(layout, layout.dequantise)
 
     def table(self, name: str, shape: Shape, dtype: torch.dtype) -> Table:
         """A matrix whose rows are read one by one, as `tensor` gives them; or all of them in that dtype, where its format
@@ -189,6 +198,14 @@ class StoredTensors:
             return Table.of(self.tensor(name, shape).to(dtype))
         tensors = [self._mapped(part) for part in layout.parts]
         return Table(lambda ids, read=layout.rows: read(ids, *tensors), shape[0])  # type: ignore[misc]
+
+    def _made(self, layout: Layout, make: Callable[..., T]) -> T:
+        """What a layout makes of its parts."""
+        tensors = [self._mapped(part) for part in layout.parts]
+        try:
+            return make(*tensors)
+        except BadPart as bad:
+            raise ModelFault(f"{self.path(bad.name)}: tensor {bad.name}: {bad.complaint}") from None
 
     def _layout(self, name: str, shape: Shape) -> Layout:
         name = self._spelt(name)

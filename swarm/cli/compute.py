@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-precision_type = click.Choice(["fp32", "bf16", "int8", "int4"])
+precision_type = click.Choice(["fp32", "bf16", "int8", "int4", "as-stored"])
 threads_option = click.option(
     "--threads",
     type=click.IntRange(1, 1024),
@@ -14,7 +14,7 @@ numerics_option = click.option(
     "--numerics",
     type=click.Choice(["native", "portable"]),
     help="Whose kernels: torch's, or swarm's own, which give the same bits on every CPU and with any number of threads.  "
-    "[default: native; portable for int8 and int4]",
+    "[default: native; portable for int8, int4 and as-stored]",
 )
 backend_option = click.option(
     "--backend",
@@ -28,4 +28,4 @@ backend_option = click.option(
 
 def numerics_for(precision: str | None, numerics: str | None) -> str:
     """What was asked for, or else what computes in that precision."""
-    return numerics or ("portable" if precision in ("int8", "int4") else "native")
+    return numerics or ("portable" if precision in ("int8", "int4", "as-stored") else "native")

@@ -19,15 +19,24 @@ from swarm.engine.embedding import Embedding
 from swarm.engine.layers.linear import Linear
 from swarm.engine.layers.norm import Norm
 from swarm.engine.layers.token_digits import with_ids
-from swarm.engine.loading.parts import build_linear, build_norm
+from swarm.engine.loading.parts import build_linear, build_norm, matrix_of
 from swarm.engine.loading.sources import RandomSource, Source, VerifiedSource
+from swarm.engine.loading.stored import stored_linear
 from swarm.engine.numerics import Precision, numerics_class, precision_named, settle_threads
 from swarm.engine.portable.passes import entries
 from swarm.engine.stage import usable_device
 from swarm.errors import UsageFault
 from swarm.model.spec import ModelSpec
-from swarm.model.tensor_names import head_tensors
+from swarm.model.tensor_names import Shape, head_tensors
 from swarm.wire import tensors as wire
+
+
+def _logits(source: Source, name: str, shape: Shape, precision: Precision, device: torch.device) -> Linear:
+    """The layer that gives logits."""
+    if precision.stored:
+        return stored_linear([matrix_of(source, name, shape, precision)], shape[:1], shape[1], None, None, precision)
+    weight = source.tensor(name, shape).to(device=device, dtype=precision.dtype)
+    return build_linear(weight, None, replace(precision, weights=precision.head))
 
 
 class Head:
@@ -119,9 +128,8 @@ class Head:
             embedding = Embedding(spec, table, positions, token_type, into, norm_first, precision.inner, place)
             linear = None
             if family.head:
-                weight = source.tensor(name := f"{family.embedding if spec.tied else family.head}.weight", shapes[name])
-                logits = replace(precision, weights=precision.head)
-                linear = build_linear(weight.to(device=place, dtype=precision.dtype), None, logits)
+                name = f"{family.embedding if spec.tied else family.head}.weight"
+                linear = _logits(source, name, shapes[name], precision, place)
             final, out = norm(family.final_norm), projection(family.head_projection)
         return cls(spec, embedding, final, out, linear, precision, place, manifest)
 

@@ -35,6 +35,7 @@ class Precision:
     portable: bool = False  # by kernels of our own, within a layer in fp32
     weights: str = ""  # integers in groups that share a scale: int8 or int4; empty: floats
     head: str = ""  # likewise, of the layer that gives logits
+    stored: bool = False  # weights are what the model's files hold, where kernels take that; else of `dtype`
 
     @property
     def inner(self) -> torch.dtype:
@@ -69,19 +70,24 @@ INTEGERS: dict[str, Precision] = {  # portable only
 }
 
 
+STORED: dict[str, Precision] = {  # portable only
+    "as-stored": Precision("as-stored", torch.bfloat16, 1, stored=True),
+}
+
+
 def precision_named(name: str, numerics: str = "native") -> Precision:
     """The precision of that name, computed natively or by portable kernels. Raises UsageFault naming those that exist."""
     if numerics not in NUMERICS:
         raise UsageFault(f"unknown numerics {numerics!r}; choose one of {', '.join(NUMERICS)}")
     found = precision_known(name)
-    if found.weights and numerics != "portable":
+    if (found.weights or found.stored) and numerics != "portable":
         raise UsageFault(f"--precision {name}: only --numerics portable computes so")
     return replace(found, portable=numerics == "portable")
 
 
 def precision_known(name: str) -> Precision:
     """The precision of that name, whoever computes in it. Raises UsageFault naming those that exist."""
-    known = PRECISIONS | INTEGERS
+    known = PRECISIONS | INTEGERS | STORED
     if name not in known:
         raise UsageFault(f"unknown precision {name!r}; choose one of {', '.join(known)}")
     return known[name]

@@ -22,6 +22,11 @@ GROUP = 32  # inputs that share a scale
 LANES = 16  # outputs of a tile
 MAX_THREADS = 64
 WEIGHTS = ("fp32", "bf16", "fp16", "int8", "int4", "int4+min")  # kinds, by their numbers in portable.h
+BLOCKS = {
+    "Q8_0": "int8",
+    "Q4_0": "int4",
+    "Q4_1": "int4+min",
+}  # llama.cpp's types -> kinds of weights that hold them exactly
 CACHES = ("fp32", "bf16")
 ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh", "relu", "sigmoid", "tanh")
 
@@ -69,6 +74,7 @@ class Library:
         c.swarm_packed_bytes.argtypes, c.swarm_packed_bytes.restype = [c_int, c_int, c_int], c_int64
         c.swarm_pack_floats.argtypes, c.swarm_pack_floats.restype = [c_int] * 4 + [c_void_p] * 2, None
         c.swarm_pack_integers.argtypes, c.swarm_pack_integers.restype = [c_int] * 4 + [c_void_p] * 6, None
+        c.swarm_pack_blocks.argtypes = [*[c_int] * 4, c_void_p, c_int64, *[c_void_p] * 3]
         c.swarm_linear.argtypes = [POINTER(CWeight), c_void_p, c_int64, c_int, c_void_p, c_void_p, c_int64]
         c.swarm_norm.argtypes = [c_void_p, c_int64, c_int, c_int, c_void_p, c_void_p, c_float, c_int, c_void_p, c_int64]
         c.swarm_norm.restype = None
@@ -125,6 +131,20 @@ class Library:
     ) -> None:
         """Rows [count, groups * 32] of bytes with their [count, groups] scales and minima in fp16, into packed zeros."""
         self._c.swarm_pack_integers(WEIGHTS.index(kind), first, count, groups, rows, scales, minima, *packed)
+
+    def pack_blocks(
+        self,
+        kind: str,
+        first: int,
+        count: int,
+        groups: int,
+        rows: int,
+        row_bytes: int,
+        packed: tuple[int, int, int | None],
+    ) -> None:
+        """Rows [count, row_bytes] of llama.cpp's blocks, see BLOCKS, into packed zeros. Raises ValueError where they are none."""
+        if self._c.swarm_pack_blocks(WEIGHTS.index(kind), first, count, groups, rows, row_bytes, *packed):
+            raise ValueError(f"rows of {row_bytes} bytes: no blocks of {kind} for {groups} groups")
 
     def linear(
         self, weight: CWeight, rows: int, stride: int, count: int, bias: int | None, out: int, out_stride: int

@@ -35,6 +35,15 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredBlocks:
+    """A matrix in blocks of whole numbers that share a scale, as llama.cpp lays them out: nothing of it is rounded."""
+
+    kind: str  # as llama.cpp calls it: Q8_0, Q4_1
+    rows: Tensor  # uint8 [outputs, bytes of a row's blocks], inputs ascending
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """The stored tensors that a wanted one is made from, and how: `dequantise` takes them in order and gives floats.
 
@@ -44,6 +53,7 @@ class Layout:
     parts: tuple[Part, ...]
     dequantise: Callable[..., Tensor]  # may raise BadPart
     rows: Callable[..., Tensor] | None = None  # takes row numbers and then the tensors, and gives those rows alone
+    blocks: Callable[..., StoredBlocks | None] | None = None  # takes the tensors too; None where they do not fit blocks
     outputs: int | None = None  # of a stack of matrices: along which axis of all parts its outputs lie, if not its own
 
 

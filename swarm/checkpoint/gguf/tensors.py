@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swarm.checkpoint.formats.layout import BadPart, Layout, Part
+from swarm.checkpoint.formats.layout import BadPart, Layout, Part, StoredBlocks
 from swarm.checkpoint.gguf.blocks import BLOCKS
 from swarm.checkpoint.gguf.delta_order import BY_INPUT, BY_VALUE, DECAYS, ValueHeads
 from swarm.checkpoint.gguf.dialects import ADDED, Dialect
@@ -78,17 +78,27 @@ class Ggml:
         def numbers(tensor: Tensor, shape: Shape) -> Tensor:
             return tensor if block is None else _in_slices(tensor, shape, *block)  # plain floats stay in the file
 
-        def dequantise(tensor: Tensor) -> Tensor:
-            if expert is not None:
-                if expert >= self.experts:
-                    raise BadPart(own, f"expert {expert} is wanted, but the file counts {self.experts}")
-                tensor = tensor.view(self.experts, -1)[expert]
-            result = numbers(tensor, shape).view(shape)
+        def in_order(result: Tensor) -> Tensor:
             if by_value is not None:
                 result = _grouped(result, own, kind, by_value)
-            if heads:
-                result = _unpaired(result, own, heads)
+            return _unpaired(result, own, heads) if heads else result
+
+        def one_expert(tensor: Tensor) -> Tensor:
+            if expert is None:
+                return tensor
+            if expert >= self.experts:
+                raise BadPart(own, f"expert {expert} is wanted, but the file counts {self.experts}")
+            return tensor.view(self.experts, -1)[expert]
+
+        def dequantise(tensor: Tensor) -> Tensor:
+            result = in_order(numbers(one_expert(tensor), shape).view(shape))
             return result.float() - 1 if added else result
+
+        def blocks(tensor: Tensor) -> StoredBlocks | None:
+            stored = one_expert(tensor).view(shape[0], -1)
+            if kind == BY_INPUT and by_value is not None:
+                return None  # its columns change places, and blocks are of several
+            return StoredBlocks(self.types[own], in_order(stored), shape[1])
 
         def rows(ids: Tensor, tensor: Tensor) -> Tensor:
             wanted = (len(ids), *shape[1:])
@@ -98,7 +108,9 @@ class Ggml:
         if 1 in shape:  # which writers leave out
             whole.append(tuple(size for size in shape if size != 1))
         as_they_lie = len(shape) > 1 and not heads and expert is None and by_value is None
-        return Layout((Part(own, (*BLOCKS, *FLOATS), tuple(whole)),), dequantise, rows if as_they_lie else None)
+        part = Part(own, (*BLOCKS, *FLOATS), tuple(whole))
+        in_blocks = block is not None and len(shape) == 2
+        return Layout((part,), dequantise, rows if as_they_lie else None, blocks=blocks if in_blocks else None)
 
 
 def _grouped(tensor: Tensor, name: str, kind: str, heads: ValueHeads) -> Tensor:

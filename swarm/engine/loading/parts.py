@@ -13,6 +13,7 @@ from swarm.engine.layers.linear import Linear
 from swarm.engine.layers.mlp import Mlp
 from swarm.engine.layers.norm import Norm
 from swarm.engine.loading.sources import Source
+from swarm.engine.loading.stored import Matrix, computed, split, stored_linear
 from swarm.engine.numerics import Precision
 from swarm.engine.portable.linear import PortableLinear
 from swarm.engine.portable.norm import PortableNorm
@@ -99,6 +100,8 @@ class LayerParts:
 
         Columns are padded likewise. `rows` says which of these rows come to stand where. `floats`: whatever the precision.
         """
+        if self.precision.stored:
+            return self._as_stored(modules, parts, heights, columns, rows, floats)
         weight = torch.empty(sum(heights), columns, dtype=self.precision.dtype, device=self.device)
         self._fill(weight, modules, "weight", parts, heights)
         bias = None
@@ -110,6 +113,30 @@ class LayerParts:
             weight, bias = weight.index_select(0, rows), None if bias is None else bias.index_select(0, rows)
         return build_linear(weight, bias, self.precision.floats if floats else self.precision)
 
+    def _as_stored(
+        self,
+        modules: Sequence[str],
+        parts: list[int],
+        heights: list[int],
+        columns: int,
+        rows: Tensor | None,
+        floats: bool,
+    ) -> Linear:
+        matrices = [self._matrix(f"{self.prefix}.{module}.weight", floats) for module in modules]
+        if len(modules) == 1 and len(parts) > 1:
+            matrices = split(matrices[0], parts)
+        bias = None
+        if f"{self.prefix}.{modules[0]}.bias" in self.shapes:
+            bias = torch.empty(sum(heights))
+            self._fill(bias, modules, "bias", parts, heights)
+            bias = bias if rows is None else bias.index_select(0, rows)
+        return stored_linear(matrices, heights, columns, rows, bias, self.precision)
+
+    def _matrix(self, name: str, floats: bool) -> Matrix:
+        turned = self.spec.family.transposed
+        matrix = matrix_of(self.source, name, self.shapes[name], self.precision, floats=floats or turned)
+        return matrix.T if turned and isinstance(matrix, Tensor) else matrix
+
     def _fill(self, whole: Tensor, modules: Sequence[str], kind: str, parts: list[int], heights: list[int]) -> None:
         targets = list(torch.split(whole, heights))
         if len(modules) == 1 and len(parts) > 1:
@@ -120,9 +147,17 @@ class LayerParts:
                 _fill(target, self.tensor(f"{module}.{kind}"))
 
 
+def matrix_of(source: Source, name: str, shape: Shape, precision: Precision, floats: bool = False) -> Matrix:
+    """As its file holds it, where kernels take it so; else as floats of that precision. Raises ModelFault naming the tensor."""
+    stored = source.as_stored(name, shape)
+    if stored is not None and computed(stored) and (isinstance(stored, Tensor) or not floats):
+        return stored
+    return source.tensor(name, shape).to(precision.dtype)
+
+
 def build_linear(weight: Tensor, bias: Tensor | None, precision: Precision) -> Linear:
     """Takes the weight over."""
-    return PortableLinear(weight, bias, precision) if precision.portable else Linear(weight, bias, precision)
+    return PortableLinear.of(weight, bias, precision) if precision.portable else Linear(weight, bias, precision)
 
 
 def norm_of(precision: Precision) -> type[Norm]:

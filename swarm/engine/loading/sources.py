@@ -10,6 +10,7 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
+from swarm.checkpoint.formats import StoredBlocks
 from swarm.checkpoint.manifest import Manifest, Progress
 from swarm.checkpoint.stored_tensors import StoredTensors, Table
 from swarm.model.tensor_names import Shape
@@ -22,6 +23,9 @@ class Source(Protocol):
 
     def tensor(self, name: str, shape: Shape) -> Tensor:
         """A tensor of floats of that shape, not to be written to."""
+
+    def as_stored(self, name: str, shape: Shape) -> StoredBlocks | Tensor | None:
+        """A matrix as its file holds it, in blocks or in floats; None where floats have to be made from what is stored."""
 
     def table(self, name: str, shape: Shape, dtype: torch.dtype) -> Table:
         """The rows of such a tensor, of which only some will be wanted."""
@@ -46,10 +50,11 @@ class VerifiedSource:
 
     def tensor(self, name: str, shape: Shape) -> Tensor:
         self._verify(name, shape)
-        tensor = self.checkpoint.tensor(name, shape)
-        if self.progress is not None:
-            self.progress(self._done, self.total)
-        return tensor
+        return self.checkpoint.tensor(name, shape)
+
+    def as_stored(self, name: str, shape: Shape) -> StoredBlocks | Tensor | None:
+        self._verify(name, shape)
+        return self.checkpoint.as_stored(name, shape)
 
     def table(self, name: str, shape: Shape, dtype: torch.dtype) -> Table:
         self._verify(name, shape)
@@ -61,6 +66,8 @@ class VerifiedSource:
                 self.manifest.verify(self.checkpoint, stored)
                 self._verified.add(stored)
                 self._done += size
+                if self.progress is not None:
+                    self.progress(self._done, self.total)
 
 
 class RandomSource:
@@ -74,6 +81,9 @@ class RandomSource:
         repeated = self._draws.to(torch.bfloat16).repeat(-(-(first + size) // _RANDOM_ELEMENTS))
         draws = repeated[first : first + size].view(shape)
         return draws.mul_(shape[-1] ** -0.5) if len(shape) > 1 else draws.mul_(0.1).add_(1)
+
+    def as_stored(self, name: str, shape: Shape) -> Tensor:
+        return self.tensor(name, shape)
 
     def table(self, name: str, shape: Shape, dtype: torch.dtype) -> Table:
         return Table.of(self.tensor(name, shape))

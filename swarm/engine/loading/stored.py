@@ -1,0 +1,84 @@
+"""From matrices as files hold them to linear layers that compute with just that: no number of theirs is rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from swarm.checkpoint.formats import StoredBlocks
+from swarm.engine.numerics import Precision
+from swarm.engine.portable.linear import PortableLinear
+from swarm.engine.portable.packed import FLOATS, PackedWeight
+from swarm.kernels.library import BLOCKS
+
+Matrix = StoredBlocks | Tensor
+
+
+def computed(stored: Matrix | None) -> bool:
+    """Whether kernels take it as it is."""
+    return stored is not None and (isinstance(stored, Tensor) or stored.kind in BLOCKS)
+
+
+def height(matrix: Matrix) -> int:
+    return matrix.shape[0] if isinstance(matrix, Tensor) else matrix.rows.shape[0]
+
+
+def split(matrix: Matrix, heights: Sequence[int]) -> list[Matrix]:
+    """Its rows in parts, of so many each."""
+    starts = [sum(heights[:number]) for number in range(len(heights))]
+    return [_taken(matrix, torch.arange(start, start + rows)) for start, rows in zip(starts, heights, strict=True)]
+
+
+def stored_linear(
+    matrices: Sequence[Matrix],
+    heights: Sequence[int],
+    columns: int,
+    order: Tensor | None,
+    bias: Tensor | None,
+    precision: Precision,
+) -> PortableLinear:
+    """Matrices below each other, each in a height of its own, with zeros beyond; `order` says which of these rows come to
+    stand where. Rows of one kind that then follow each other become one weight."""
+    rows = torch.arange(sum(heights)) if order is None else order
+    owners = torch.repeat_interleave(torch.arange(len(heights)), torch.tensor(heights))
+    starts = torch.tensor([sum(heights[:number]) for number in range(len(heights))])
+    owner = owners[rows]
+    places, parts, first = rows - starts[owner], [], 0
+    runs = [(number, len(list(run))) for number, run in groupby(owner.tolist())]
+    for kind, same in groupby(runs, key=lambda run: kind_of(matrices[run[0]])):
+        of_kind = list(same)
+        part = PackedWeight.zeros(kind, sum(length for _, length in of_kind), columns)
+        at = 0
+        for number, length in of_kind:
+            own = places[first : first + length]
+            _put(part, at, matrices[number], own[own < height(matrices[number])])
+            at, first = at + length, first + length
+        parts.append(part)
+    return PortableLinear(parts, bias, precision)
+
+
+def kind_of(matrix: Matrix) -> str:
+    """The kind of weight that holds it exactly."""
+    return FLOATS[matrix.dtype] if isinstance(matrix, Tensor) else BLOCKS[matrix.kind]
+
+
+def _put(part: PackedWeight, at: int, matrix: Matrix, places: Tensor) -> None:
+    chosen = _taken(matrix, places)
+    if isinstance(chosen, Tensor):
+        part.put_floats(at, chosen)
+    else:
+        part.put_blocks(at, chosen)
+
+
+def _taken(matrix: Matrix, places: Tensor) -> Matrix:
+    """Some rows, uncopied where they follow each other."""
+    rows = matrix if isinstance(matrix, Tensor) else matrix.rows
+    first = int(places[0]) if len(places) else 0
+    if torch.equal(places, torch.arange(first, first + len(places))):
+        rows = rows[first : first + len(places)]
+    else:
+        rows = rows.index_select(0, places)
+    return rows if isinstance(matrix, Tensor) else StoredBlocks(matrix.kind, rows, matrix.columns)

@@ -1,0 +1,90 @@
+"""A weight as portable kernels read it: in tiles of 16 outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from swarm.checkpoint.formats import StoredBlocks
+from swarm.engine.numerics import portable_kernels
+from swarm.kernels import GROUP, LANES
+from swarm.kernels.library import BLOCKS, WEIGHTS, CWeight
+
+QUANTISED_ROWS = 1024  # at a time, so that what is needed besides the result stays small
+FLOATS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+WITH_MINIMA = ("int4+min",)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedWeight:
+    """Of [outputs, inputs], zeros until rows are put in. `c` points into the tensors."""
+
+    kind: str
+    numbers: Tensor
+    scales: Tensor  # fp16, of integers
+    minima: Tensor  # fp16, of kinds that have them
+    c: CWeight
+
+    @classmethod
+    def zeros(cls, kind: str, outputs: int, inputs: int) -> PackedWeight:
+        groups, tiles = -(-inputs // GROUP), -(-outputs // LANES)
+        numbers = torch.zeros(portable_kernels().packed_bytes(kind, outputs, inputs), dtype=torch.uint8)
+        scales = torch.zeros(0 if kind in FLOATS.values() else tiles * groups * LANES, dtype=torch.float16)
+        minima = torch.zeros_like(scales) if kind in WITH_MINIMA else torch.zeros(0, dtype=torch.float16)
+        places = numbers.data_ptr(), scales.data_ptr(), minima.data_ptr() if kind in WITH_MINIMA else None
+        c = CWeight(WEIGHTS.index(kind), outputs, inputs, groups, tiles, *places)
+        return cls(kind, numbers, scales, minima, c)
+
+    @classmethod
+    def of(cls, weight: Tensor, kind: str) -> PackedWeight:
+        """Floats rounded to that kind."""
+        packed = cls.zeros(kind, weight.shape[0], weight.shape[1])
+        if kind in FLOATS.values():
+            packed.put_floats(0, weight)
+        else:
+            for start in range(0, weight.shape[0], QUANTISED_ROWS):
+                packed.put_integers(start, *quantised(weight[start : start + QUANTISED_ROWS], kind))
+        return packed
+
+    @property
+    def bytes(self) -> int:
+        return self.numbers.nbytes + self.scales.nbytes + self.minima.nbytes
+
+    def put_floats(self, first: int, rows: Tensor) -> None:
+        """Floats of the kind's own, [rows, columns], as outputs from `first` on; columns that there are not are zeros."""
+        rows = functional.pad(rows, (0, self.c.inputs - rows.shape[1])).contiguous()
+        places = rows.data_ptr(), self.numbers.data_ptr()
+        portable_kernels().pack_floats(self.kind, first, rows.shape[0], self.c.inputs, *places)
+
+    def put_integers(self, first: int, whole: Tensor, scales: Tensor) -> None:
+        """Integers with their scales, as `quantised` gives them."""
+        packed = self.numbers.data_ptr(), self.scales.data_ptr(), None
+        rows = whole.data_ptr(), scales.data_ptr(), None
+        portable_kernels().pack_integers(self.kind, first, len(whole), self.c.groups, *rows, packed)
+
+    def put_blocks(self, first: int, blocks: StoredBlocks) -> None:
+        """Blocks of this kind; columns that there are not are zeros."""
+        assert BLOCKS[blocks.kind] == self.kind, f"{blocks.kind} is no {self.kind}"
+        rows, minima = blocks.rows.contiguous(), self.minima.data_ptr() if len(self.minima) else None
+        packed = self.numbers.data_ptr(), self.scales.data_ptr(), minima
+        place = rows.data_ptr(), rows.shape[1]
+        portable_kernels().pack_blocks(self.kind, first, rows.shape[0], self.c.groups, *place, packed)
+
+
+def quantised(weight: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    """[rows, inputs] rounded to the nearest of the integers that a group of 32 inputs shares a step of, as
+    `Library.pack_integers` takes them: bytes [rows, groups * 32] and fp16 steps [rows, groups].
+
+    int8 reaches from -127 to 127. int4 from -8 to 7: the largest of a group is -8 steps, whichever its sign.
+    """
+    rows, inputs = weight.shape
+    groups = functional.pad(weight.float(), (0, -inputs % GROUP)).view(rows, -1, GROUP)
+    peaks = groups.gather(-1, groups.abs().argmax(-1, keepdim=True)).squeeze(-1)
+    scales = (peaks.abs() / 127 if kind == "int8" else peaks / -8).half()
+    steps = torch.where(scales == 0, 1, scales).float().unsqueeze(-1)
+    least, most, zero = (-127, 127, 0) if kind == "int8" else (-8, 7, 8)
+    whole = (groups / steps).round().clamp(least, most) * (scales != 0).unsqueeze(-1) + zero
+    return whole.to(torch.int8).view(rows, -1).contiguous(), scales.contiguous()

@@ -1,0 +1,80 @@
+"""Models computed as their files hold them: near what the same numbers give as floats, in the memory of the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from gguf import GGMLQuantizationType as Type
+from support.gguf import to_gguf
+from support.models import make_model
+from torch import Tensor
+
+from swarm.checkpoint.stored_tensors import StoredTensors
+from swarm.engine import Head, Stage
+from swarm.engine.layers.attention import Attention
+from swarm.engine.portable.linear import PortableLinear
+from swarm.errors import UsageFault
+
+IDS = list(range(40, 60))
+SHAPE = {"num_hidden_layers": 2, "hidden_size": 256, "intermediate_size": 512}
+MIXED = {"attn_k": Type.Q8_0, "attn_v": Type.F16, "ffn_down": Type.MXFP4, "attn_q": Type.F32}
+
+
+def mixed(name: str, tensor: Tensor) -> Type:
+    """Kinds that differ within a layer, one of which no kernel takes."""
+    if tensor.dim() < 2:
+        return Type.F32
+    return MIXED.get(name.split(".")[2] if name.startswith("blk.") else "", Type.Q4_0)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("plain") / "plain", **SHAPE)
+
+
+def loaded(model: Path, precision: str) -> tuple[Stage, Head]:
+    how = {"precision": precision, "numerics": "portable"}
+    return Stage.load(model, **how), Head.load(model, **how)  # type: ignore[arg-type]
+
+
+def answers(model: Path, precision: str) -> Tensor:
+    stage, head = loaded(model, precision)
+    return head.logits(stage.chunk(stage.open(len(IDS)), head.embed(IDS, 0)))
+
+
+@pytest.mark.parametrize("kind", [Type.Q8_0, Type.Q4_0], ids=str)
+def test_a_file_in_one_kind(plain: Path, tmp_path: Path, kind: Type) -> None:
+    model = to_gguf(plain, tmp_path / "x.gguf", lambda name, tensor: kind if tensor.dim() > 1 else Type.F32)
+    exact, found = answers(model, "fp32"), answers(model, "as-stored")
+    assert (found - exact).norm() < 0.03 * exact.norm()  # what rounding rows to eight bits costs
+    stage, head = loaded(model, "as-stored")
+    assert stage.numerics == head.numerics == "portable-1:as-stored"
+    tensors = StoredTensors.open(model)
+    in_file = sum(len(tensors.view(name)) for name in tensors.file_of if name.startswith("blk."))
+    assert stage.weight_bytes == in_file
+
+
+def test_kinds_that_differ_within_a_layer(plain: Path, tmp_path: Path) -> None:
+    model = to_gguf(plain, tmp_path / "x.gguf", mixed)
+    exact, found = answers(model, "fp32"), answers(model, "as-stored")
+    assert (found - exact).norm() < 0.03 * exact.norm()
+    stage, head = loaded(model, "as-stored")
+    attention = stage.decoder.layers[0].mixer
+    assert isinstance(attention, Attention)
+    assert isinstance(attention.qkv, PortableLinear)
+    assert [part.kind for part in attention.qkv.parts] == ["fp32", "int8", "fp16"]
+    cache = stage.open(len(IDS))
+    rows = head.embed(IDS, 0)
+    pieces = [stage.chunk(cache, rows[:7]), *(stage.decode([(cache, row)])[0] for row in torch.split(rows[7:], 1))]
+    assert torch.equal(head.logits(torch.cat(pieces)), found)
+
+
+def test_floats_as_they_are(plain: Path, tmp_path: Path) -> None:
+    assert torch.equal(answers(to_gguf(plain, tmp_path / "x.gguf"), "as-stored"), answers(plain, "as-stored"))
+
+
+def test_natively_it_is_refused(plain: Path) -> None:
+    with pytest.raises(UsageFault, match="--precision as-stored: only --numerics portable"):
+        Stage.load(plain, precision="as-stored")
