@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from statistics import median
 
+from swarm.bench.figures import Recovery, Speed
 from swarm.bench.swarm import BenchSwarm
 from swarm.client.heads import Heads, Wish
 from swarm.client.session import ChainSession
@@ -19,7 +20,7 @@ from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 GREEDY = Wish(Sampling(), answer_start=0)
-PROMPT_ROWS = 2 * CHUNK_ROWS
+PROMPT_ROWS = 512
 WARM_UP = 3  # steps that do not count
 
 
@@ -68,32 +69,31 @@ def prompt_of(rows: int, vocabulary: int, seed: int = 0) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
-    """Of one session on one chain."""
+class Measured:
+    """One session's speed and what it said."""
 
-    decode: float  # tokens a second, from the median token
-    prompt: float  # tokens a second
+    speed: Speed
+    ids: tuple[int, ...]
+    resident: int  # bytes of the chain's first worker while the session was there
 
 
-async def compare_chains(swarms: dict[int, BenchSwarm], heads: Heads, rounds: int, tokens: int) -> dict[int, Speed]:
-    """The same session over chains of several lengths, in turns, so that a noisy machine is noisy to all of them.
+async def one_session(swarm: BenchSwarm, heads: Heads, tokens: int, prompt_rows: int = PROMPT_ROWS) -> Measured:
+    """A prompt, then tokens."""
+    prompt = prompt_of(prompt_rows, heads.head.vocab)
+    async with running(swarm, heads, prompt, WARM_UP + tokens) as (run, seconds):
+        await run.decode(WARM_UP)
+        taken = await run.decode(tokens)
+        return Measured(
+            Speed(prompt_rows / seconds, 1 / median(taken)), tuple(run.ids), swarm.workers[0].resident_bytes
+        )
 
-    Raises LocalFault should two chains give different tokens.
-    """
-    prompt = prompt_of(PROMPT_ROWS, heads.head.vocab)
-    decodes: dict[int, list[float]] = {hops: [] for hops in swarms}
-    prompts: dict[int, list[float]] = {hops: [] for hops in swarms}
-    answers: set[tuple[int, ...]] = set()
-    for _ in range(rounds):
-        for hops, swarm in swarms.items():
-            async with running(swarm, heads, prompt, WARM_UP + tokens) as (run, seconds):
-                await run.decode(WARM_UP)
-                decodes[hops] += await run.decode(tokens)
-                prompts[hops].append(seconds)
-                answers.add(tuple(run.ids))
-    if len(answers) != 1:
+
+async def compare_chains(swarms: dict[int, BenchSwarm], heads: Heads, tokens: int) -> dict[int, Measured]:
+    """The same session over chains of several lengths, one after the other. Raises LocalFault should two say different tokens."""
+    found = {hops: await one_session(swarm, heads, tokens) for hops, swarm in swarms.items()}
+    if len({measured.ids for measured in found.values()}) != 1:
         raise LocalFault("chains of different lengths gave different tokens")
-    return {hops: Speed(1 / median(decodes[hops]), PROMPT_ROWS / min(prompts[hops])) for hops in swarms}
+    return found
 
 
 async def together(swarm: BenchSwarm, heads: Heads, sessions: int, tokens: int) -> float:
@@ -139,14 +139,15 @@ def _compute_alone(stages: Sequence[Stage], row: Tensor, steps: int) -> list[flo
     return taken
 
 
-async def recovery(swarm: BenchSwarm, heads: Heads, context: int) -> float:
-    """Seconds from a worker's death to its replacement being level, with so many rows to replay.
+async def recovery(swarm: BenchSwarm, heads: Heads, context: int) -> Recovery:
+    """From a worker's death to its replacement being level, with so many rows to replay.
 
-    Every layer of `swarm` has a second replica. The victim is the chain's first hop.
+    `swarm` is two workers that hold the same layers, all there are. The victim is the one that the session is at.
     """
-    async with running(swarm, heads, prompt_of(context, heads.head.vocab), 4) as (run, _):
+    prompt = prompt_of(context, heads.head.vocab)
+    async with running(swarm, heads, prompt, 4) as (run, seconds):
         await run.decode(1)
         victim = run.session.chain.hops[0].peer_id
         next(worker for worker in swarm.workers if worker.record.peer_id == victim).kill()
         await run.decode(1)
-        return run.session.recoveries[0].seconds
+        return Recovery(run.session.recoveries[0].seconds, seconds)

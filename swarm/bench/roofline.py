@@ -5,20 +5,52 @@ Williams, Waterman and Patterson, "Roofline: an insightful visual performance mo
 
 from __future__ import annotations
 
+import mmap
 import time
 
+import numpy as np
 import torch
 
+from swarm.kernels import library
+
 READ_BYTES = 1 << 30
-READS = 5
+READS = 3  # of which the best counts: a read can only be disturbed
 
 
-def read_bandwidth() -> float:
-    """Bytes a second: the best of five reads of 1 GiB by all threads that torch computes with."""
-    words = torch.ones(READ_BYTES // 4, dtype=torch.float32)  # written, so that its pages exist
-    best = float("inf")
-    for _ in range(READS):
-        began = time.perf_counter()
-        words.sum()
-        best = min(best, time.perf_counter() - began)
-    return READ_BYTES / best
+class Memory:
+    """READ_BYTES of memory that are there to be read. `with Memory() as memory: memory.bandwidth()`."""
+
+    def __init__(self, size: int = READ_BYTES) -> None:
+        self.size = size
+        self._pages: mmap.mmap | None = None
+
+    def __enter__(self) -> Memory:
+        self._pages = mmap.mmap(-1, self.size)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            self._pages.madvise(mmap.MADV_HUGEPAGE)
+        np.frombuffer(self._pages, dtype=np.uint64)[:] = 1  # written, so that the pages exist
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._pages is not None:
+            self._pages.close()
+        self._pages = None
+
+    def bandwidth(self) -> float:
+        """Bytes a second: the best of a few reads by all threads that compute."""
+        assert self._pages is not None
+        words = np.frombuffer(self._pages, dtype=np.uint64)
+        best = float("inf")
+        for _ in range(READS):
+            began = time.perf_counter()
+            _read(words)
+            best = min(best, time.perf_counter() - began)
+        return self.size / best
+
+
+def _read(words: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> None:
+    kernels = library()
+    if kernels is None:
+        torch.from_numpy(words.view(np.float32)).sum()
+    else:
+        kernels.read(words.ctypes.data, words.size)

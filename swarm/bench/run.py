@@ -1,50 +1,76 @@
-"""`swarm bench`: measures in one run on this machine, and prints figures beside the bound or the baseline they belong to."""
+"""`swarm bench`: measures in one run on this machine, and gives figures beside the bound or the baseline they belong to."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+import platform
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from swarm.bench.measure import Speed, compare_chains, hop_overhead, recovery, together
-from swarm.bench.roofline import read_bandwidth
-from swarm.bench.shapes import shape
+from swarm.bench.against.llama_bench import TYPES, Report, arguments, parse
+from swarm.bench.against.program import Program, output_of
+from swarm.bench.against.random_gguf import write_random
+from swarm.bench.figures import Figures, Other, Resident, Round, Speed
+from swarm.bench.measure import PROMPT_ROWS, WARM_UP, compare_chains, hop_overhead, one_session, recovery, together
+from swarm.bench.roofline import Memory
+from swarm.bench.start import measure_start
+from swarm.bench.subject import Subject
 from swarm.bench.swarm import BenchSwarm
 from swarm.client.heads import Heads
-from swarm.engine import Head, Stage, footprint
+from swarm.engine import Stage
+from swarm.engine.caches.footprint import row_bytes
 from swarm.engine.compute_thread import ComputeThread
 from swarm.engine.numerics import settle_threads
-from swarm.model.spec import ModelSpec
+from swarm.errors import UsageFault
+from swarm.kernels import library
 from swarm.span import LayerSpan
 
 SESSIONS = (1, 4, 16)
+CHAINS = (1, 2, 4)
+CONTEXTS = (128, 512, 1024)
 OVERHEAD_STEPS = 200
+HOP_CACHE_BYTES = 64 << 20
+FRESH_ROWS = 1  # before decoding from an empty cache
+
+Progress = Callable[[str], None]
 
 
-@dataclass(slots=True)
-class Figures:
-    """What one run measured. Rates are tokens a second."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be measured, and how often."""
 
-    shape: str
-    precision: str
-    threads: int
+    subject: Subject
+    precision: str = "bf16"
     numerics: str = "native"
-    bandwidth: float = 0.0  # bytes a second
-    bytes_per_token: int = 0  # weights that one decoded token reads, head included
-    chains: dict[int, Speed] = field(default_factory=dict)  # by number of workers
-    together: dict[int, float] = field(default_factory=dict)  # by number of sessions
-    hop_seconds: float = 0.0
-    recovery: dict[int, float] = field(default_factory=dict)  # by rows of context; seconds
+    threads: int | None = None
+    rounds: int = 4
+    tokens: int = 32  # decoded in each
+    against: Program | None = None
 
-    @property
-    def roofline(self) -> float:
-        """Tokens a second that memory allows one session."""
-        return self.bandwidth / self.bytes_per_token
+    def check(self) -> None:
+        """Raises UsageFault where options do not go together."""
+        subject, against = self.subject, self.against
+        if subject.spec.both_ways:
+            raise UsageFault(f"--model {subject.path}: {subject.spec.architecture} generates nothing to measure")
+        if subject.spec.max_positions < PROMPT_ROWS + WARM_UP + self.tokens:
+            raise UsageFault(
+                f"--model {subject.path}: its context of {subject.spec.max_positions} is too short to measure"
+            )
+        if against is None:
+            return
+        if against.name != "llama-bench":
+            raise UsageFault(f"--against {against.name}: goes with --quality; here it is llama-bench:PATH")
+        if subject.path is not None and subject.path.suffix != ".gguf":
+            raise UsageFault(f"--against llama-bench: reads GGUF files, and {subject.path} is none")
+        if subject.path is None and self.precision not in TYPES:
+            known = ", ".join(TYPES)
+            raise UsageFault(
+                f"--against llama-bench: a file with random weights is made for {known}, not {self.precision}"
+            )
 
 
 def even_spans(layers: int, workers: int) -> list[LayerSpan]:
@@ -53,101 +79,123 @@ def even_spans(layers: int, workers: int) -> list[LayerSpan]:
     return [LayerSpan(start, stop) for start, stop in pairwise(cuts)]
 
 
-async def measure(
-    name: str,
-    *,
-    precision: str = "bf16",
-    numerics: str = "native",
-    threads: int | None = None,
-    quick: bool = False,
-    progress: Callable[[str], None] = lambda text: None,
-) -> Figures:
-    """All figures of one shape. Takes a few minutes; `quick` takes fewer rounds. Raises UsageFault for an unknown shape."""
-    threads = settle_threads(threads or len(os.sched_getaffinity(0)))
-    figures = Figures(name, precision, threads, numerics)
-    spec = ModelSpec.from_config(shape(name))
-    progress("memory: reading 1 GiB five times")
-    figures.bandwidth = read_bandwidth()
+async def measure(plan: Plan, progress: Progress = lambda text: None) -> Figures:
+    """All figures of one subject. Takes a few minutes. Raises UsageFault, ModelFault, LocalFault."""
+    plan.check()
+    threads = settle_threads(plan.threads or len(os.sched_getaffinity(0)))
+    kernels = library() if plan.numerics == "portable" else None
+    figures = Figures(plan.subject.name, plan.precision, threads, plan.numerics, _processor())
+    figures.kernels = "" if kernels is None else kernels.path
     async with ComputeThread() as compute:
-        head = await compute.run(lambda: Head.random(spec, precision=precision, device="cpu", numerics=numerics))
+        progress("loading the head")
+        head = await compute.run(lambda: plan.subject.head(plan.precision, plan.numerics))
         heads = Heads(head, compute)
-        whole = LayerSpan(0, spec.layer_count)
-        figures.bytes_per_token = footprint(spec, whole, precision) + head.logits_bytes
-        await _speeds(figures, spec, heads, quick, progress)
-        await _hops(figures, compute, progress)
-        await _recoveries(figures, spec, heads, quick, progress)
+        async with _file(plan, progress) as file:
+            await _speeds(plan, figures, heads, file, progress)
+            if file is not None:
+                progress("starting `swarm worker` twice")
+                figures.start = await measure_start(
+                    file,
+                    LayerSpan(0, plan.subject.spec.layer_count),
+                    precision=plan.precision,
+                    numerics=plan.numerics,
+                    threads=threads,
+                    weight_bytes=figures.weight_bytes - head.logits_bytes,
+                )
+        await _hops(plan, figures, compute, progress)
+        await _recoveries(plan, figures, heads, progress)
     return figures
 
 
-async def _speeds(
-    figures: Figures, spec: ModelSpec, heads: Heads, quick: bool, progress: Callable[[str], None]
-) -> None:
-    rounds, tokens = (2, 8) if quick else (4, 16)
+@asynccontextmanager
+async def _file(plan: Plan, progress: Progress) -> AsyncIterator[Path | None]:
+    """The model as a file: its own, or for another program one with random weights, which is there for as long."""
+    if plan.subject.path is not None or plan.against is None:
+        yield plan.subject.path
+        return
+    with tempfile.TemporaryDirectory(prefix="swarm-bench-") as folder:
+        kind = TYPES[plan.precision]
+        progress(f"writing random weights as {kind} into {folder}")
+        file = Path(folder) / f"random-{kind.lower()}.gguf"
+        write_random(file, plan.subject.spec, kind)
+        yield file
+
+
+async def _speeds(plan: Plan, figures: Figures, heads: Heads, file: Path | None, progress: Progress) -> None:
+    spec = plan.subject.spec
     async with AsyncExitStack() as stack:
         swarms: dict[int, BenchSwarm] = {}
-        for count in (1, 2, 4):
-            progress(f"starting {count} worker{'s' if count > 1 else ''} with random weights")
-            swarms[count] = await stack.enter_async_context(_swarm(figures, spec, even_spans(spec.layer_count, count)))
-        progress("one session over chains of 1, 2 and 4 workers, in turns")
-        figures.chains = await compare_chains(swarms, heads, rounds, tokens)
-        for sessions in SESSIONS:
-            progress(f"{sessions} session{'s' if sessions > 1 else ''} at once on one worker")
-            figures.together[sessions] = await together(swarms[1], heads, sessions, 2 * tokens)
+        for count in (count for count in CHAINS if count <= spec.layer_count):
+            progress(f"starting {count} worker{'s' if count > 1 else ''}")
+            spans = even_spans(spec.layer_count, count)
+            swarms[count] = await stack.enter_async_context(_swarm(plan, figures, spans))
+        figures.weight_bytes = swarms[1].workers[0].weight_bytes + heads.head.logits_bytes
+        with Memory() as memory:
+            for number in range(plan.rounds):
+                progress(
+                    f"round {number + 1} of {plan.rounds}: memory, one session over chains, other programs, in turns"
+                )
+                figures.rounds.append(await _round(plan, figures, heads, swarms, memory, file))
+        for number in range(max(1, plan.rounds // 2)):
+            progress(f"{', '.join(map(str, SESSIONS))} sessions at once on one worker, {number + 1}")
+            figures.together.append({count: await together(swarms[1], heads, count, plan.tokens) for count in SESSIONS})
 
 
-async def _hops(figures: Figures, compute: ComputeThread, progress: Callable[[str], None]) -> None:
+async def _round(
+    plan: Plan, figures: Figures, heads: Heads, swarms: dict[int, BenchSwarm], memory: Memory, file: Path | None
+) -> Round:
+    bandwidth = memory.bandwidth()
+    measured = await compare_chains(swarms, heads, plan.tokens)
+    worker, rows = swarms[1].workers[0], PROMPT_ROWS + WARM_UP + plan.tokens
+    cache = rows * row_bytes(plan.subject.spec, worker.record.span, plan.precision)
+    figures.resident = Resident(measured[1].resident, worker.weight_bytes, cache)
+    fresh, other = None, None
+    if plan.against is not None and file is not None:
+        fresh = (await one_session(swarms[1], heads, 2 * plan.tokens, FRESH_ROWS)).speed.decode
+        report = await _other(plan, plan.against, file, figures.threads)
+        name = f"llama.cpp's {TYPES[plan.precision]}" if plan.subject.path is None else "llama.cpp on the same file"
+        figures.other = Other(name, report.build, report.weight_bytes)
+        other = Speed(report.prompt, report.decode)
+    return Round(bandwidth, {count: each.speed for count, each in measured.items()}, fresh, other)
+
+
+async def _other(plan: Plan, program: Program, file: Path, threads: int) -> Report:
+    out, _ = await output_of(program, arguments(file, threads, PROMPT_ROWS, 2 * plan.tokens))
+    return parse(out, PROMPT_ROWS, 2 * plan.tokens)
+
+
+async def _hops(plan: Plan, figures: Figures, compute: ComputeThread, progress: Progress) -> None:
     progress("what a hop adds")
-    spec = ModelSpec.from_config(shape("hop"))
-    spans = even_spans(spec.layer_count, spec.layer_count)
-    stages = [
-        Stage.random(spec, span, figures.precision, cache_bytes=64 << 20, numerics=figures.numerics) for span in spans
-    ]
-    heads = Heads(Head.random(spec, figures.precision, numerics=figures.numerics), compute)
-    figures_of_hop = Figures("hop", figures.precision, figures.threads, figures.numerics)
-    async with _swarm(figures_of_hop, spec, spans) as swarm:
+    subject = Subject.of_shape("hop")
+    precision = plan.precision
+    spans = even_spans(subject.spec.layer_count, subject.spec.layer_count)
+    stages: list[Stage] = [subject.stage(span, precision, plan.numerics, HOP_CACHE_BYTES) for span in spans]
+    heads = Heads(subject.head(precision, plan.numerics), compute)
+    async with BenchSwarm(
+        subject, spans, precision=precision, numerics=plan.numerics, threads=figures.threads
+    ) as swarm:
         figures.hop_seconds = await hop_overhead(swarm, heads, stages, OVERHEAD_STEPS)
 
 
-async def _recoveries(
-    figures: Figures, spec: ModelSpec, heads: Heads, quick: bool, progress: Callable[[str], None]
-) -> None:
-    spans = even_spans(spec.layer_count, 2)
-    for context in (128, 512) if quick else (128, 512, 1024):
+async def _recoveries(plan: Plan, figures: Figures, heads: Heads, progress: Progress) -> None:
+    whole = LayerSpan(0, plan.subject.spec.layer_count)
+    for context in (context for context in CONTEXTS if context + 4 <= plan.subject.spec.max_positions):
         progress(f"recovery with {context} rows of context")
-        async with _swarm(figures, spec, [*spans, *spans]) as swarm:
-            figures.recovery[context] = await recovery(swarm, heads, context)
+        figures.recovery[context] = []
+        for _ in range(max(1, plan.rounds // 2)):
+            async with _swarm(plan, figures, [whole, whole]) as swarm:
+                figures.recovery[context].append(await recovery(swarm, heads, context))
 
 
-def _swarm(figures: Figures, spec: ModelSpec, spans: list[LayerSpan]) -> BenchSwarm:
-    return BenchSwarm(
-        figures.shape, spec, spans, precision=figures.precision, numerics=figures.numerics, threads=figures.threads
-    )
+def _swarm(plan: Plan, figures: Figures, spans: list[LayerSpan]) -> BenchSwarm:
+    return BenchSwarm(plan.subject, spans, precision=plan.precision, numerics=plan.numerics, threads=figures.threads)
 
 
-def show(figures: Figures, console: Console) -> None:
-    """The figures as tables."""
-    one, two, four = (figures.chains[count] for count in (1, 2, 4))
-    table = Table(title=f"{figures.shape}, {figures.precision}, {figures.numerics}, {figures.threads} threads")
-    for column, justify in (("measured", "left"), ("figure", "right"), ("beside", "left")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    table.add_row("memory read bandwidth", f"{figures.bandwidth / 1e9:.1f} GB/s", "best of five reads of 1 GiB")
-    table.add_row(
-        "decode, memory's bound",
-        f"{figures.roofline:.2f} tokens/s",
-        f"{figures.bytes_per_token / 1e9:.2f} GB of weights a token",
-    )
-    share = one.decode / figures.roofline
-    table.add_row("decode, one worker", f"{one.decode:.2f} tokens/s", f"{share:.0%} of memory's bound")
-    table.add_row("decode, chain of two", f"{two.decode:.2f} tokens/s", f"{two.decode / one.decode:.0%} of one worker")
-    table.add_row(
-        "decode, chain of four", f"{four.decode:.2f} tokens/s", f"{four.decode / one.decode:.0%} of one worker"
-    )
-    for name, speed in (("one worker", one), ("chain of two", two), ("chain of four", four)):
-        table.add_row(f"prompt, {name}", f"{speed.prompt:.1f} tokens/s", "")
-    single = figures.together[1]
-    for sessions, rate in figures.together.items():
-        table.add_row(f"{sessions} sessions, summed", f"{rate:.2f} tokens/s", f"{rate / single:.1f} x one session")
-    table.add_row("a hop adds", f"{figures.hop_seconds * 1e3:.2f} ms", "median, loopback, TLS, hidden 2048")
-    for context, seconds in figures.recovery.items():
-        table.add_row(f"recovery, {context} rows", f"{seconds:.2f} s", "from the death to a level replacement")
-    console.print(table)
+def _processor() -> str:
+    """As the system calls it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from swarm.bench.worker import shape_model
+import psutil
+
+from swarm.bench.subject import Subject
 from swarm.client.peers import Peers
 from swarm.client.resolver import Resolver
 from swarm.client.room import Room
@@ -18,14 +20,13 @@ from swarm.config import ChannelConfig, ClientConfig
 from swarm.engine.numerics import numerics_class, precision_named
 from swarm.errors import LocalFault
 from swarm.identity import Identity, PeerId
-from swarm.model.spec import ModelSpec
 from swarm.records import Address, ModelRef, PeerRecord, PeerState, SignedRecord
 from swarm.span import LayerSpan
 from swarm.trace import Trace
 from swarm.transport.tls.network import TlsNetwork
 
-START_SECONDS = 180.0  # a worker that fills gigabytes with random weights
-LIFETIME_SECONDS = 500.0  # of the records, which nobody renews
+START_SECONDS = 300.0  # a worker that fills gigabytes with random weights, or hashes a file first
+LIFETIME_SECONDS = 3600.0  # of the records, which nobody renews
 
 
 @dataclass(slots=True)
@@ -34,6 +35,12 @@ class BenchWorker:
 
     process: asyncio.subprocess.Process
     record: PeerRecord
+    weight_bytes: int
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that the process has now."""
+        return int(psutil.Process(self.process.pid).memory_info().rss)
 
     def kill(self) -> None:
         self.process.kill()
@@ -44,8 +51,7 @@ class BenchSwarm:
 
     def __init__(
         self,
-        name: str,
-        spec: ModelSpec,
+        subject: Subject,
         spans: Sequence[LayerSpan],
         *,
         precision: str,
@@ -53,9 +59,9 @@ class BenchSwarm:
         threads: int,
         trace: Trace | None = None,
     ) -> None:
-        self.model = shape_model(name, spec.layer_count)
+        self.subject = subject
+        self.model = subject.ref
         self.workers: list[BenchWorker] = []
-        self._name = name
         self._spans = tuple(spans)
         self._precision = precision
         self._numerics = numerics
@@ -93,7 +99,7 @@ class BenchSwarm:
 
     async def _start(self, span: LayerSpan) -> BenchWorker:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "swarm.bench.worker", "--shape", self._name, "--layers", str(span)),
+            *(sys.executable, "-P", "-m", "swarm.bench.worker", *self.subject.options, "--layers", str(span)),
             *("--precision", self._precision, "--numerics", self._numerics, "--threads", str(self._threads)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -102,7 +108,7 @@ class BenchSwarm:
         assert process.stdout is not None
         async with asyncio.timeout(START_SECONDS):
             line = (await process.stdout.readline()).decode().split()
-        if len(line) != 3:
+        if len(line) != 4:
             raise LocalFault(f"a worker for layers {span} did not start")
         host, port = line[1].rsplit(":", 1)
         record = PeerRecord(
@@ -123,7 +129,7 @@ class BenchSwarm:
             sequence=1,
             expires_at=time.time() + LIFETIME_SECONDS,
         )
-        return BenchWorker(process, record)
+        return BenchWorker(process, record, int(line[3]))
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

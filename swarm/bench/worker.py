@@ -1,23 +1,22 @@
-"""A worker for measurements: random weights of a shape, real process, real sockets, no directory.
+"""A worker for measurements: layers of a shape or a model, real process, real sockets, no directory.
 
-`python -m swarm.bench.worker --shape llama-1b --layers 0-7` prints `ready HOST:PORT PEER` and ends with its standard input.
+`python -m swarm.bench.worker --shape llama-1b --layers 0-7` prints `ready HOST:PORT PEER WEIGHT_BYTES` and ends with its
+standard input.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 
 import click
 
-from swarm.bench.shapes import shape
+from swarm.bench.subject import Subject
 from swarm.config import ChannelConfig
-from swarm.engine import Stage
 from swarm.engine.compute_thread import ComputeThread
 from swarm.engine.numerics import settle_threads
 from swarm.identity import Identity
-from swarm.model.spec import ModelSpec
-from swarm.records import ModelRef
 from swarm.span import LayerSpan
 from swarm.trace import Trace
 from swarm.transport.channels.server import ChannelServer
@@ -28,20 +27,12 @@ CACHE_BYTES = 1 << 30
 HOST = "127.0.0.1"
 
 
-def shape_model(name: str, layers: int) -> ModelRef:
-    """What stands for a checkpoint's digest among the processes of one benchmark."""
-    return ModelRef(name, name.encode().ljust(32, b"\0")[:32], layers)
-
-
-async def serve(name: str, span: LayerSpan, precision: str, numerics: str) -> None:
-    spec = ModelSpec.from_config(shape(name))
+async def serve(subject: Subject, span: LayerSpan, precision: str, numerics: str) -> None:
     identity = Identity.generate()
     async with ComputeThread() as compute:
-        stage = await compute.run(
-            lambda: Stage.random(spec, span, precision, cache_bytes=CACHE_BYTES, numerics=numerics)
-        )
+        stage = await compute.run(lambda: subject.stage(span, precision, numerics, CACHE_BYTES))
         async with (
-            WorkerService(stage, shape_model(name, spec.layer_count), compute, identity) as service,
+            WorkerService(stage, subject.ref, compute, identity) as service,
             ChannelServer(
                 TlsNetwork(identity),
                 HOST,
@@ -53,20 +44,22 @@ async def serve(name: str, span: LayerSpan, precision: str, numerics: str) -> No
                 load=service.load,
             ) as server,
         ):
-            click.echo(f"ready {HOST}:{server.port} {identity.peer_id}")
+            click.echo(f"ready {HOST}:{server.port} {identity.peer_id} {stage.weight_bytes}")
             sys.stdout.flush()
             await asyncio.to_thread(sys.stdin.read)
 
 
 @click.command()
-@click.option("--shape", "name", required=True)
+@click.option("--shape", "name")
+@click.option("--model", type=click.Path(path_type=Path))
 @click.option("--layers", required=True)
 @click.option("--precision", default="bf16")
 @click.option("--numerics", default="native")
 @click.option("--threads", type=int, required=True)
-def main(name: str, layers: str, precision: str, numerics: str, threads: int) -> None:
+def main(name: str | None, model: Path | None, layers: str, precision: str, numerics: str, threads: int) -> None:
     settle_threads(threads)
-    asyncio.run(serve(name, LayerSpan.parse(layers), precision, numerics))
+    subject = Subject.of_model(model) if model is not None else Subject.of_shape(name or "")
+    asyncio.run(serve(subject, LayerSpan.parse(layers), precision, numerics))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from swarm.cli import api, compute, peers, private, standalone
+from swarm.cli import api, bench, compute, peers, private, standalone
 from swarm.cli import options as types
 from swarm.cli.answer.embed import embed_option
 from swarm.cli.bootstrap import wait_option
@@ -298,6 +298,6 @@ def run_api(**given: Any) -> None:
 
 
 swarm.add_command(standalone.demo)
-swarm.add_command(standalone.bench)
+swarm.add_command(bench.bench)
 swarm.add_command(private.key)
 swarm.add_command(peers.peers)

@@ -9,7 +9,19 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p, create_string_buffer
+from ctypes import (
+    POINTER,
+    Structure,
+    byref,
+    c_char_p,
+    c_float,
+    c_int,
+    c_int32,
+    c_int64,
+    c_uint64,
+    c_void_p,
+    create_string_buffer,
+)
 from functools import cache
 from pathlib import Path
 
@@ -87,6 +99,7 @@ class Library:
         )
         c.swarm_attention.argtypes = [POINTER(CAttention), c_void_p, c_int64, c_int, POINTER(CSeen), c_void_p]
         c.swarm_turns.argtypes, c.swarm_turns.restype = [c_void_p] * 2 + [c_int64] * 2 + [c_void_p] * 2, None
+        c.swarm_read.argtypes, c.swarm_read.restype = [c_void_p, c_int64], c_uint64
         self.path = self.paths()[0]
         self.choose(self.path)
 
@@ -109,6 +122,10 @@ class Library:
     def set_threads(self, count: int) -> None:
         """How many threads compute, 1 to MAX_THREADS. The bits do not depend on it."""
         self._c.swarm_set_threads(count)
+
+    def read(self, numbers: int, count: int) -> int:
+        """The sum, modulo 2^64, of so many 64-bit numbers, a multiple of 32, from an address that is a multiple of 64."""
+        return int(self._c.swarm_read(numbers, count))
 
     def packed_bytes(self, kind: str, outputs: int, inputs: int) -> int:
         """Of the numbers of a packed weight, without scales."""

@@ -2,9 +2,8 @@
 
 import asyncio
 
-from swarm.bench.shapes import shape
+from swarm.bench.subject import Subject
 from swarm.bench.swarm import BenchSwarm
-from swarm.model.spec import ModelSpec
 from swarm.span import LayerSpan
 
 
@@ -15,8 +14,7 @@ def test_a_folder_called_swarm_does_not_stand_for_the_package(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
 
     async def main():
-        spec = ModelSpec.from_config(shape("hop"))
-        async with BenchSwarm("hop", spec, [LayerSpan(0, 1)], precision="bf16", threads=1) as swarm:
+        async with BenchSwarm(Subject.of_shape("hop"), [LayerSpan(0, 1)], precision="bf16", threads=1) as swarm:
             return [worker.record.span for worker in swarm.workers]
 
     assert asyncio.run(main()) == [LayerSpan(0, 1)]

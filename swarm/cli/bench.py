@@ -1,0 +1,93 @@
+"""`swarm bench`: its options."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from swarm.cli import compute
+from swarm.errors import UsageFault
+
+
+@click.command()
+@click.option(
+    "--shape",
+    default="llama-1b",
+    show_default=True,
+    help="Of the model, whose weights are random: llama-1b, or hop (next to nothing to compute: what a hop adds).",
+)
+@click.option("--model", help="Instead of a shape: a directory, a GGUF file or a name; `demo` comes along.")
+@click.option("--precision", type=compute.precision_type, help="[default: bf16; with --quality all there are]")
+@compute.numerics_option
+@compute.threads_option
+@click.option(
+    "--against",
+    metavar="llama-bench:PATH",
+    help="Another program, in turns with ours on the same shape or file; with --quality llama-perplexity:PATH.",
+)
+@click.option(
+    "--quality",
+    nargs=2,
+    metavar="MODEL TEXT",
+    help="Not how fast, but how well: bits per byte of a text file, and how often the likeliest token is fp32's.",
+)
+@click.option(
+    "--window",
+    type=click.IntRange(8),
+    default=512,
+    show_default=True,
+    help="With --quality: tokens that are read from an empty cache, of which the second half is judged.",
+)
+@click.option(
+    "--windows", type=click.IntRange(1), default=16, show_default=True, help="With --quality: so many at most."
+)
+@click.option("--quick", is_flag=True, help="Fewer rounds.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def bench(
+    shape: str,
+    model: str | None,
+    precision: str | None,
+    numerics: str | None,
+    threads: int | None,
+    against: str | None,
+    quality: tuple[str, str] | None,
+    window: int,
+    windows: int,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Measure this machine: memory, decoding, prompts, chains, sessions, hops, recovery, a worker's memory and start. Takes
+    minutes. Each figure stands beside what it is to be compared with, measured in the same run.
+
+    With --quality: what precisions cost a model on a text.
+    """
+    import asyncio
+
+    from rich.console import Console
+
+    from swarm.bench.against.program import parse_program
+    from swarm.bench.figures import lines
+    from swarm.bench.measure import PROMPT_ROWS
+    from swarm.bench.run import Plan, measure
+    from swarm.bench.show import as_object, show_lines
+    from swarm.bench.subject import Subject
+    from swarm.cli.models import model_directory
+
+    program = None if against is None else parse_program(against)
+    kind = compute.numerics_for(precision, numerics)
+    if quality is not None:
+        raise UsageFault("not yet")
+    subject = Subject.of_shape(shape) if model is None else Subject.of_model(model_directory(model, None))
+    rounds, tokens = (2, 16) if quick else (4, 32)
+    plan = Plan(subject, precision or "bf16", kind, threads, rounds, tokens, program)
+    figures = asyncio.run(measure(plan, _say))
+    found = lines(figures, PROMPT_ROWS)
+    if as_json:
+        click.echo(json.dumps({"title": figures.title, "figures": as_object(found)}))
+    else:
+        show_lines(figures.title, found, Console(highlight=False))
+
+
+def _say(text: str) -> None:
+    click.echo(f"swarm: {text}", err=True)
