@@ -7,10 +7,11 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from swarm.errors import LocalFault
 from swarm.kernels import library
@@ -19,6 +20,8 @@ from swarm.kernels.library import FILE_VARIABLE, PATH_VARIABLE
 OTHER_VARIABLE = "SWARM_OTHER_CC"  # environment: the command of a C compiler other than the one that installed swarm
 MOST_THREADS = 3
 OTHER_EVERY = 3  # one in so many has its kernels from the other compiler
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,26 @@ class Computer:
     def __str__(self) -> str:
         built = "" if self.library is None else f", built by {self.library.stem}"
         return f"{self.path}, {self.threads} {'thread' if self.threads == 1 else 'threads'}{built}"
+
+
+class Computes(Protocol):
+    """`swarm.engine.compute_thread.ComputeThread`, or what stands for it."""
+
+    async def run(self, function: Callable[[], T]) -> T: ...
+
+
+class ComputesAs:
+    """A compute thread, or what stands for one, that computes as a computer does."""
+
+    def __init__(self, compute: Computes, computer: Computer) -> None:
+        self._compute, self._computer = compute, computer
+
+    async def run(self, function: Callable[[], T]) -> T:
+        def settled() -> T:
+            self._computer.settle()
+            return function()
+
+        return await self._compute.run(settled)
 
 
 @contextmanager

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
-from typing import TypeVar
 
-from chaos.computers import Computer
+from chaos.computers import Computer, Computes, ComputesAs
 from chaos.liars import Liar, Lie, Moment, always, lie
 from chaos.simulation.model import CONTEXT, Prepared
 from chaos.simulation.peers import Compute
@@ -40,8 +39,6 @@ from swarm.worker.service import WorkerService
 
 STEP_SECONDS = 0.01  # of one call of a worker
 LATENCY = 0.002
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +72,6 @@ class Session:
     seconds: float = 0.0  # virtual, of the audit
 
 
-class ComputerCompute(Compute):
-    """Computes as a computer does."""
-
-    def __init__(self, seconds: float, computer: Computer) -> None:
-        super().__init__(seconds)
-        self._computer = computer
-
-    async def run(self, function: Callable[[], T]) -> T:
-        def settled() -> T:
-            self._computer.settle()
-            return function()
-
-        return await super().run(settled)
-
-
 class AuditedWorker:
     """A worker and the record of it."""
 
@@ -111,8 +93,9 @@ class AuditedWorker:
 
     async def start(self, stack: AsyncExitStack) -> None:
         swarm = self.swarm
-        computer = self.part.computer
-        compute = Compute(STEP_SECONDS) if computer is None else ComputerCompute(STEP_SECONDS, computer)
+        compute: Computes = Compute(STEP_SECONDS)
+        if self.part.computer is not None:
+            compute = ComputesAs(compute, self.part.computer)
         service = await stack.enter_async_context(
             WorkerService(self.stage, swarm.prepared.model, compute, self.identity)
         )

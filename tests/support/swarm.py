@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from chaos.computers import Computer, Computes, ComputesAs
 from swarm.client import Client
 from swarm.config import ChannelConfig, ClientConfig, WorkerConfig
 from swarm.engine.backends import open_model
@@ -39,12 +40,15 @@ class Records:
 class LocalWorker:
     """One worker of a `LocalSwarm`. `kill()` as SIGKILL, `freeze()` as SIGSTOP."""
 
-    def __init__(self, swarm: LocalSwarm, seed: int, span: LayerSpan, precision: str) -> None:
+    def __init__(
+        self, swarm: LocalSwarm, seed: int, span: LayerSpan, precision: str, computer: Computer | None = None
+    ) -> None:
         self.swarm = swarm
         self.identity = Identity.from_seed(seed.to_bytes(32, "big"))
         self.peer_id = self.identity.peer_id
         self.span = span
         self.precision = precision
+        self.compute: Computes = swarm.compute if computer is None else ComputesAs(swarm.compute, computer)
         self.address = Address("0.0.0.0", 0, 0, 0)  # until it listens
         self.alive = False
         self.handler: Handler | None = None  # in the place of the service's own
@@ -52,9 +56,12 @@ class LocalWorker:
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
-        stage = self.swarm.opened.load_stage(self.span, self.precision, cache_bytes=self.swarm.cache_bytes)
+        swarm = self.swarm
+        stage = swarm.opened.load_stage(
+            self.span, self.precision, cache_bytes=swarm.cache_bytes, numerics=swarm.numerics
+        )
         self.service = await self._stack.enter_async_context(
-            WorkerService(stage, self.swarm.model, self.swarm.compute, self.identity, self.swarm.worker_config, Trace())
+            WorkerService(stage, swarm.model, self.compute, self.identity, swarm.worker_config, Trace())
         )
         network = self.swarm.hub.node(self.peer_id)
         server = await self._stack.enter_async_context(
@@ -136,7 +143,10 @@ class LocalSwarm:
         client_config: ClientConfig | None = None,
         channel_config: ChannelConfig | None = None,
         backend: str = "swarm",
+        numerics: str = "native",
+        computers: Sequence[Computer] = (),
     ) -> None:
+        """Workers compute as `computers` do, one each, or all as this process does."""
         self.directory = directory
         self.precision = precision
         self.cache_bytes = cache_bytes
@@ -149,23 +159,25 @@ class LocalSwarm:
         self.opened = open_model(directory, backend)
         self.model = self.opened.manifest().ref(name)
         self.compute = ComputeThread()
+        self.numerics = numerics
         self._spans = [LayerSpan(*span) for span in spans]
+        self._computers = list(computers) or [None] * len(self._spans)
         self._stack = AsyncExitStack()
         self._seeds = iter(range(1, 10_000))
         self.workers: list[LocalWorker] = []
 
     async def __aenter__(self) -> LocalSwarm:
         await self._stack.enter_async_context(self.compute)
-        for span in self._spans:
-            await self.add(span)
+        for span, computer in zip(self._spans, self._computers, strict=True):
+            await self.add(span, computer=computer)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await asyncio.gather(*(worker.stop() for worker in self.workers))
         await self._stack.aclose()
 
-    async def add(self, span: LayerSpan, precision: str | None = None) -> LocalWorker:
-        worker = LocalWorker(self, next(self._seeds), span, precision or self.precision)
+    async def add(self, span: LayerSpan, precision: str | None = None, computer: Computer | None = None) -> LocalWorker:
+        worker = LocalWorker(self, next(self._seeds), span, precision or self.precision, computer)
         await worker.start()
         self.workers.append(worker)
         return worker
