@@ -20,6 +20,7 @@ FLOORS = (
     (
         "errors",
         "span",
+        "precision",
         "identity",
         "membership",
         "records",

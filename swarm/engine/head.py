@@ -22,7 +22,7 @@ from swarm.engine.layers.token_digits import with_ids
 from swarm.engine.loading.parts import build_linear, build_norm, matrix_of
 from swarm.engine.loading.sources import RandomSource, Source, VerifiedSource
 from swarm.engine.loading.stored import stored_linear
-from swarm.engine.numerics import Precision, numerics_class, precision_named, settle_threads
+from swarm.engine.numerics import Precision, PrecisionPlan, numerics_class, plan_named, settle_threads
 from swarm.engine.portable.passes import entries
 from swarm.engine.stage import usable_device
 from swarm.errors import UsageFault
@@ -35,8 +35,9 @@ def _logits(source: Source, name: str, shape: Shape, precision: Precision, devic
     """The layer that gives logits."""
     if precision.stored:
         return stored_linear([matrix_of(source, name, shape, precision)], shape[:1], shape[1], None, None, precision)
-    weight = source.tensor(name, shape).to(device=device, dtype=precision.dtype)
-    return build_linear(weight, None, replace(precision, weights=precision.head))
+    logits = precision.logits
+    weight = source.tensor(name, shape).to(device=device, dtype=logits.weight_dtype)
+    return build_linear(weight, None, logits)
 
 
 class Head:
@@ -49,21 +50,21 @@ class Head:
         norm: Norm | None,
         projection: Linear | None,
         linear: Linear | None,
-        precision: Precision,
+        between: Precision,
         device: torch.device,
         manifest: Manifest | None,
     ) -> None:
         self.spec = spec
         self.vocab = spec.vocab
-        self.precision = precision.name
+        self.precision = between.name
         self.device = device
         self.manifest = manifest  # None where the weights are random
-        self.numerics = numerics_class(precision, device)
+        self.numerics = numerics_class(between, device)
         self._embedding = embedding
         self._norm = norm  # of rows after the last layer
         self._projection = projection  # to the width of the embedding, where that is another
         self._linear = linear  # hidden -> vocab; None: no tokens come out of this model
-        self._exactly = precision
+        self._exactly = between
 
     def __repr__(self) -> str:
         return f"<Head of {self.spec.architecture}, vocabulary {self.spec.vocab}: {self.numerics}>"
@@ -78,32 +79,33 @@ class Head:
         numerics: str = "native",
     ) -> Head:
         """Raises ModelFault naming file and tensor, UsageFault naming the precision or device."""
-        checkpoint, exactly = open_checkpoint(directory), precision_named(precision, numerics)
+        checkpoint = open_checkpoint(directory)
         spec = checkpoint.spec
+        plan = plan_named(precision, numerics, spec.layer_count)
         tensors, manifest = checkpoint.tensors(spec.family.optional_prefix), checkpoint.manifest()
         if spec.tied and spec.family.head is not None:
             weights = (f"{spec.family.head}.weight", f"{spec.family.embedding}.weight")
             if tensors.same(manifest.tensors, *weights) is False:
                 # The config says that the head is the embedding, and the files hold another: that one, as transformers takes it
                 spec = replace(spec, tied=False)
-        return cls._build(
-            spec, exactly, device, VerifiedSource(tensors, manifest, head_tensors(spec), progress), manifest
-        )
+        return cls._build(spec, plan, device, VerifiedSource(tensors, manifest, head_tensors(spec), progress), manifest)
 
     @classmethod
     def random(
         cls, spec: ModelSpec, precision: str = "bf16", device: str = "cpu", seed: int = 0, numerics: str = "native"
     ) -> Head:
         """Random weights of a given shape: for measurements."""
-        return cls._build(spec, precision_named(precision, numerics), device, RandomSource(seed), None)
+        plan = plan_named(precision, numerics, spec.layer_count)
+        return cls._build(spec, plan, device, RandomSource(seed), None)
 
     @classmethod
     def _build(
-        cls, spec: ModelSpec, precision: Precision, device: str, source: Source, manifest: Manifest | None
+        cls, spec: ModelSpec, plan: PrecisionPlan, device: str, source: Source, manifest: Manifest | None
     ) -> Head:
         place = usable_device(device)
         settle_threads()
-        shapes, family = head_tensors(spec), spec.family
+        shapes, family, precision = head_tensors(spec), spec.family, plan.last
+        floats = precision.floats
         with torch.inference_mode():
 
             def norm(module: str | None) -> Norm | None:
@@ -113,7 +115,7 @@ class Head:
                 if spec.embedding_width == spec.hidden:
                     return None
                 weight = source.tensor(name := f"{module}.weight", shapes[name])
-                return build_linear(weight.to(device=place, dtype=precision.dtype), None, precision.floats)
+                return build_linear(weight.to(device=place, dtype=floats.weight_dtype), None, floats)
 
             # Left in the file: an answer touches a few rows of it, and processes share the pages
             table = source.table(name := f"{family.embedding}.weight", shapes[name], precision.inner)
@@ -131,7 +133,7 @@ class Head:
                 name = f"{family.embedding if spec.tied else family.head}.weight"
                 linear = _logits(source, name, shapes[name], precision, place)
             final, out = norm(family.final_norm), projection(family.head_projection)
-        return cls(spec, embedding, final, out, linear, precision, place, manifest)
+        return cls(spec, embedding, final, out, linear, plan.between, place, manifest)
 
     @property
     def logits_bytes(self) -> int:

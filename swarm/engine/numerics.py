@@ -1,4 +1,4 @@
-"""What decides bits: precisions, the thread count, the kernel path, and the name of a numerics class.
+"""What decides bits: precisions and plans of them, the thread count, the kernel path, and the name of a numerics class.
 
 Two peers of one numerics class compute the same bits from the same bytes. Knows nothing of layers or of the network.
 """
@@ -14,6 +14,7 @@ import torch
 
 from swarm.errors import UsageFault
 from swarm.kernels import GROUP, Library, library
+from swarm.precision import AS_STORED, FLOATS, Plan
 
 CHUNK_ROWS = 128  # the grid of absolute positions on which chunk boundaries lie
 MAX_CLASS_BYTES = 150  # a class stands in every record
@@ -30,10 +31,10 @@ class Precision:
     """How weights, hidden states and caches are stored, and the shape in which decode rows are computed."""
 
     name: str
-    dtype: torch.dtype  # of caches, of rows between layers, and of weights unless these are integers
+    dtype: torch.dtype  # of caches, of rows between layers, and of weights unless these are something else
     tile: int  # a decode row's bits are those it has in a call of this many rows
     portable: bool = False  # by kernels of our own, within a layer in fp32
-    weights: str = ""  # integers in groups that share a scale: int8 or int4; empty: floats
+    weights: str = ""  # the portable kernels' kind, such as int8, integers in groups with a scale; empty: as rows are
     head: str = ""  # likewise, of the layer that gives logits
     stored: bool = False  # weights are what the model's files hold, where kernels take that; else of `dtype`
 
@@ -47,32 +48,96 @@ class Precision:
         """What rows between layers are, as they travel."""
         return "fp32" if self.dtype == torch.float32 else "bf16"
 
+    @property
+    def kind(self) -> str:
+        """The portable kernels' kind of weights."""
+        return self.weights or self.rows
+
+    @property
+    def weight_dtype(self) -> torch.dtype:
+        """Of weights, and of those that integers are made of."""
+        return KINDS[self.weights] if self.weights else self.dtype
+
     def bytes_of(self, numbers: int) -> int:
         """That so many weights take."""
         bits = {"int8": 8, "int4": 4}.get(self.weights)
-        return (
-            numbers * self.dtype.itemsize if bits is None else -(-numbers * (bits * GROUP + SCALE_BITS) // (8 * GROUP))
-        )
+        if bits is None:
+            return numbers * self.weight_dtype.itemsize
+        return -(-numbers * (bits * GROUP + SCALE_BITS) // (8 * GROUP))
 
     @property
     def floats(self) -> Precision:
         """The same with weights that are floats, for what few bits would spoil."""
-        return replace(self, weights="", head="")
+        return self if self.kind in FLOATS else replace(self, weights="", head="")
+
+    @property
+    def logits(self) -> Precision:
+        """The same for the layer that gives logits."""
+        return replace(self, weights=self.head)
 
 
+KINDS = {  # of weights, and what they are read as
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "int8": torch.bfloat16,
+    "int4": torch.bfloat16,
+}
 PRECISIONS: dict[str, Precision] = {
     "fp32": Precision("fp32", torch.float32, 16),
     "bf16": Precision("bf16", torch.bfloat16, 16),
 }
-INTEGERS: dict[str, Precision] = {  # portable only
+PORTABLE_ONLY: dict[str, Precision] = {
+    "fp16": Precision("fp16", torch.bfloat16, 1, weights="fp16", head="fp16"),
     "int8": Precision("int8", torch.bfloat16, 1, weights="int8", head="int8"),
     "int4": Precision("int4", torch.bfloat16, 1, weights="int4", head="int8"),
+    AS_STORED: Precision(AS_STORED, torch.bfloat16, 1, stored=True),
 }
 
 
-STORED: dict[str, Precision] = {  # portable only
-    "as-stored": Precision("as-stored", torch.bfloat16, 1, stored=True),
-}
+@dataclass(frozen=True, slots=True)
+class PrecisionPlan:
+    """The precisions of a whole model, by layer, as they are computed here."""
+
+    plan: Plan
+    portable: bool
+
+    @property
+    def name(self) -> str:
+        return self.plan.name
+
+    @property
+    def between(self) -> Precision:
+        """Of what is no layer's own: rows between layers, and caches. It has the plan's name."""
+        return replace(PRECISIONS[self.plan.rows], name=self.plan.name, portable=self.portable)
+
+    def of(self, layer: int) -> Precision:
+        return self._with(self.plan.of(layer))
+
+    @property
+    def last(self) -> Precision:
+        """Of the last layer, and of what follows it."""
+        return self._with(self.plan.last)
+
+    def _with(self, name: str) -> Precision:
+        """A precision, with rows as the plan has them."""
+        own, dtype = precision_known(name), PRECISIONS[self.plan.rows].dtype
+        if dtype != own.dtype and own.kind in FLOATS and not own.stored:
+            own = replace(own, weights=own.kind, head=own.kind)  # whatever rows are
+        return replace(own, dtype=dtype, portable=self.portable)
+
+
+def plan_named(name: str, numerics: str, layer_count: int) -> PrecisionPlan:
+    """The plan of that name for a model of so many layers. Raises UsageFault naming what is wrong with it, or that only
+    portable kernels compute so."""
+    plan = Plan.parse(name).over(layer_count)
+    if len(plan.parts) == 1:
+        precision_named(plan.name, numerics)
+    elif numerics != "portable":
+        raise UsageFault(
+            f"--precision {name}: several precisions in one model, which only --numerics portable computes"
+        )
+    return PrecisionPlan(plan, numerics == "portable")
 
 
 def precision_named(name: str, numerics: str = "native") -> Precision:
@@ -80,14 +145,14 @@ def precision_named(name: str, numerics: str = "native") -> Precision:
     if numerics not in NUMERICS:
         raise UsageFault(f"unknown numerics {numerics!r}; choose one of {', '.join(NUMERICS)}")
     found = precision_known(name)
-    if (found.weights or found.stored) and numerics != "portable":
+    if name in PORTABLE_ONLY and numerics != "portable":
         raise UsageFault(f"--precision {name}: only --numerics portable computes so")
     return replace(found, portable=numerics == "portable")
 
 
 def precision_known(name: str) -> Precision:
     """The precision of that name, whoever computes in it. Raises UsageFault naming those that exist."""
-    known = PRECISIONS | INTEGERS | STORED
+    known = PRECISIONS | PORTABLE_ONLY
     if name not in known:
         raise UsageFault(f"unknown precision {name!r}; choose one of {', '.join(known)}")
     return known[name]

@@ -21,7 +21,7 @@ from swarm.engine.decoder import Decoder
 from swarm.engine.loading.layers import build_layer
 from swarm.engine.loading.per_layer_inputs import build_token_inputs
 from swarm.engine.loading.sources import RandomSource, Source, VerifiedSource
-from swarm.engine.numerics import CHUNK_ROWS, Precision, numerics_class, precision_named, settle_threads
+from swarm.engine.numerics import CHUNK_ROWS, PrecisionPlan, numerics_class, plan_named, settle_threads
 from swarm.errors import LocalFault, UsageFault
 from swarm.model.spec import ModelSpec
 from swarm.model.tensor_names import layer_tensors, stacked_tensors, token_tensors
@@ -84,14 +84,15 @@ class Stage:
 
         Raises ModelFault naming file and tensor, UsageFault naming the precision or device.
         """
-        checkpoint, exactly = open_checkpoint(directory), precision_named(precision, numerics)
+        checkpoint = open_checkpoint(directory)
         spec = checkpoint.spec
+        plan = plan_named(precision, numerics, spec.layer_count)
         span = spec.check_span(span or spec.span, str(checkpoint.source))
         slots = {name: slot for layer in span for name, slot in stacked_tensors(spec, layer).items()}
         tensors, manifest = checkpoint.tensors(spec.family.optional_prefix, slots), checkpoint.manifest()
         shapes = {name: shape for layer in span for name, shape in layer_tensors(spec, layer).items()}
         source = VerifiedSource(tensors, manifest, shapes | token_tensors(spec), progress)
-        return cls._build(spec, span, exactly, device, cache_bytes, source, manifest)
+        return cls._build(spec, span, plan, device, cache_bytes, source, manifest)
 
     @classmethod
     def random(
@@ -106,37 +107,36 @@ class Stage:
     ) -> Stage:
         """Random weights of a given shape: for measurements."""
         span = spec.check_span(span, spec.architecture)
-        return cls._build(
-            spec, span, precision_named(precision, numerics), device, cache_bytes, RandomSource(seed), None
-        )
+        plan = plan_named(precision, numerics, spec.layer_count)
+        return cls._build(spec, span, plan, device, cache_bytes, RandomSource(seed), None)
 
     @classmethod
     def _build(
         cls,
         spec: ModelSpec,
         span: LayerSpan,
-        precision: Precision,
+        plan: PrecisionPlan,
         device: str,
         cache_bytes: int | None,
         source: Source,
         manifest: Manifest | None,
     ) -> Stage:
         place = usable_device(device)
-        if precision.portable and place.type != "cpu":
+        if plan.portable and place.type != "cpu":
             raise UsageFault(f"--numerics portable: computes on CPUs, not on {device}; use --numerics native there")
         settle_threads()
         if cache_bytes is None:
-            cache_bytes = DEFAULT_CACHE_ROWS * row_bytes(spec, span, precision.name)
-            cache_bytes += DEFAULT_SESSIONS * session_bytes(spec, span, precision.name, spec.max_positions)
+            cache_bytes = DEFAULT_CACHE_ROWS * row_bytes(spec, span, plan.name)
+            cache_bytes += DEFAULT_SESSIONS * session_bytes(spec, span, plan.name, spec.max_positions)
         with torch.inference_mode():
-            layers = [build_layer(spec, layer, source, precision, place) for layer in span]
-            tokens = build_token_inputs(spec, span, source, precision, place)
-            decoder = Decoder(spec, span, layers, precision, tokens)
+            layers = [build_layer(spec, layer, source, plan.of(layer), place) for layer in span]
+            tokens = build_token_inputs(spec, span, source, plan, place)
+            decoder = Decoder(spec, span, layers, plan.between, tokens)
         shapes = [spec.kinds[layer].row_shape for layer in span]
         if spec.both_ways:
             shapes = [(0, 0)] * len(span)
         states = [state_shape(spec, layer) for layer in span]
-        pool = CachePool(span, shapes, precision.dtype, place, cache_bytes, spec.max_positions, states)
+        pool = CachePool(span, shapes, plan.between.dtype, place, cache_bytes, spec.max_positions, states)
         return cls(decoder, pool, place, manifest)
 
     def open(self, max_rows: int, span: LayerSpan | None = None) -> SessionCache:

@@ -18,9 +18,10 @@ from swarm.client.hop_session import HopFault, HopSession, close_hop_sessions, o
 from swarm.client.peers import Peers
 from swarm.config import ClientConfig
 from swarm.errors import Overloaded, SwarmError
+from swarm.precision import rows_of
 from swarm.records import ModelRef
 from swarm.routing.chain import Hop
-from swarm.wire.tensors import ITEM_BYTES, Tensor
+from swarm.wire.tensors import Tensor
 
 WINDOW_ROWS = 64  # compared at once, then others have their turn on the event loop
 WAIT_SECONDS = 5.0  # for a worker whose queue is full, at most; then it is asked again
@@ -86,8 +87,8 @@ async def second_opinion(
 
 
 def _for(precision: str, tensor: Tensor) -> Tensor:
-    """Rows travel in the worker's precision where that is one in which rows can travel."""
-    return recast(tensor, precision) if precision in ITEM_BYTES else tensor
+    """Rows travel as the worker's plan has them; in one that is not known here as they are."""
+    return recast(tensor, rows_of(precision) or tensor.dtype)
 
 
 async def _patiently(link: HopSession, entry: Entry) -> Tensor:

@@ -1,17 +1,18 @@
-"""What a span takes in memory, before anything is loaded. Pure arithmetic; an unknown precision is a UsageFault."""
+"""What a span takes in memory, before anything is loaded. Pure arithmetic; a plan of precisions that is unknown, or that does
+not fit the model, is a UsageFault."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from swarm.engine.caches.kv_cache import pages_of
 from swarm.engine.caches.recurrent_state import StateShape, states_of
 from swarm.engine.loading.parts import padded
-from swarm.engine.numerics import precision_known
+from swarm.engine.numerics import PrecisionPlan
 from swarm.model.layer_kinds import LayerKind
 from swarm.model.spec import ModelSpec
 from swarm.model.tensor_names import layer_tensors
+from swarm.precision import Plan
 from swarm.span import LayerSpan
 
 
@@ -21,7 +22,12 @@ def layer_bytes(spec: ModelSpec, layer: int, precision: str) -> int:
     if kind.keys_as_values:  # kept as both
         plain += kind.kv_heads * kind.head_dim * (spec.hidden + spec.qkv_bias)
     plain += spec.token_width * (spec.hidden + 1)  # the layer's part of what all share
-    return precision_known(precision).bytes_of(plain + _padding(spec, kind))
+    return _plan(spec, precision).of(layer).bytes_of(plain + _padding(spec, kind))
+
+
+def _plan(spec: ModelSpec, precision: str) -> PrecisionPlan:
+    """Whoever computes it."""
+    return PrecisionPlan(Plan.parse(precision).over(spec.layer_count), portable=True)
 
 
 def _padding(spec: ModelSpec, kind: LayerKind) -> int:
@@ -44,13 +50,13 @@ def row_bytes(spec: ModelSpec, span: LayerSpan, precision: str) -> int:
     if spec.both_ways:
         return 0
     numbers = sum(2 * math.prod(spec.kinds[layer].row_shape) for layer in span)
-    return numbers * precision_known(precision).dtype.itemsize
+    return numbers * _plan(spec, precision).between.dtype.itemsize
 
 
 def session_bytes(spec: ModelSpec, span: LayerSpan, precision: str, max_rows: int) -> int:
     """The cache of a session of so many rows in all layers of a span, apart from these rows."""
     shapes = [state_shape(spec, layer) for layer in span]
-    itemsize = precision_known(precision).dtype.itemsize
+    itemsize = _plan(spec, precision).between.dtype.itemsize
     return states_of(max_rows) * sum(shape.bytes(itemsize) for shape in shapes if shape is not None)
 
 
@@ -64,11 +70,11 @@ def state_shape(spec: ModelSpec, layer: int) -> StateShape | None:
 
 def head_bytes(spec: ModelSpec, precision: str) -> int:
     """The final norm, the head and projections. The embedding is read from the file, row by row."""
-    exactly, numbers = precision_known(precision), spec.hidden
+    last, numbers = _plan(spec, precision).last, spec.hidden
     if spec.embedding_width != spec.hidden:
         numbers += 2 * spec.hidden * spec.embedding_width
     table = spec.vocab * spec.embedding_width if spec.family.head is not None else 0
-    return numbers * exactly.dtype.itemsize + replace(exactly, weights=exactly.head).bytes_of(table)
+    return last.floats.bytes_of(numbers) + last.logits.bytes_of(table)
 
 
 def footprint(spec: ModelSpec, span: LayerSpan, precision: str, cache_rows: int = 0, with_head: bool = False) -> int:

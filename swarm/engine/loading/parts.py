@@ -102,16 +102,17 @@ class LayerParts:
         """
         if self.precision.stored:
             return self._as_stored(modules, parts, heights, columns, rows, floats)
-        weight = torch.empty(sum(heights), columns, dtype=self.precision.dtype, device=self.device)
+        precision = self.precision.floats if floats else self.precision
+        weight = torch.empty(sum(heights), columns, dtype=precision.weight_dtype, device=self.device)
         self._fill(weight, modules, "weight", parts, heights)
         bias = None
         if f"{self.prefix}.{modules[0]}.bias" in self.shapes:
-            bias = torch.empty(sum(heights), dtype=self.precision.dtype, device=self.device)
+            bias = torch.empty(sum(heights), dtype=precision.weight_dtype, device=self.device)
             self._fill(bias, modules, "bias", parts, heights)
         if rows is not None:
             rows = rows.to(self.device)
             weight, bias = weight.index_select(0, rows), None if bias is None else bias.index_select(0, rows)
-        return build_linear(weight, bias, self.precision.floats if floats else self.precision)
+        return build_linear(weight, bias, precision)
 
     def _as_stored(
         self,

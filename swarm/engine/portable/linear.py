@@ -27,9 +27,9 @@ class PortableLinear(Linear):
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor | None, precision: Precision) -> PortableLinear:
         """Floats, rounded to what weights and biases are in this precision. A packed copy replaces the weight."""
-        weight = weight.detach().to(precision.dtype).contiguous()
-        bias = None if bias is None else bias.detach().to(precision.dtype).float().contiguous()
-        return cls([PackedWeight.of(weight, precision.weights or precision.rows)], bias, precision)
+        weight = weight.detach().to(precision.weight_dtype).contiguous()
+        bias = None if bias is None else bias.detach().to(precision.weight_dtype).float().contiguous()
+        return cls([PackedWeight.of(weight, precision.kind)], bias, precision)
 
     def __repr__(self) -> str:
         return f"<PortableLinear {self.shape[1]}->{self.shape[0]} {' '.join(part.kind for part in self.parts)}>"

@@ -1,0 +1,118 @@
+"""Precision plans: what the weights of each layer of a model are. Text in, a value out; knows nothing of tensors.
+
+`bf16` is a plan, and so is `0-3=bf16,4-23=int4`. A plan is one for the whole model, whichever layers a worker holds, and its
+name stands in records, in the requests for sessions, and in the numerics class: workers of one plan are exact among each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from swarm.errors import UsageFault
+from swarm.span import MAX_LAYERS, LayerSpan, missing_layers, name_layers
+
+AUTO = "auto"  # whichever fits the swarm, the files and the machine
+AS_STORED = "as-stored"  # as the files hold them
+FLOATS = ("fp32", "bf16", "fp16")
+PRECISIONS = (*FLOATS, "int8", "int4", AS_STORED)
+MAX_PLAN_BYTES = 120  # a plan stands in every record twice, the second time in the numerics class
+EVERYWHERE = LayerSpan(0, MAX_LAYERS)  # of a plan that is the same for all layers, however many these are
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Spans of layers, in order and without gaps, and the precision of each."""
+
+    parts: tuple[tuple[LayerSpan, str], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Plan:
+        """`int8`, or `0-3=bf16,4-23=int4` in any order. Raises UsageFault naming what is unknown, missing or twice there."""
+        if "=" not in text:
+            return cls(((EVERYWHERE, _known(text)),))
+        parts = []
+        for part in text.split(","):
+            layers, _, name = part.partition("=")
+            parts.append((LayerSpan.parse(layers), _known(name)))
+        parts.sort()
+        for (one, _), (other, _) in pairwise(parts):
+            if shared := one.intersection(other):
+                raise UsageFault(f"--precision {text}: {name_layers([shared])} twice, in {one} and in {other}")
+        missing = missing_layers((span for span, _ in parts), LayerSpan(0, parts[-1][0].stop))
+        if missing:
+            raise UsageFault(f"--precision {text}: says nothing of {name_layers(missing)}")
+        return cls(_merged(parts))
+
+    def over(self, layer_count: int) -> Plan:
+        """The same for a model of so many layers. Raises UsageFault naming the layers that it lacks or that do not exist."""
+        stop = self.parts[-1][0].stop
+        if stop != MAX_LAYERS and stop > layer_count:
+            unknown = name_layers([LayerSpan(layer_count, stop)])
+            raise UsageFault(f"--precision {self._ranges}: {unknown}: the model has {layer_count} layers, from 0 on")
+        if stop < layer_count:
+            missing = name_layers([LayerSpan(stop, layer_count)])
+            raise UsageFault(f"--precision {self._ranges}: says nothing of {missing}")
+        whole = Plan(((EVERYWHERE, self.parts[0][1]),)) if len(self.parts) == 1 else self
+        if len(whole.name) > MAX_PLAN_BYTES:
+            raise UsageFault(
+                f"--precision: a plan of {len(self.parts)} ranges has {len(whole.name)} letters, and a worker announces at "
+                f"most {MAX_PLAN_BYTES}: use fewer ranges"
+            )
+        return whole
+
+    @property
+    def name(self) -> str:
+        """One spelling for each plan of one model."""
+        return self.parts[0][1] if self.parts[0][0] == EVERYWHERE else self._ranges
+
+    @property
+    def _ranges(self) -> str:
+        return ",".join(f"{span}={name}" for span, name in self.parts)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def of(self, layer: int) -> str:
+        """The precision of a layer."""
+        return next(name for span, name in self.parts if layer in span)
+
+    @property
+    def last(self) -> str:
+        """Of the last layer, which decides for what follows it."""
+        return self.parts[-1][1]
+
+    @property
+    def rows(self) -> str:
+        """What rows between layers, and caches, are: fp32 where all weights that are floats are, else bf16."""
+        floats = {name for _, name in self.parts} & set(FLOATS)
+        return "fp32" if floats == {"fp32"} else "bf16"
+
+
+def rows_of(plan: str) -> str | None:
+    """What rows of a plan's workers are as they travel; None for a plan that is not known here."""
+    try:
+        return Plan.parse(plan).rows
+    except UsageFault:
+        return None
+
+
+def _known(name: str) -> str:
+    name = name.strip()
+    if name not in PRECISIONS:
+        raise UsageFault(
+            f"unknown precision {name!r}; choose one of {', '.join(PRECISIONS)}, or ranges of layers such as "
+            "0-3=bf16,4-23=int4"
+        )
+    return name
+
+
+def _merged(parts: Iterable[tuple[LayerSpan, str]]) -> tuple[tuple[LayerSpan, str], ...]:
+    """Neighbours of one precision as one part."""
+    merged: list[tuple[LayerSpan, str]] = []
+    for span, name in parts:
+        if merged and merged[-1][1] == name:
+            span = LayerSpan(merged.pop()[0].start, span.stop)
+        merged.append((span, name))
+    return tuple(merged)
