@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from swarm.cli import compute
-from swarm.errors import UsageFault
+
+if TYPE_CHECKING:
+    from swarm.bench.against.program import Program
 
 
 @click.command()
@@ -75,9 +79,10 @@ def bench(
     from swarm.cli.models import model_directory
 
     program = None if against is None else parse_program(against)
-    kind = compute.numerics_for(precision, numerics)
     if quality is not None:
-        raise UsageFault("not yet")
+        _judge(*quality, precision, numerics or "portable", threads, window, windows, program, as_json)
+        return
+    kind = compute.numerics_for(precision, numerics)
     subject = Subject.of_shape(shape) if model is None else Subject.of_model(model_directory(model, None))
     rounds, tokens = (2, 16) if quick else (4, 32)
     plan = Plan(subject, precision or "bf16", kind, threads, rounds, tokens, program)
@@ -87,6 +92,36 @@ def bench(
         click.echo(json.dumps({"title": figures.title, "figures": as_object(found)}))
     else:
         show_lines(figures.title, found, Console(highlight=False))
+
+
+def _judge(
+    model: str,
+    text: str,
+    precision: str | None,
+    numerics: str,
+    threads: int | None,
+    window: int,
+    windows: int,
+    against: Program | None,
+    as_json: bool,
+) -> None:
+    import asyncio
+
+    from rich.console import Console
+
+    from swarm.bench.quality.run import PRECISIONS, Plan, judge
+    from swarm.bench.quality.show import as_object, show_quality
+    from swarm.bench.subject import Subject
+    from swarm.cli.models import model_directory
+
+    precisions = PRECISIONS[numerics] if precision is None else (precision,)
+    subject = Subject.of_model(model_directory(model, None))
+    plan = Plan(subject, Path(text), precisions, numerics, threads, window, windows, against)
+    quality = asyncio.run(judge(plan, _say))
+    if as_json:
+        click.echo(json.dumps(as_object(quality)))
+    else:
+        show_quality(quality, Console(highlight=False))
 
 
 def _say(text: str) -> None:
