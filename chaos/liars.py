@@ -14,7 +14,6 @@ from random import Random
 import swarm.engine  # noqa: F401  (before torch: it settles what torch's libraries read when they load)
 
 # isort: split
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +24,7 @@ from swarm.engine.layers.gated_delta import Delta
 from swarm.engine.layers.linear import Linear
 from swarm.engine.layers.norm import Norm
 from swarm.engine.layers.passes import ChunkPass, DecodePass, Pass
-from swarm.engine.portable.passes import PortablePass
+from swarm.engine.portable.program import Program
 from swarm.span import LayerSpan
 from swarm.wire import tensors as wire
 
@@ -188,6 +187,15 @@ class _SkippingDecoder(_WrongDecoder):
                 x = super()._forward(x, LayerSpan(start, stop), way)
         return x
 
+    def _run(
+        self, program: Program, span: LayerSpan, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor
+    ) -> Tensor:
+        skipped = span.start + self.seed % len(span)
+        for start, stop in ((span.start, skipped), (skipped + 1, span.stop)):
+            if start < stop:
+                x = super()._run(program, LayerSpan(start, stop), caches, positions, x)
+        return x
+
 
 class _StaleDecoder(_WrongDecoder):
     """What enters the cache is, again and again, the last row that stood there after the session's first rows."""
@@ -195,12 +203,25 @@ class _StaleDecoder(_WrongDecoder):
     def _forward(self, x: Tensor, span: LayerSpan, way: Pass) -> Tensor:
         return super()._forward(x, span, _StalePass(way))
 
+    def _run(
+        self, program: Program, span: LayerSpan, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor
+    ) -> Tensor:
+        answers = []
+        for row, (cache, position) in enumerate(zip(caches, positions, strict=True)):
+            for layer in span if cache.position else ():
+                held = cache.layer(layer)
+                held[:, :, :, position] = held[:, :, :, cache.position - 1]
+            for attends in program.attends:
+                attends.stores = not cache.position
+            answers.append(super()._run(program, span, [cache], [position], x[row : row + 1]))
+        return torch.cat(answers)
+
 
 class _StalePass:
     """Another pass, with keys and values of rows that were there before."""
 
     def __init__(self, way: Pass) -> None:
-        assert isinstance(way, ChunkPass | DecodePass | PortablePass)
+        assert isinstance(way, ChunkPass | DecodePass)
         self._way = way
 
     def linear(self, linear: Linear, x: Tensor) -> Tensor:
@@ -248,15 +269,23 @@ class _ForgetfulDecoder(_WrongDecoder):
                 group = attention.heads // attention.kv_heads
                 own = torch.arange(way.start, way.stop, device=mask.device).repeat(group)
                 mask.masked_fill_(columns < ((own + 1) // 2)[:, None], -torch.inf)
-        elif isinstance(way, DecodePass | PortablePass):
+        elif isinstance(way, DecodePass):
             halves = [(position + 1) // 2 for _, position in way.rows]
             way.rows = [
                 (_Later(cache, half), position - half)  # type: ignore[misc]  # all that the pass asks of a cache
                 for (cache, position), half in zip(way.rows, halves, strict=True)
             ]
-            if isinstance(way, PortablePass):
-                way.together, way._positions = False, way._positions - np.array(halves)
         return super()._forward(x, span, way)
+
+    def _run(
+        self, program: Program, span: LayerSpan, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor
+    ) -> Tensor:
+        answers = []
+        for row, (cache, position) in enumerate(zip(caches, positions, strict=True)):
+            for attends in program.attends:
+                attends.window = position + 1 - (position + 1) // 2
+            answers.append(super()._run(program, span, [cache], [position], x[row : row + 1]))
+        return torch.cat(answers)
 
 
 class _Later:

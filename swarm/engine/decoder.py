@@ -22,7 +22,9 @@ from swarm.engine.layers.passes import ChunkPass, DecodePass, Pass
 from swarm.engine.layers.per_layer_inputs import Looked, TokenInputs
 from swarm.engine.layers.rope import RopeTable
 from swarm.engine.numerics import Precision
-from swarm.engine.portable.passes import PortablePass, PortableTextPass
+from swarm.engine.portable.assembler import ROWS, Assembler
+from swarm.engine.portable.lowering import Lowering
+from swarm.engine.portable.program import Program, one_set_of_biases
 from swarm.engine.portable.rope import PortableRopeTable
 from swarm.model.spec import ModelSpec
 from swarm.span import LayerSpan
@@ -74,23 +76,55 @@ class Decoder:
         self.tokens = tokens  # what layers take of a row's token itself
         device = layers[0].mixer.output.device
         self.ropes: list[RopeTable] = []
-        self.portable_ropes: list[PortableRopeTable] = []
-        turning = list(zip(spec.ropes, spec.rope_widths, strict=True))
-        if precision.portable:
-            self.portable_ropes = [PortableRopeTable(rope, width) for rope, width in turning]
-        else:
-            self.ropes = [RopeTable(rope, width, device) for rope, width in turning]
         self.alibi = build_alibi(spec, precision.inner, device) if spec.family.alibi else None
         self.residual_scale = None if spec.residual_scale == 1.0 else spec.residual_scale
+        turning = list(zip(spec.ropes, spec.rope_widths, strict=True))
+        self.program: Program | None = None
+        if precision.portable:
+            self.program = self.assembled([PortableRopeTable(rope, width) for rope, width in turning])
+        else:
+            self.ropes = [RopeTable(rope, width, device) for rope, width in turning]
 
     @property
     def bytes(self) -> int:
         """Memory held by weights."""
         return sum(layer.bytes for layer in self.layers) + (0 if self.tokens is None else self.tokens.bytes)
 
+    def assembled(self, ropes: Sequence[PortableRopeTable]) -> Program:
+        """What `_through` does, as operations of the portable kernels."""
+        to = Assembler(self.spec.hidden)
+        lowering = Lowering(self.spec, to, "fp32" if self.precision.dtype == torch.float32 else "bf16")
+        starts, mixers = [], [layer.mixer for layer in self.layers]
+        for index, layer in zip(self.span, self.layers, strict=True):
+            starts.append(len(to.operations))
+            own_norm = layer.mlp_norm is None or layer.mlp_norm is not layer.attention_norm
+            before = to.copy(ROWS, "before", self.spec.hidden) if layer.parallel and own_norm else "normed"
+            h = lowering.normed(layer.attention_norm, ROWS, "normed")
+            assert isinstance(layer.mixer, Attention)
+            made_by = index if layer.mixer.keys_of is None else layer.mixer.keys_of
+            h = lowering.attention(layer.mixer, made_by - self.span.start, h)
+            lowering.add_to_rows(lowering.normed(layer.attention_end_norm, h, "adding"), self.residual_scale)
+            lowering.normed(layer.attention_sum_norm, ROWS, ROWS)
+
+            h = before if layer.parallel else ROWS
+            h = lowering.normed(layer.mlp_norm, h, "normed") if own_norm or not layer.parallel else "normed"
+            h = lowering.whichever_mlp(layer.mlp, h)
+            lowering.add_to_rows(lowering.normed(layer.mlp_end_norm, h, "adding"), self.residual_scale)
+            lowering.normed(layer.mlp_sum_norm, ROWS, ROWS)
+            if self.tokens is not None:
+                lowering.token_input(self.tokens.inputs[index], index - self.span.start)
+            if layer.scale is not None:
+                to.scale(float(layer.scale), ROWS, ROWS, self.spec.hidden)
+            if self.precision.dtype == torch.bfloat16:
+                to.rounded()
+        attentions = [each for each in mixers if isinstance(each, Attention)]
+        distances, windows = [each.distances for each in attentions], [each.window for each in attentions]
+        biases = one_set_of_biases(self.alibi, distances, windows)
+        return Program(self.span, to, starts, ropes, self.precision.dtype, biases)
+
     def chunk(self, cache: SessionCache, x: Tensor) -> Tensor:
         """Rows at the cache's position onwards, computed together."""
-        if self.precision.portable:
+        if self.program is not None:
             positions = range(cache.position, cache.position + x.shape[0])
             return self.decode([cache] * x.shape[0], positions, x)
         way = ChunkPass(self.spec, self.ropes, cache, x.shape[0], self.precision.dtype, self.alibi)
@@ -98,21 +132,25 @@ class Decoder:
 
     def whole(self, span: LayerSpan, x: Tensor) -> Tensor:
         """All rows of a text, each of which sees all others."""
-        way: Pass = (
-            PortableTextPass(self.spec, self.portable_ropes, x.shape[0])
-            if self.precision.portable
-            else BidirectionalPass(self.spec, self.ropes, x.shape[0], self.precision.dtype)
-        )
-        return self._forward(x, span, way)
+        if self.program is not None:
+            return self.program.text(span, x)
+        return self._forward(x, span, BidirectionalPass(self.spec, self.ropes, x.shape[0], self.precision.dtype))
 
     def decode(self, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor) -> Tensor:
         """Row i, of caches[i] at positions[i], each for itself; all over the same layers."""
-        way: Pass = (
-            PortablePass(self.spec, self.portable_ropes, caches, positions, self.alibi)
-            if self.precision.portable
-            else DecodePass(self.spec, self.ropes, caches, positions, self.alibi)
-        )
-        return self._forward(x, caches[0].span, way)
+        if self.program is not None:
+            return self._run(self.program, caches[0].span, caches, positions, x)
+        return self._forward(x, caches[0].span, DecodePass(self.spec, self.ropes, caches, positions, self.alibi))
+
+    def _run(
+        self, program: Program, span: LayerSpan, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor
+    ) -> Tensor:
+        if self.tokens is None:
+            return program.sessions(span, caches, positions, x, ())
+        digits = x[:, self.spec.hidden :]
+        looked = self.tokens.look_up(digits)
+        given = (looked.embedded.contiguous(), looked.tokens.flatten(1).contiguous())
+        return torch.cat((program.sessions(span, caches, positions, x, given), digits), 1)
 
     def _forward(self, x: Tensor, span: LayerSpan, way: Pass) -> Tensor:
         if self.tokens is None:

@@ -23,7 +23,7 @@ from swarm.engine.loading.parts import build_linear, build_norm, matrix_of
 from swarm.engine.loading.sources import RandomSource, Source, VerifiedSource
 from swarm.engine.loading.stored import stored_linear
 from swarm.engine.numerics import Precision, PrecisionPlan, numerics_class, plan_named, settle_threads
-from swarm.engine.portable.passes import entries
+from swarm.engine.portable.activations import entries
 from swarm.engine.stage import usable_device
 from swarm.errors import UsageFault
 from swarm.model.spec import ModelSpec

@@ -26,6 +26,7 @@ from functools import cache
 from pathlib import Path
 
 from swarm.errors import UsageFault
+from swarm.kernels.structures import CAttention, CPassing
 
 FILE = Path(__file__).with_name("portable" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so"))
 PATH_VARIABLE = "SWARM_KERNELS"  # environment: which instruction set computes, for comparisons
@@ -49,17 +50,6 @@ class CWeight(Structure):
     _fields_ = (
         *((name, c_int32) for name in ("kind", "outputs", "inputs", "groups", "tiles")),
         *((name, c_void_p) for name in ("numbers", "scales", "minima")),
-    )
-
-
-class CAttention(Structure):
-    """`struct attention` of portable.h."""
-
-    _fields_ = (
-        *((name, c_int32) for name in ("heads", "kv_heads", "head_dim", "cache")),
-        ("scale", c_float),
-        ("softcap", c_float),
-        ("sinks", c_void_p),
     )
 
 
@@ -100,6 +90,8 @@ class Library:
         c.swarm_attention.argtypes = [POINTER(CAttention), c_void_p, c_int64, c_int, POINTER(CSeen), c_void_p]
         c.swarm_turns.argtypes, c.swarm_turns.restype = [c_void_p] * 2 + [c_int64] * 2 + [c_void_p] * 2, None
         c.swarm_read.argtypes, c.swarm_read.restype = [c_void_p, c_int64], c_uint64
+        c.swarm_program_room.argtypes, c.swarm_program_room.restype = [POINTER(CPassing)], c_int64
+        c.swarm_pass.argtypes, c.swarm_pass.restype = [POINTER(CPassing), c_int64], None
         self.path = self.paths()[0]
         self.choose(self.path)
 
@@ -218,6 +210,14 @@ class Library:
     def turns(self, angles: int, factors: int, positions: int, half: int, cos: int, sin: int) -> None:
         """fp64 angles [positions, half] and factors [half] -> cosines and sines times these, [positions, half]."""
         self._c.swarm_turns(angles, factors, positions, half, cos, sin)
+
+    def program_room(self, passing: CPassing) -> int:
+        """Bytes that `passing.room` must have, with the threads and the path of now."""
+        return int(self._c.swarm_program_room(byref(passing)))
+
+    def run(self, passing: CPassing, products: int) -> None:
+        """Rows through a program, of which a linear layer takes so many products of numbers for a row."""
+        self._c.swarm_pass(byref(passing), products)
 
 
 @cache

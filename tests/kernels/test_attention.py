@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from swarm.kernels import Library
-from swarm.kernels.library import CACHES, CAttention, CSeen
+from swarm.kernels.library import CACHES, CSeen
+from swarm.kernels.structures import CAttention
 
 HEADS, KV_HEADS, POSITIONS = 6, 2, 300
 # SHA-256 of `attend` over rows of head_dim 20 in bf16: other bits are another standard

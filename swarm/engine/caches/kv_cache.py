@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,6 +86,7 @@ class SessionCache(Reservation):
     def __init__(self, pool: CachePool, span: LayerSpan, max_rows: int, reserved: int) -> None:
         super().__init__(pool, span, max_rows, reserved)
         self._capacity = 0  # rows allocated
+        self._places: np.ndarray[tuple[int, int], np.dtype[np.int64]] | None = None
         self._layers: list[Tensor] = []  # for each layer [2, 1, kv_heads, capacity, head_dim]: keys, then values
         shapes = pool.state_shapes(span)
         self._recurrent = {layer: index for index, layer in enumerate(shapes)}
@@ -116,6 +118,7 @@ class SessionCache(Reservation):
                 new[:, :, :, : self.position] = old[:, :, :, : self.position]
                 self._layers[index] = new
         self._capacity = capacity
+        self._places = None
 
     def _allocate(self, layer: int, capacity: int) -> Tensor:
         pool = self._pool
@@ -125,6 +128,16 @@ class SessionCache(Reservation):
     def layer(self, layer: int) -> Tensor:
         """The buffer of one layer, [2, 1, kv_heads, capacity, head_dim]; what lies beyond `position` is arbitrary."""
         return self._layers[layer - self.span.start]
+
+    def places(self) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+        """Where each layer's keys and values begin, and how many numbers heads lie apart, [layers, 3]: `struct cached`."""
+        if self._places is None:
+            rows = [
+                (held.data_ptr(), held.data_ptr() + held.stride(0) * held.itemsize, held.stride(2))
+                for held in self._layers
+            ]
+            self._places = np.array(rows, dtype=np.int64)
+        return self._places
 
     def state(self, layer: int, position: int) -> tuple[Memory, Memory]:
         """Of a layer that keeps a state: what rows from that position on read, and where they write. See `begin`."""
@@ -176,6 +189,6 @@ class SessionCache(Reservation):
         """Give the memory and the reservation back. Closing twice does nothing."""
         if self._open:
             self._open = False
-            self._layers = []
+            self._layers, self._places = [], None
             self._states.close()
             self._pool.release(self._reserved)

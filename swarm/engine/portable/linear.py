@@ -38,13 +38,17 @@ class PortableLinear(Linear):
     def bytes(self) -> int:
         return sum(part.bytes for part in self.parts) + (0 if self._bias is None else self._bias.nbytes)
 
+    @property
+    def bias_pointer(self) -> int | None:
+        return None if self._bias is None else self._bias.data_ptr()
+
     def decode(self, x: Tensor) -> Tensor:
         """fp32 [rows, in] -> [rows, out]"""
         x = x if x.stride(-1) == 1 else x.contiguous()
         rows, outputs, first = x.shape[0], self.shape[0], 0
         out = torch.empty(rows, outputs)
         for part in self.parts:
-            bias = None if self._bias is None else self._bias.data_ptr() + first * out.itemsize
+            bias = None if self.bias_pointer is None else self.bias_pointer + first * out.itemsize
             place = out.data_ptr() + first * out.itemsize
             self._kernels.linear(part.c, x.data_ptr(), x.stride(0), rows, bias, place, outputs)
             first += part.c.outputs

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -24,12 +22,11 @@ class PortableRopeTable:
         self.scale = functional.pad(grown, (0, still), value=1.0).contiguous()
         self._cos = self._sin = torch.empty(0, head_dim // 2)
 
-    def gather(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """For any positions, [rows, head_dim / 2] each."""
-        while self._cos.shape[0] <= max(positions):
+    def reaching(self, position: int) -> tuple[Tensor, Tensor]:
+        """Of all positions up to that one at least, [positions, head_dim / 2] each."""
+        while self._cos.shape[0] <= position:
             self._grow()
-        index = torch.tensor(positions)
-        return self._cos.index_select(0, index), self._sin.index_select(0, index)
+        return self._cos, self._sin
 
     def _grow(self) -> None:
         start, half = self._cos.shape[0], self.frequencies.shape[0]

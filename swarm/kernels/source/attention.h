@@ -156,7 +156,7 @@ static void attend_together(const struct attending *work, int row, int count, in
         }
     }
     for (int q = 0; q < all; q++) {
-        float *out = work->out + ((int64_t)(row + q / group) * attention->heads + kv_head * group + q % group) * dim;
+        float *out = work->out + (row + q / group) * work->ld_out + (kv_head * group + q % group) * dim;
         lanes inverse = set(1.0f / states[q * 2 + 1]);
         for (int d = 0; d < dim; d += LANES) {
             lanes answer = mul(load(sums + (int64_t)q * wide + d), inverse);
@@ -166,13 +166,19 @@ static void attend_together(const struct attending *work, int row, int count, in
     }
 }
 
-static void attention_job(void *argument, int thread, struct team *team) {
-    const struct attending *work = argument;
-    float *room = work->room + thread * work->room_each;
+/* What one thread does, with room of its own: some kv heads of some rows or, `by_head`, of all rows. */
+static void attend_share(const struct attending *work, int thread, struct team *team, int by_head) {
+    const int threads = team_size(team);
     int64_t number = 0;
     for (int row = 0, count; row < work->count; row += count) {
         for (count = 1; row + count < work->count && count < TOGETHER && work->seen[row + count].keys == work->seen[row].keys; count++) continue;
         for (int head = 0; head < work->attention->kv_heads; head++, number++)
-            if (number % team_size(team) == thread) attend_together(work, row, count, head, room);
+            if ((by_head ? head : number) % threads == thread) attend_together(work, row, count, head, work->room);
     }
+}
+
+static void attention_job(void *argument, int thread, struct team *team) {
+    struct attending work = *(const struct attending *)argument;
+    work.room += thread * work.room_each;
+    attend_share(&work, thread, team, 0);
 }

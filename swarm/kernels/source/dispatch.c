@@ -88,7 +88,8 @@ void swarm_rotate(float *rows, int64_t ld_rows, int count, int heads, int head_d
 
 /* -1 where memory cannot be had. */
 int swarm_attention(const struct attention *attention, const float *queries, int64_t ld_queries, int count, const struct seen *seen, float *out) {
-    struct attending work = {attention, queries, seen, out, ld_queries, count, NULL, chosen->attention_room(attention)};
+    struct attending work = {attention, queries, seen, out, ld_queries, (int64_t)attention->heads * attention->head_dim, count, NULL,
+                             chosen->attention_room(attention)};
     int64_t positions = 0;
     for (int row = 0; row < count; row++) positions += seen[row].stop - seen[row].first;
     int threads = threads_for(positions * attention->heads * attention->head_dim);
@@ -97,4 +98,16 @@ int swarm_attention(const struct attention *attention, const float *queries, int
     run_job(chosen->attention, &work, threads);
     free(work.room);
     return 0;
+}
+
+/* Bytes that `work->room` takes. */
+int64_t swarm_program_room(struct passing *work) {
+    work->threads = swarm_threads();
+    return chosen->program_room(work, (int)work->threads);
+}
+
+/* `products`: how many a linear layer has of one row. */
+void swarm_pass(struct passing *work, int64_t products) {
+    const int threads = threads_for(products * work->count);
+    run_job(chosen->program, work, threads < work->threads ? threads : (int)work->threads);
 }

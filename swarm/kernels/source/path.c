@@ -1,6 +1,7 @@
 /* One path: compiled again for each, with PATH and the compiler's flags for its instructions. */
 #include "attention.h"
 #include "linear.h"
+#include "program.h"
 #include "rows.h"
 
 #if PATH == PATH_AVX512
@@ -14,5 +15,14 @@
 #define NAME "plain"
 #endif
 
-const struct path THIS = {NAME, linear_job, norm_job, activation_job, softmax_job, rotation_job, attention_job, linear_room,
-                           attention_room};
+const struct path THIS = {.name = NAME,
+                          .linear = linear_job,
+                          .norm = norm_job,
+                          .activation = activation_job,
+                          .softmax = softmax_job,
+                          .rotation = rotation_job,
+                          .attention = attention_job,
+                          .linear_room = linear_room,
+                          .attention_room = attention_room,
+                          .program = program_job,
+                          .program_room = program_room};

@@ -44,8 +44,8 @@ struct attending {
     const struct attention *attention;
     const float *queries; /* [count][ld_queries]: heads * head_dim */
     const struct seen *seen; /* [count] */
-    float *out;           /* [count][heads * head_dim] */
-    int64_t ld_queries;
+    float *out;           /* [count][ld_out]: heads * head_dim */
+    int64_t ld_queries, ld_out;
     int32_t count;
     float *room;          /* of each thread, see attention.c */
     int64_t room_each;
@@ -56,6 +56,8 @@ struct path {
     job *linear, *norm, *activation, *softmax, *rotation, *attention;
     int64_t (*linear_room)(const struct weight *weight, int count);   /* bytes */
     int64_t (*attention_room)(const struct attention *attention); /* numbers for each thread */
+    job *program;
+    int64_t (*program_room)(struct passing *work, int threads);   /* bytes */
 };
 
 extern const struct path path_plain;

@@ -66,25 +66,29 @@ INLINE lanes activated(int kind, float slope, lanes x) {
     }
 }
 
+/* `x` may be `out`. */
+static void activate_row(const struct activation *work, const float *x, const float *other, float *out) {
+    EACH_LANES(work->width) {
+        lanes gate = READ(x + at);
+        if (work->limit != 0) gate = lesser(set(work->limit), gate);
+        gate = activated(work->kind, work->slope, gate);
+        if (work->gated) {
+            lanes up = READ(other + at);
+            if (work->limit != 0) up = lesser(set(work->limit), greater(set(-work->limit), up));
+            if (work->offset != 0) up = add(up, set(work->offset));
+            gate = mul(gate, up);
+        }
+        WRITE(out + at, gate);
+    }
+}
+
 static void activation_job(void *argument, int thread, struct team *team) {
     const struct activation *work = argument;
     int64_t from, to;
     share_of(work->count, thread, team, &from, &to);
     for (int64_t row = from; row < to; row++) {
-        const float *x = work->rows + row * work->ld_rows, *other = x + work->width;
-        float *out = work->out + row * work->width;
-        EACH_LANES(work->width) {
-            lanes gate = READ(x + at);
-            if (work->limit != 0) gate = lesser(set(work->limit), gate);
-            gate = activated(work->kind, work->slope, gate);
-            if (work->gated) {
-                lanes up = READ(other + at);
-                if (work->limit != 0) up = lesser(set(work->limit), greater(set(-work->limit), up));
-                if (work->offset != 0) up = add(up, set(work->offset));
-                gate = mul(gate, up);
-            }
-            WRITE(out + at, gate);
-        }
+        const float *x = work->rows + row * work->ld_rows;
+        activate_row(work, x, x + work->width, work->out + row * work->width);
     }
 }
 
@@ -108,6 +112,15 @@ static void softmax_job(void *argument, int thread, struct team *team) {
     for (int64_t row = from; row < to; row++) softmax_row(work->rows + row * work->ld_rows, work->out + row * work->width, work->width);
 }
 
+/* `out` may be `x`. */
+static void rotate_head(const float *x, float *out, int half, const float *cos, const float *sin) {
+    EACH_LANES(half) {
+        lanes a = READ(x + at), b = READ(x + half + at), c = READ(cos + at), s = READ(sin + at);
+        WRITE(out + at, fma3(a, c, negative(mul(b, s))));
+        WRITE(out + half + at, fma3(b, c, mul(a, s)));
+    }
+}
+
 static void rotation_job(void *argument, int thread, struct team *team) {
     const struct rotation *work = argument;
     const int half = work->head_dim / 2;
@@ -116,11 +129,6 @@ static void rotation_job(void *argument, int thread, struct team *team) {
     for (int64_t i = from; i < to; i++) {
         int64_t row = i / work->heads;
         float *x = work->rows + row * work->ld_rows + i % work->heads * work->head_dim;
-        const float *cos = work->cos + row * half, *sin = work->sin + row * half;
-        EACH_LANES(half) {
-            lanes a = READ(x + at), b = READ(x + half + at), c = READ(cos + at), s = READ(sin + at);
-            WRITE(x + at, fma3(a, c, negative(mul(b, s))));
-            WRITE(x + half + at, fma3(b, c, mul(a, s)));
-        }
+        rotate_head(x, x, half, work->cos + row * half, work->sin + row * half);
     }
 }
