@@ -190,6 +190,18 @@ class StoredTensors:
             return None
         return self._made(layout, layout.dequantise)
 
+    def stored_size(self, name: str, shape: Shape) -> tuple[str, int] | None:
+        """The kind that `as_stored` would give, and the bytes of it, none of them read; None where it would give none."""
+        layout = self._layout(name, shape)
+        first = layout.parts[0]
+        entry = self.file(first.name).entries[first.name]
+        if layout.blocks is None and (len(layout.parts) > 1 or entry.dtype not in FLOATS):
+            return None
+        bytes_ = sum(len(self.view(part.name)) for part in layout.parts)
+        whole = math.prod(entry.shape)  # may hold others besides
+        shared = math.prod(shape) < whole and len(layout.parts) == 1
+        return entry.dtype, bytes_ * math.prod(shape) // whole if shared else bytes_
+
     def table(self, name: str, shape: Shape, dtype: torch.dtype) -> Table:
         """A matrix whose rows are read one by one, as `tensor` gives them; or all of them in that dtype, where its format
         is only read as a whole. Raises ModelFault naming file and tensor."""

@@ -9,8 +9,10 @@ from swarm.checkpoint import open_checkpoint
 from swarm.checkpoint.manifest import Manifest, Progress, read_manifest
 from swarm.engine.caches.footprint import footprint
 from swarm.engine.head import Head
+from swarm.engine.loading.stored_sizes import stored_sizes
 from swarm.engine.stage import Stage
 from swarm.model.spec import ModelSpec
+from swarm.precision import AS_STORED
 from swarm.span import LayerSpan
 
 
@@ -30,7 +32,8 @@ class OwnModel:
         return read_manifest(self.directory, progress)
 
     def footprint(self, span: LayerSpan, precision: str, cache_rows: int = 0, with_head: bool = False) -> int:
-        return footprint(self.spec, span, precision, cache_rows, with_head)
+        stored = stored_sizes(self.directory) if AS_STORED in precision else None
+        return footprint(self.spec, span, precision, cache_rows, with_head, stored)
 
     def load_stage(
         self,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from swarm.checkpoint.stored_tensors import StoredTensors
 from swarm.engine import Head, Stage
+from swarm.engine.backends.own import OwnModel
 from swarm.engine.layers.attention import Attention
 from swarm.engine.portable.linear import PortableLinear
 from swarm.errors import UsageFault
@@ -53,7 +54,9 @@ def test_a_file_in_one_kind(plain: Path, tmp_path: Path, kind: Type) -> None:
     assert stage.numerics == head.numerics == "portable-1:as-stored"
     tensors = StoredTensors.open(model)
     in_file = sum(len(tensors.view(name)) for name in tensors.file_of if name.startswith("blk."))
-    assert stage.weight_bytes == in_file
+    assert stage.weight_bytes == in_file == OwnModel.open(model).footprint(stage.span, "as-stored")
+    with_head = OwnModel.open(model).footprint(stage.span, "as-stored", with_head=True)
+    assert in_file + head.logits_bytes < with_head < in_file + head.weight_bytes + 1
 
 
 def test_kinds_that_differ_within_a_layer(plain: Path, tmp_path: Path) -> None:
