@@ -145,7 +145,7 @@ class SpanConfig:
     device: str = "auto"
     max_memory: int | None = None  # bytes; None: what is free, less a reserve
     backend: str = "swarm"  # who computes: our own engine, or "transformers"
-    numerics: str = "native"  # or "portable": the same bits on every CPU
+    numerics: str = "auto"  # whose kernels: "portable", the same bits on every CPU, "native", or whichever can
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +173,7 @@ class ApiConfig:
     named: tuple[Path, ...] = ()  # those among them that must be there
     device: str = "cpu"  # of embeddings and heads
     backend: str = "swarm"  # as of `SpanConfig`
+    numerics: str = "auto"  # likewise, of models that are computed here
     bans: Path | None = None  # as of `AskConfig`
     option: str = "--api"  # by which the port was chosen
     special_tokens: bool = False  # whether names of control tokens in messages become these tokens

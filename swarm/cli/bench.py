@@ -12,6 +12,7 @@ from swarm.cli import compute
 
 if TYPE_CHECKING:
     from swarm.bench.against.program import Program
+    from swarm.bench.subject import Subject
 
 
 @click.command()
@@ -52,7 +53,7 @@ def bench(
     shape: str,
     model: str | None,
     precision: str | None,
-    numerics: str | None,
+    numerics: str,
     threads: int | None,
     against: str | None,
     quality: tuple[str, str] | None,
@@ -80,10 +81,10 @@ def bench(
 
     program = None if against is None else parse_program(against)
     if quality is not None:
-        _judge(*quality, precision, numerics or "portable", threads, window, windows, program, as_json)
+        _judge(*quality, precision, numerics, threads, window, windows, program, as_json)
         return
-    kind = compute.numerics_for(precision, numerics)
     subject = Subject.of_shape(shape) if model is None else Subject.of_model(model_directory(model, None))
+    kind = _chosen(numerics, precision, subject)
     rounds, tokens = (2, 16) if quick else (4, 32)
     plan = Plan(subject, precision or "bf16", kind, threads, rounds, tokens, program)
     figures = asyncio.run(measure(plan, _say))
@@ -114,14 +115,25 @@ def _judge(
     from swarm.bench.subject import Subject
     from swarm.cli.models import model_directory
 
-    precisions = PRECISIONS[numerics] if precision is None else (precision,)
     subject = Subject.of_model(model_directory(model, None))
+    numerics = _chosen(numerics, precision, subject)
+    precisions = PRECISIONS[numerics] if precision is None else (precision,)
     plan = Plan(subject, Path(text), precisions, numerics, threads, window, windows, against)
     quality = asyncio.run(judge(plan, _say))
     if as_json:
         click.echo(json.dumps(as_object(quality)))
     else:
         show_quality(quality, Console(highlight=False))
+
+
+def _chosen(numerics: str, precision: str | None, subject: Subject) -> str:
+    """Whose kernels are measured; why they are torch's is said."""
+    from swarm.engine.portable.choice import choose_numerics
+
+    choice = choose_numerics(numerics, precision or "bf16", "cpu", subject.spec)
+    if choice.reason is not None:
+        _say(f"torch's kernels compute: {choice.reason}")
+    return choice.numerics
 
 
 def _say(text: str) -> None:

@@ -160,7 +160,7 @@ def worker(
     device: str,
     max_memory: int | None,
     backend: str,
-    numerics: str | None,
+    numerics: str,
     threads: int | None,
     **given: Any,
 ) -> None:
@@ -170,7 +170,7 @@ def worker(
     """
     from swarm.cli.models import check_layers, model_directory
 
-    directory, numerics = model_directory(model, given["models_dir"]), compute.numerics_for(precision, numerics)
+    directory = model_directory(model, given["models_dir"])
     check_layers(directory, layers, backend)
     from swarm.cli.serve import NodeRequest, run_worker
     from swarm.config import SpanConfig
@@ -278,6 +278,7 @@ def top(**given: Any) -> None:
 @click.option("--local", is_flag=True, help="Compute every layer in this process; no swarm.")
 @click.option("--device", default="cpu", show_default=True, help="Of the heads, and of every layer with --local.")
 @compute.backend_option
+@compute.numerics_option
 @compute.threads_option
 @click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), help="Give up after so many seconds without progress."

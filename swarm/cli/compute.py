@@ -12,9 +12,11 @@ threads_option = click.option(
 )
 numerics_option = click.option(
     "--numerics",
-    type=click.Choice(["native", "portable"]),
-    help="Whose kernels: torch's, or swarm's own, which give the same bits on every CPU and with any number of threads.  "
-    "[default: native; portable for int8, int4 and as-stored]",
+    type=click.Choice(["auto", "native", "portable"]),
+    default="auto",
+    show_default=True,
+    help="Whose kernels: swarm's own (portable), which give the same bits on every CPU and with any number of threads, or "
+    "torch's (native). auto: portable wherever they compute the model.",
 )
 backend_option = click.option(
     "--backend",
@@ -24,8 +26,3 @@ backend_option = click.option(
     help="Who computes: swarm's own engine or, for models it does not know, the transformers library (slower). "
     "A chain of both is not bit-exact.",
 )
-
-
-def numerics_for(precision: str | None, numerics: str | None) -> str:
-    """What was asked for, or else what computes in that precision."""
-    return numerics or ("portable" if precision in ("int8", "int4", "as-stored") else "native")

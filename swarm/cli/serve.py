@@ -86,6 +86,7 @@ class ApiRequest:
     local: bool
     device: str
     backend: str
+    numerics: str
     threads: int | None
     timeout: float | None
     audit: float
@@ -143,7 +144,7 @@ def run_api(request: ApiRequest) -> None:
 
     place = (request.host, request.port)
     more: dict[str, Any] = {"origins": request.origins, "device": request.device, "backend": request.backend}
-    more |= {"option": "--port", "special_tokens": request.special_tokens}
+    more |= {"option": "--port", "special_tokens": request.special_tokens, "numerics": request.numerics}
     api = api_config(place, request.api_keys, request.models, request.models_dir, **more)
     if not request.local:
         need_bootstrap(request.bootstrap, here="swarm api --local")

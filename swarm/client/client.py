@@ -28,7 +28,7 @@ from swarm.client.room import Room, prompt_too_long, rows_of_records
 from swarm.client.started import Started
 from swarm.config import ChannelConfig, ClientConfig, parse_addresses
 from swarm.discovery import Directory as KademliaDirectory
-from swarm.engine.backends import Sizes, open_model
+from swarm.engine.backends import Model, Sizes, open_model
 from swarm.engine.compute_thread import ComputeThread
 from swarm.engine.pooling import Pooling, read_pooling
 from swarm.errors import LocalFault, NoRoom, UsageFault
@@ -69,7 +69,7 @@ class Client:
         cache_bytes: CacheBytes | None = None,
         device: str = "cpu",
         backend: str = "swarm",
-        numerics: str = "native",
+        numerics: str = "auto",
         identity: Identity | None = None,
         network: Network | None = None,
         directory: Directory | None = None,
@@ -129,6 +129,7 @@ class Client:
         started = Started(compute, opened, text, model)
         if self.local:
             self.precision = self.precision or LOCAL_PRECISION
+            self._numerics = self._choose_numerics(opened, self._numerics, self.precision)
             place = self.precision, self._device, self._numerics, self._cache_bytes
             started.local = await load_local(opened, compute, *place, self.config.max_kept)
             return started
@@ -342,10 +343,18 @@ class Client:
         ) as opened:
             yield opened
 
+    def _choose_numerics(self, opened: Model, asked: str, precision: str) -> str:
+        choice = opened.numerics(asked, precision, self._device)
+        if choice.reason is not None:
+            self.trace.failed("engine.numerics", reason=choice.reason)
+        return choice.numerics
+
     async def _heads_for(self, precision: str, numerics: str) -> Heads:
-        """The head of that precision and those numerics, loaded once."""
+        """The head of that precision and, if they can be had here, those numerics; loaded once."""
         async with self._loading:
             if (key := (precision, numerics)) not in self._heads:
+                if numerics == "portable":
+                    numerics = self._choose_numerics(self._parts.opened, "auto", precision)
                 load = self._parts.opened.load_head
                 head = await self._parts.compute.run(lambda: load(precision, self._device, numerics=numerics))
                 self._heads[key] = Heads(head, self._parts.compute)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MODEL = Path(__file__).parent / "model"
 LAYERS = int(json.loads((MODEL / "config.json").read_text())["num_hidden_layers"])
 PRECISION = "bf16"
-THREADS = 1  # of every process alike: the thread count is part of the numerics class
+THREADS = 1  # of every process: they share the cores; torch's kernels, where ours are not there, need it alike
 SEED = 7
 TEMPERATURE, TOP_P = 0.7, 0.95
 KILL_AFTER = 1 / 3  # of the tokens

@@ -103,6 +103,8 @@ class Head:
         cls, spec: ModelSpec, plan: PrecisionPlan, device: str, source: Source, manifest: Manifest | None
     ) -> Head:
         place = usable_device(device)
+        if plan.portable and place.type != "cpu":
+            raise UsageFault(f"portable numerics compute on CPUs, not on {device}: use --device cpu")
         settle_threads()
         shapes, family, precision = head_tensors(spec), spec.family, plan.last
         floats = precision.floats

@@ -150,6 +150,12 @@ def precision_named(name: str, numerics: str = "native") -> Precision:
     return replace(found, portable=numerics == "portable")
 
 
+def only_portable(name: str, layer_count: int) -> bool:
+    """Whether torch's kernels compute no model of so many layers in the plan of that name. Raises UsageFault."""
+    plan = Plan.parse(name).over(layer_count)
+    return len(plan.parts) > 1 or plan.name in PORTABLE_ONLY
+
+
 def precision_known(name: str) -> Precision:
     """The precision of that name, whoever computes in it. Raises UsageFault naming those that exist."""
     known = PRECISIONS | PORTABLE_ONLY
@@ -169,7 +175,7 @@ def portable_kernels() -> Library:
     if kernels is None:
         raise UsageFault(
             "--numerics portable: its kernels are not there: they are compiled when swarm is installed, by a C compiler; "
-            "install one and swarm again, or leave the option out"
+            "install one and swarm again, or use --numerics native"
         )
     return kernels
 

@@ -111,7 +111,15 @@ class Api:
         directory, device, backend = self._directory, self.config.device, self.config.backend
         if directory is None:
             cache_bytes = local_cache(device)
-            return lambda path: Client(path, local=True, cache_bytes=cache_bytes, device=device, backend=backend)
+            return lambda path: Client(
+                path,
+                local=True,
+                cache_bytes=cache_bytes,
+                device=device,
+                backend=backend,
+                numerics=self.config.numerics,
+                trace=self._trace,
+            )
         return lambda path: Client(
             path,
             device=device,

@@ -185,13 +185,15 @@ class Layers:
         compute: ComputeThread,
         device: str,
     ) -> Stage:
-        serve = self._serve
+        serve, choice = self._serve, opened.numerics(self._serve.numerics, self._serve.precision, device)
+        if choice.reason is not None:
+            self._trace.failed("engine.numerics", reason=choice.reason)
         _check_fit(opened, span, serve.precision, capacity, fitting)
         self._progress(f"loading layers {span}")
         weights = opened.footprint(span, serve.precision)
         cache_bytes = self._config.cache_bytes or int((capacity.memory_free - weights) * CACHE_SHARE)
         return await compute.run(
-            lambda: opened.load_stage(span, serve.precision, device, cache_bytes, numerics=serve.numerics)
+            lambda: opened.load_stage(span, serve.precision, device, cache_bytes, numerics=choice.numerics)
         )
 
     async def _choose(self, fitting: Sequence[LayerSpan], model: ModelRef, capacity: Capacity) -> LayerSpan:

@@ -143,7 +143,7 @@ class LocalSwarm:
         client_config: ClientConfig | None = None,
         channel_config: ChannelConfig | None = None,
         backend: str = "swarm",
-        numerics: str = "native",
+        numerics: str = "auto",
         computers: Sequence[Computer] = (),
     ) -> None:
         """Workers compute as `computers` do, one each, or all as this process does."""

@@ -12,7 +12,6 @@ from swarm.cli.answer.output import Output, make_trace
 from swarm.cli.answer.request import Request
 from swarm.cli.api import api_config, how_to_ask
 from swarm.cli.bootstrap import need_bootstrap
-from swarm.cli.compute import numerics_for
 from swarm.cli.keys import bans_file, held_identity, known_peers_file
 from swarm.cli.models import model_directory, only_model, served_model
 from swarm.cli.status.survey import named_peers, survey
@@ -43,7 +42,7 @@ async def open_client(request: Request, output: Output) -> AsyncIterator[Client]
             precision=request.precision,
             device=request.device,
             backend=request.backend,
-            numerics=numerics_for(request.precision, request.numerics),
+            numerics=request.numerics,
             trace=trace,
         )
         api = _api_config(request, directory)

@@ -33,7 +33,7 @@ class Request:
     precision: str | None = None
     device: str = "cpu"
     backend: str = "swarm"
-    numerics: str | None = None  # with `local`
+    numerics: str = "auto"  # with `local`
     threads: int | None = None
     timeout: float | None = None  # seconds
     audit: float = ClientConfig().audit_share

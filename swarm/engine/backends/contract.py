@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from swarm.checkpoint.manifest import Manifest, Progress
+from swarm.engine.portable.choice import NumericsChoice
 from swarm.span import LayerSpan
 from swarm.wire import tensors as wire
 
@@ -155,6 +156,9 @@ class Model(Protocol):
     def footprint(self, span: LayerSpan, precision: str, cache_rows: int = 0, with_head: bool = False) -> int:
         """Bytes that a stage over `span` takes, with room for `cache_rows` rows of cache."""
 
+    def numerics(self, asked: str, precision: str, device: str) -> NumericsChoice:
+        """Whose kernels compute it, where that is left open ("auto") or not."""
+
     def load_stage(
         self,
         span: LayerSpan | None = None,
@@ -162,7 +166,7 @@ class Model(Protocol):
         device: str = "cpu",
         cache_bytes: int | None = None,
         progress: Progress | None = None,
-        numerics: str = "native",
+        numerics: str = "auto",
     ) -> Stage:
         """Read a span's tensors (None: all layers). Raises ModelFault, UsageFault."""
 
@@ -171,6 +175,6 @@ class Model(Protocol):
         precision: str = "bf16",
         device: str = "cpu",
         progress: Progress | None = None,
-        numerics: str = "native",
+        numerics: str = "auto",
     ) -> Head:
         """Raises ModelFault, UsageFault."""

@@ -10,6 +10,7 @@ from swarm.checkpoint.manifest import Manifest, Progress, read_manifest
 from swarm.engine.caches.footprint import footprint
 from swarm.engine.head import Head
 from swarm.engine.loading.stored_sizes import stored_sizes
+from swarm.engine.portable.choice import NumericsChoice, choose_numerics
 from swarm.engine.stage import Stage
 from swarm.model.spec import ModelSpec
 from swarm.precision import AS_STORED
@@ -35,6 +36,9 @@ class OwnModel:
         stored = stored_sizes(self.directory) if AS_STORED in precision else None
         return footprint(self.spec, span, precision, cache_rows, with_head, stored)
 
+    def numerics(self, asked: str, precision: str, device: str) -> NumericsChoice:
+        return choose_numerics(asked, precision, device, self.spec)
+
     def load_stage(
         self,
         span: LayerSpan | None = None,
@@ -42,15 +46,18 @@ class OwnModel:
         device: str = "cpu",
         cache_bytes: int | None = None,
         progress: Progress | None = None,
-        numerics: str = "native",
+        numerics: str = "auto",
     ) -> Stage:
-        return Stage.load(self.directory, span, precision, device, cache_bytes, progress, numerics)
+        chosen = self.numerics(numerics, precision, device).numerics
+        return Stage.load(self.directory, span, precision, device, cache_bytes, progress, chosen)
 
     def load_head(
         self,
         precision: str = "bf16",
         device: str = "cpu",
         progress: Progress | None = None,
-        numerics: str = "native",
+        numerics: str = "auto",
     ) -> Head:
-        return Head.load(self.directory, precision, device, progress, numerics)
+        return Head.load(
+            self.directory, precision, device, progress, self.numerics(numerics, precision, device).numerics
+        )

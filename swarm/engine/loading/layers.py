@@ -18,17 +18,15 @@ from swarm.engine.loading.parts import LayerParts
 from swarm.engine.loading.row_order import delta_order, qkv_order
 from swarm.engine.loading.sources import Source
 from swarm.engine.numerics import Precision
+from swarm.engine.portable.choice import not_portable
 from swarm.errors import UsageFault
 from swarm.model.spec import ModelSpec
 
 
 def build_layer(spec: ModelSpec, layer: int, source: Source, precision: Precision, device: torch.device) -> Layer:
     """One layer, ready to compute. Raises ModelFault naming file and tensor."""
-    if precision.portable and spec.kinds[layer].delta:
-        raise UsageFault(
-            f"--numerics portable: layer {layer} of {spec.architecture} keeps a state by the gated delta rule, which only "
-            "--numerics native computes"
-        )
+    if precision.portable and (refused := not_portable(spec)):
+        raise UsageFault(f"--numerics portable: {refused}, which only --numerics native computes")
     family, parts = spec.family, LayerParts(spec, layer, source, precision, device)
     first = parts.norm(None if spec.kinds[layer].unnormed else family.attention_norm)
     second = None

@@ -10,6 +10,7 @@ from swarm.engine.backends.library.head import LibraryHead
 from swarm.engine.backends.library.outline import Outline, read_outline
 from swarm.engine.backends.library.runner import manifest_of
 from swarm.engine.backends.library.stage import LibraryStage
+from swarm.engine.portable.choice import NumericsChoice
 from swarm.errors import UsageFault
 from swarm.span import LayerSpan
 
@@ -32,6 +33,10 @@ class LibraryModel:
     def footprint(self, span: LayerSpan, precision: str, cache_rows: int = 0, with_head: bool = False) -> int:
         return self.spec.footprint(span, precision, cache_rows, with_head)
 
+    def numerics(self, asked: str, precision: str, device: str) -> NumericsChoice:
+        """Its kernels are torch's, so there is nothing to choose."""
+        return NumericsChoice("native" if asked == "auto" else asked)
+
     def load_stage(
         self,
         span: LayerSpan | None = None,
@@ -39,7 +44,7 @@ class LibraryModel:
         device: str = "cpu",
         cache_bytes: int | None = None,
         progress: Progress | None = None,
-        numerics: str = "native",
+        numerics: str = "auto",
     ) -> LibraryStage:
         refuse_portable(numerics)
         return LibraryStage.load(self.spec, self.directory, span, precision, device, cache_bytes, progress)
@@ -49,7 +54,7 @@ class LibraryModel:
         precision: str = "bf16",
         device: str = "cpu",
         progress: Progress | None = None,
-        numerics: str = "native",
+        numerics: str = "auto",
     ) -> LibraryHead:
         refuse_portable(numerics)
         return LibraryHead.load(self.spec, self.directory, precision, device, progress)
@@ -57,7 +62,7 @@ class LibraryModel:
 
 def refuse_portable(numerics: str) -> None:
     """Raises UsageFault: the library's kernels are torch's."""
-    if numerics != "native":
+    if numerics == "portable":
         raise UsageFault(
             f"--numerics {numerics}: only swarm's own engine computes so; leave out --backend transformers"
         )

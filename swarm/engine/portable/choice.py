@@ -1,0 +1,61 @@
+"""Whose kernels compute where nobody said: portable ones wherever they can, else torch's, and why those."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from swarm.engine.numerics import only_portable
+from swarm.kernels import library
+from swarm.model.layer_kinds import LayerKind
+
+ASKED = ("auto", "native", "portable")  # what may be asked for
+
+
+class Described(Protocol):
+    """What is asked of a spec here."""
+
+    @property
+    def architecture(self) -> str: ...
+
+    @property
+    def kinds(self) -> Sequence[LayerKind]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NumericsChoice:
+    """Whose kernels compute a model."""
+
+    numerics: str  # "native" or "portable"
+    reason: str | None = None  # why they are not portable where that was left open
+
+
+def choose_numerics(asked: str, precision: str, device: str, spec: Described) -> NumericsChoice:
+    """`asked` is one of ASKED; what was named is taken as it is, and refused where it is loaded if it cannot be."""
+    if asked != "auto":
+        return NumericsChoice(asked)
+    if only_portable(precision, len(spec.kinds)):
+        return NumericsChoice("portable")
+    reason = obstacle(device, spec)
+    return NumericsChoice("portable") if reason is None else NumericsChoice("native", reason)
+
+
+def obstacle(device: str, spec: Described) -> str | None:
+    """What keeps portable kernels from computing a model here; None: nothing does."""
+    if not device.startswith("cpu"):
+        return f"portable numerics compute on CPUs, not on {device}"
+    refused = not_portable(spec)
+    if refused is not None:
+        return refused
+    if library() is None:
+        return "the kernels of portable numerics were not built when swarm was installed, or cannot be loaded here"
+    return None
+
+
+def not_portable(spec: Described) -> str | None:
+    """What of a model no portable kernel computes, if anything."""
+    for layer, kind in enumerate(spec.kinds):
+        if kind.delta:
+            return f"layer {layer} of {spec.architecture} keeps a state by the gated delta rule"
+    return None

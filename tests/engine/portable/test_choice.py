@@ -1,0 +1,82 @@
+"""Whose kernels compute where nobody said, and that it is told when they are torch's."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from support.answers import ask
+from support.families import CONFIGS
+from support.models import make_config, make_model
+from support.swarm import LocalSwarm
+
+from swarm.cli.answer.output import sentence_of
+from swarm.client import Client
+from swarm.engine.portable import choice
+from swarm.engine.portable.choice import choose_numerics
+from swarm.model.spec import ModelSpec
+from swarm.trace import Event, Trace
+
+SPEC = ModelSpec.from_config(make_config())
+
+
+@pytest.fixture
+def unbuilt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "library", lambda: None)
+
+
+def test_portable_wherever_it_can_be() -> None:
+    assert choose_numerics("auto", "bf16", "cpu", SPEC) == choice.NumericsChoice("portable")
+    on_a_card = choose_numerics("auto", "bf16", "cuda:0", SPEC)
+    assert on_a_card.numerics == "native"
+    assert "not on cuda:0" in str(on_a_card.reason)
+
+
+def test_what_is_named_is_taken(unbuilt: None) -> None:
+    for named in ("native", "portable"):
+        assert choose_numerics(named, "bf16", "cpu", SPEC) == choice.NumericsChoice(named)
+    assert choose_numerics("auto", "int4", "cpu", SPEC).numerics == "portable"  # and refused as it is loaded
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, config in CONFIGS.items() if choice.not_portable(ModelSpec.from_config(config))]
+)
+def test_a_family_that_no_portable_kernel_computes(name: str) -> None:
+    found = choose_numerics("auto", "fp32", "cpu", ModelSpec.from_config(CONFIGS[name]))
+    assert found.numerics == "native"
+    assert "gated delta rule" in str(found.reason)
+
+
+def told(events: list[Event]) -> list[str]:
+    return [str(sentence_of(event)) for event in events if event.name == "engine.numerics"]
+
+
+def test_one_line_says_that_the_kernels_are_not_there(tmp_path: Path, unbuilt: None) -> None:
+    async def main() -> list[Event]:
+        events: list[Event] = []
+        async with Client(
+            make_model(tmp_path / "model", tokenizer=True), local=True, trace=Trace(events.append)
+        ) as client:
+            await ask(client)
+            assert client.local_model is not None
+            assert client.local_model.stage.numerics.startswith("bf16/cpu")
+        return events
+
+    (line,) = told(asyncio.run(main()))
+    assert "not built" in line
+
+
+def test_a_head_without_kernels_serves_a_portable_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> list[Event]:
+        events: list[Event] = []
+        async with LocalSwarm(make_model(tmp_path / "model", tokenizer=True), [(0, 2), (2, 4)]) as swarm:
+            assert {worker.service.stage.numerics for worker in swarm.workers} == {"portable-1:fp32"}
+            monkeypatch.setattr(choice, "library", lambda: None)
+            async with swarm.client(Trace(events.append)) as client:
+                for _ in range(2):
+                    assert len((await ask(client)).token_ids) == 10
+        return events
+
+    (line,) = told(asyncio.run(main()))
+    assert "not built" in line
