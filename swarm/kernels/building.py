@@ -14,7 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -58,26 +58,38 @@ def compiler() -> list[str] | None:
     return [sys.executable, "-m", "ziglang", "cc"]
 
 
+def units_of(machine: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """What is compiled by itself for a machine: object -> its source, and flags of its own."""
+    paths = X86 if machine.lower() in ("x86_64", "amd64") else {0: ()}
+    units = {f"path{path}.o": ("path.c", (f"-DPATH={path}", *flags)) for path, flags in paths.items()}
+    return units | {f"{Path(name).stem}.o": (name, ()) for name in PLAIN_SOURCES}
+
+
+def compile_units(
+    folder: Path,
+    command: Sequence[str],
+    units: Mapping[str, tuple[str, tuple[str, ...]]],
+    flags: Sequence[str] = (),
+    source: Path = SOURCE,
+) -> list[str]:
+    """Objects in `folder`. Raises subprocess.CalledProcessError, with the compiler's words on stderr."""
+
+    def compiled(name: str) -> str:
+        file, own = units[name]
+        target = str(folder / name)
+        subprocess.run([*command, *FLAGS, *flags, *own, "-c", str(source / file), "-o", target], check=True)
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(pool.map(compiled, units))
+
+
 def build_library(
     target: Path, command: Sequence[str], machine: str = platform.machine(), extra: Sequence[str] = ()
 ) -> None:
     """Compile and link the kernels. Raises subprocess.CalledProcessError, with the compiler's words on stderr."""
-    flags = [*FLAGS, *extra, *_own_flags()]
-    paths = X86 if machine.lower() in ("x86_64", "amd64") else {0: ()}
     with tempfile.TemporaryDirectory() as folder:
-        jobs = [
-            ([f"-DPATH={path}", *more], SOURCE / "path.c", Path(folder) / f"path{path}.o")
-            for path, more in paths.items()
-        ]
-        jobs += [([], SOURCE / name, Path(folder) / f"{name}.o") for name in PLAIN_SOURCES]
-
-        def compiled(job: tuple[list[str], Path, Path]) -> str:
-            more, source, object_file = job
-            subprocess.run([*command, *flags, *more, "-c", str(source), "-o", str(object_file)], check=True)
-            return str(object_file)
-
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            objects = list(pool.map(compiled, jobs))
+        objects = compile_units(Path(folder), command, units_of(machine), [*extra, *_own_flags()])
         linked = Path(folder) / target.name
         subprocess.run([*command, *extra, "-shared", "-pthread", *objects, "-lm", "-o", str(linked)], check=True)
         shutil.copyfile(linked, target.with_suffix(".new"))

@@ -19,8 +19,11 @@
 #endif
 
 #define LANES 16
+#ifndef INLINE /* a build that checks every access inlines and unrolls nothing, or it would take minutes */
 #define INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
+#endif
+#if defined(UNROLL)
+#elif defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")

@@ -17,7 +17,8 @@ void swarm_turns(const double *angles, const double *factors, int64_t positions,
             cosine = even[term] + z * cosine;
         }
         sine = r * sine;
-        int quarter = (int)((int64_t)n & 3);
+        double turned = n - 4.0 * floor(n * 0.25); /* exact: 0 to 3, or no number of angles that are none */
+        int quarter = turned == turned ? (int)turned : 0;
         double c = quarter == 0 ? cosine : quarter == 1 ? -sine : quarter == 2 ? -cosine : sine;
         double s = quarter == 0 ? sine : quarter == 1 ? cosine : quarter == 2 ? -sine : -cosine;
         cosines[i] = (float)(c * factors[i % half]);

@@ -1,0 +1,187 @@
+#include "cases.h"
+
+int64_t swarm_packed_bytes(int kind, int outputs, int inputs);
+void swarm_pack_floats(int kind, int from, int count, int inputs, const void *rows, void *packed);
+void swarm_pack_integers(int kind, int from, int count, int groups, const uint8_t *rows, const uint16_t *scales, const uint16_t *minima,
+                         uint8_t *packed, uint16_t *packed_scales, uint16_t *packed_minima);
+int swarm_linear(const struct weight *weight, const float *rows, int64_t ld_rows, int count, const float *bias, float *out, int64_t ld_out);
+void swarm_norm(const float *rows, int64_t ld_rows, int count, int width, const float *weight, const float *bias, float eps, int centred, float *out,
+                int64_t ld_out);
+void swarm_activation(const float *rows, int64_t ld_rows, int count, int width, int kind, int gated, float limit, float slope, float offset, float *out);
+void swarm_softmax(const float *rows, int64_t ld_rows, int count, int width, float *out);
+void swarm_rotate(float *rows, int64_t ld_rows, int count, int heads, int head_dim, const float *cos, const float *sin);
+int swarm_attention(const struct attention *attention, const float *queries, int64_t ld_queries, int count, const struct seen *seen, float *out);
+void swarm_turns(const double *angles, const double *factors, int64_t positions, int64_t half, float *cosines, float *sines);
+
+static struct outcome outcome_of(int64_t count) { return (struct outcome){room_for(count, 4), count}; }
+
+static struct room floats_packed(struct seed *seed, enum values values, int kind, int outputs, int inputs, struct weight *weight) {
+    struct room packed = {calloc(1, (size_t)swarm_packed_bytes(kind, outputs, inputs)), NULL}, rows;
+    if (kind == WEIGHT_FP32) rows = numbers_of(seed, values, outputs, inputs);
+    else {
+        rows = room_for((int64_t)outputs * inputs, 2);
+        fill_halves(seed, values, kind == WEIGHT_FP16, rows.items, outputs, inputs);
+    }
+    swarm_pack_floats(kind, 0, outputs, inputs, rows.items, packed.taken);
+    give_back(rows);
+    weight->numbers = packed.taken;
+    return packed;
+}
+
+static void integers_packed(struct seed *seed, enum values values, int kind, int outputs, struct weight *weight, struct room packed[3]) {
+    const int64_t groups = weight->groups, scales_count = (int64_t)weight->tiles * groups * 16;
+    struct room rows = room_for(outputs * groups * GROUP, 1), scales = room_for(outputs * groups, 2), minima = room_for(outputs * groups, 2);
+    for (int64_t i = 0; i < outputs * groups * GROUP; i++) ((uint8_t *)rows.items)[i] = (uint8_t)(draw(seed) & (kind == WEIGHT_INT8 ? 255 : 15));
+    fill_halves(seed, values, 1, scales.items, outputs, groups);
+    fill_halves(seed, values, 1, minima.items, outputs, groups);
+    packed[0].taken = calloc(1, (size_t)swarm_packed_bytes(kind, outputs, weight->inputs));
+    packed[1].taken = calloc((size_t)scales_count, 2);
+    packed[2].taken = calloc((size_t)scales_count, 2);
+    swarm_pack_integers(kind, 0, outputs, (int)groups, rows.items, scales.items, kind == WEIGHT_INT4_MINIMUM ? minima.items : NULL,
+                        packed[0].taken, packed[1].taken, packed[2].taken);
+    weight->numbers = packed[0].taken;
+    weight->scales = packed[1].taken;
+    weight->minima = packed[2].taken;
+    give_back(rows);
+    give_back(scales);
+    give_back(minima);
+}
+
+/* kind, outputs, inputs, rows, bias, numbers between rows */
+static struct outcome linear(const int *sizes, enum values values, struct seed seed) {
+    const int kind = sizes[0], outputs = sizes[1], inputs = sizes[2], count = sizes[3], apart = sizes[5];
+    struct weight weight = {kind, outputs, inputs, (inputs + GROUP - 1) / GROUP, (outputs + 15) / 16, NULL, NULL, NULL};
+    struct room packed[3] = {{NULL, NULL}, {NULL, NULL}, {NULL, NULL}};
+    if (kind >= WEIGHT_INT8) integers_packed(&seed, values, kind, outputs, &weight, packed);
+    else packed[0] = floats_packed(&seed, values == HOSTILE && draw(&seed) % 2 ? HOSTILE : TAME, kind, outputs, inputs, &weight);
+    struct room rows = numbers_of(&seed, values, count, inputs + apart), bias = numbers_of(&seed, TAME, 1, outputs);
+    struct outcome out = outcome_of((int64_t)count * (outputs + apart));
+    memset(out.room.items, 0, sizeof(float) * (size_t)out.count);
+    if (swarm_linear(&weight, rows.items, inputs + apart, count, sizes[4] ? bias.items : NULL, out.room.items, outputs + apart)) exit(3);
+    give_back(rows);
+    give_back(bias);
+    for (int i = 0; i < 3; i++) give_back(packed[i]);
+    return out;
+}
+
+/* width, rows, weight, bias, centred, numbers between rows */
+static struct outcome norm(const int *sizes, enum values values, struct seed seed) {
+    const int width = sizes[0], count = sizes[1], apart = sizes[5];
+    struct room rows = numbers_of(&seed, values, count, width + apart), weight = numbers_of(&seed, values, 1, width), bias = numbers_of(&seed, values, 1, width);
+    struct outcome out = outcome_of((int64_t)count * (width + apart));
+    memset(out.room.items, 0, sizeof(float) * (size_t)out.count);
+    swarm_norm(rows.items, width + apart, count, width, sizes[2] ? weight.items : NULL, sizes[3] ? bias.items : NULL, 1e-5f, sizes[4], out.room.items,
+               width + apart);
+    give_back(rows);
+    give_back(weight);
+    give_back(bias);
+    return out;
+}
+
+/* kind, width, rows, gated, bounded, numbers between rows */
+static struct outcome activation(const int *sizes, enum values values, struct seed seed) {
+    const int width = sizes[1], count = sizes[2], across = width * (sizes[3] ? 2 : 1) + sizes[5];
+    struct room rows = numbers_of(&seed, values, count, across);
+    struct outcome out = outcome_of((int64_t)count * width);
+    swarm_activation(rows.items, across, count, width, sizes[0], sizes[3], sizes[4] ? 1.5f : 0, sizes[4] ? 1.702f : 0, sizes[4] ? 1 : 0, out.room.items);
+    give_back(rows);
+    return out;
+}
+
+/* width, rows, numbers between rows */
+static struct outcome softmax(const int *sizes, enum values values, struct seed seed) {
+    const int width = sizes[0], count = sizes[1], apart = sizes[2];
+    struct room rows = numbers_of(&seed, values, count, width + apart);
+    struct outcome out = outcome_of((int64_t)count * width);
+    swarm_softmax(rows.items, width + apart, count, width, out.room.items);
+    give_back(rows);
+    return out;
+}
+
+/* heads, half a head, rows, numbers between rows */
+static struct outcome rotation(const int *sizes, enum values values, struct seed seed) {
+    const int heads = sizes[0], half = sizes[1], count = sizes[2], across = heads * half * 2 + sizes[3];
+    struct room cos = numbers_of(&seed, TAME, count, half), sin = numbers_of(&seed, TAME, count, half);
+    struct outcome out = outcome_of((int64_t)count * across);
+    fill(&seed, values, out.room.items, count, across);
+    swarm_rotate(out.room.items, across, count, heads, half * 2, cos.items, sin.items);
+    give_back(cos);
+    give_back(sin);
+    return out;
+}
+
+/* positions, half a head */
+static struct outcome turns(const int *sizes, enum values values, struct seed seed) {
+    const int64_t positions = sizes[0], half = sizes[1], all = positions * half;
+    struct room angles = room_for(all, 8), factors = room_for(half, 8), numbers = numbers_of(&seed, values, positions, half);
+    for (int64_t i = 0; i < all; i++) {
+        float number;
+        memcpy(&number, (char *)numbers.items + i * 4, 4);
+        ((double *)angles.items)[i] = (double)number * (double)(1 + draw(&seed) % 100000);
+    }
+    for (int64_t i = 0; i < half; i++) ((double *)factors.items)[i] = 1.0 + (double)(draw(&seed) % 16) / 16;
+    struct outcome out = outcome_of(all * 2);
+    swarm_turns(angles.items, factors.items, positions, half, out.room.items, (float *)out.room.items + all);
+    give_back(angles);
+    give_back(factors);
+    give_back(numbers);
+    return out;
+}
+
+/* A cache [kv heads][positions][head_dim], or with heads inside positions. */
+struct cache {
+    struct room keys, values;
+    int64_t head_stride, row_stride;
+};
+static struct cache cache_of(struct seed *seed, enum values values, int kind, int kv_heads, int head_dim, int positions, int heads_inside) {
+    const int64_t rows = (int64_t)kv_heads * positions;
+    struct cache cache = {.head_stride = heads_inside ? head_dim : (int64_t)positions * head_dim,
+                          .row_stride = heads_inside ? (int64_t)kv_heads * head_dim : head_dim};
+    if (kind == CACHE_FP32) {
+        cache.keys = numbers_of(seed, values, rows, head_dim);
+        cache.values = numbers_of(seed, values, rows, head_dim);
+        return cache;
+    }
+    cache.keys = room_for(rows * head_dim, 2);
+    cache.values = room_for(rows * head_dim, 2);
+    fill_halves(seed, values, 0, cache.keys.items, rows, head_dim);
+    fill_halves(seed, values, 0, cache.values.items, rows, head_dim);
+    return cache;
+}
+
+/* cache kind, kv heads, query heads of each, head_dim, rows, positions, caches, capped, sinks, biases, heads inside positions */
+static struct outcome attention(const int *sizes, enum values values, struct seed seed) {
+    enum { CACHES = 4 };
+    const int kv_heads = sizes[1], heads = kv_heads * sizes[2], head_dim = sizes[3], count = sizes[4], positions = sizes[5], caches = sizes[6];
+    const enum values stored = values == HOSTILE && draw(&seed) % 2 ? HOSTILE : TAME;
+    struct cache cache[CACHES];
+    for (int i = 0; i < caches && i < CACHES; i++) cache[i] = cache_of(&seed, stored, sizes[0], kv_heads, head_dim, positions, sizes[10]);
+    struct room queries = numbers_of(&seed, values, count, (int64_t)heads * head_dim), sinks = numbers_of(&seed, values, 1, heads);
+    struct seen *seen = calloc((size_t)count, sizeof *seen);
+    struct room *biases = calloc((size_t)count, sizeof *biases);
+    for (int row = 0; row < count; row++) {
+        const struct cache *own = cache + row * caches / count % CACHES;
+        const int stop = 1 + (int)(draw(&seed) % (unsigned)positions), first = draw(&seed) % 2 ? 0 : (int)(draw(&seed) % (unsigned)stop);
+        biases[row] = numbers_of(&seed, stored, heads, stop - first);
+        seen[row] = (struct seen){own->keys.items, own->values.items, own->head_stride, own->row_stride, first, stop, sizes[9] ? biases[row].items : NULL};
+    }
+    const struct attention shape = {heads, kv_heads, head_dim, sizes[0], 0.25f, sizes[7] ? 5.0f : 0, sizes[8] ? sinks.items : NULL};
+    struct outcome out = outcome_of((int64_t)count * heads * head_dim);
+    if (swarm_attention(&shape, queries.items, (int64_t)heads * head_dim, count, seen, out.room.items)) exit(3);
+    for (int row = 0; row < count; row++) give_back(biases[row]);
+    for (int i = 0; i < caches && i < CACHES; i++) {
+        give_back(cache[i].keys);
+        give_back(cache[i].values);
+    }
+    free(biases);
+    free(seen);
+    give_back(queries);
+    give_back(sinks);
+    return out;
+}
+
+const struct computation computations[] = {
+    {"linear", 6, linear}, {"norm", 6, norm}, {"activation", 6, activation}, {"softmax", 3, softmax},
+    {"rotation", 4, rotation}, {"turns", 2, turns}, {"attention", 11, attention},
+};
+const int computation_count = (int)(sizeof computations / sizeof *computations);
