@@ -95,14 +95,17 @@ class Decoder:
         to = Assembler(self.spec.hidden)
         lowering = Lowering(self.spec, to, "fp32" if self.precision.dtype == torch.float32 else "bf16")
         starts, mixers = [], [layer.mixer for layer in self.layers]
+        recurrent = [isinstance(mixer, Delta) for mixer in mixers]
         for index, layer in zip(self.span, self.layers, strict=True):
             starts.append(len(to.operations))
             own_norm = layer.mlp_norm is None or layer.mlp_norm is not layer.attention_norm
             before = to.copy(ROWS, "before", self.spec.hidden) if layer.parallel and own_norm else "normed"
             h = lowering.normed(layer.attention_norm, ROWS, "normed")
-            assert isinstance(layer.mixer, Attention)
-            made_by = index if layer.mixer.keys_of is None else layer.mixer.keys_of
-            h = lowering.attention(layer.mixer, made_by - self.span.start, h)
+            if isinstance(layer.mixer, Delta):
+                h = lowering.recurring(layer.mixer, recurrent[: index - self.span.start].count(True), h)
+            else:
+                made_by = index if layer.mixer.keys_of is None else layer.mixer.keys_of
+                h = lowering.attention(layer.mixer, made_by - self.span.start, h)
             lowering.add_to_rows(lowering.normed(layer.attention_end_norm, h, "adding"), self.residual_scale)
             lowering.normed(layer.attention_sum_norm, ROWS, ROWS)
 
@@ -120,7 +123,7 @@ class Decoder:
         attentions = [each for each in mixers if isinstance(each, Attention)]
         distances, windows = [each.distances for each in attentions], [each.window for each in attentions]
         biases = one_set_of_biases(self.alibi, distances, windows)
-        return Program(self.span, to, starts, ropes, self.precision.dtype, biases)
+        return Program(self.span, to, starts, recurrent, ropes, self.precision.dtype, biases)
 
     def chunk(self, cache: SessionCache, x: Tensor) -> Tensor:
         """Rows at the cache's position onwards, computed together."""

@@ -26,7 +26,7 @@ from functools import cache
 from pathlib import Path
 
 from swarm.errors import UsageFault
-from swarm.kernels.structures import CAttention, CPassing
+from swarm.kernels.structures import CAttention, CDelta, CPassage, CPassing
 
 FILE = Path(__file__).with_name("portable" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so"))
 PATH_VARIABLE = "SWARM_KERNELS"  # environment: which instruction set computes, for comparisons
@@ -41,7 +41,7 @@ BLOCKS = {
     "Q4_1": "int4+min",
 }  # llama.cpp's types -> kinds of weights that hold them exactly
 CACHES = ("fp32", "bf16")
-ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh", "relu", "sigmoid", "tanh")
+ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh", "relu", "sigmoid", "tanh", "exp", "softplus")
 
 
 class CWeight(Structure):
@@ -88,6 +88,7 @@ class Library:
             None,
         )
         c.swarm_attention.argtypes = [POINTER(CAttention), c_void_p, c_int64, c_int, POINTER(CSeen), c_void_p]
+        c.swarm_delta.argtypes = [POINTER(CDelta), c_void_p, c_int64, POINTER(CPassage), c_int, c_void_p, c_int64]
         c.swarm_turns.argtypes, c.swarm_turns.restype = [c_void_p] * 2 + [c_int64] * 2 + [c_void_p] * 2, None
         c.swarm_read.argtypes, c.swarm_read.restype = [c_void_p, c_int64], c_uint64
         c.swarm_program_room.argtypes, c.swarm_program_room.restype = [POINTER(CPassing)], c_int64
@@ -206,6 +207,19 @@ class Library:
         """[rows, heads * head_dim] of each row's answer. Raises MemoryError."""
         if self._c.swarm_attention(byref(attention), queries, stride, len(seen), seen, out):
             raise MemoryError(f"room for attention of {len(seen)} rows")
+
+    def delta(
+        self,
+        delta: CDelta,
+        rows: int,
+        stride: int,
+        passages: ctypes.Array[CPassage],
+        out: int,
+        out_stride: int,
+    ) -> None:
+        """Rows as a layer's projection gives them, through states, -> [rows, value_heads * value_dim]. Raises MemoryError."""
+        if self._c.swarm_delta(byref(delta), rows, stride, passages, len(passages), out, out_stride):
+            raise MemoryError(f"room for rows of {len(passages)} sessions through the delta rule")
 
     def turns(self, angles: int, factors: int, positions: int, half: int, cos: int, sin: int) -> None:
         """fp64 angles [positions, half] and factors [half] -> cosines and sines times these, [positions, half]."""

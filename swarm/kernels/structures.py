@@ -18,8 +18,9 @@ OPERATIONS = (  # by their numbers in portable.h
     "linear",
     "attend",
     "experts",
+    "recur",
 )
-TOGETHER = ("linear", "attend", "experts")  # of which threads do parts
+TOGETHER = ("linear", "attend", "experts", "recur")  # of which threads do parts
 MAX_REGISTERS = 16
 
 
@@ -31,6 +32,26 @@ class CAttention(Structure):
         ("scale", c_float),
         ("softcap", c_float),
         ("sinks", c_void_p),
+    )
+
+
+class CDelta(Structure):
+    """`struct delta`."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("key_heads", "value_heads", "key_dim", "value_dim", "taps", "window")),
+        ("norm_eps", c_float),
+        *((name, c_void_p) for name in ("weights", "rates", "step_bias", "norm")),
+    )
+
+
+class CPassage(Structure):
+    """`struct passage`: rows of one session that pass through its state, which lies at the first four."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("window", "memory", "next_window", "next_memory")),
+        ("first", c_int64),
+        ("count", c_int64),
     )
 
 
@@ -54,6 +75,12 @@ class CAttends(Structure):
     """`struct attends`."""
 
     _fields_ = (("attention", CAttention), ("layer", c_int32), ("stores", c_int32), ("window", c_int64))
+
+
+class CRecurs(Structure):
+    """`struct recurs`."""
+
+    _fields_ = (("delta", CDelta), ("layer", c_int64))
 
 
 class CParted(Structure):
@@ -109,6 +136,7 @@ class CPassing(Structure):
         ("ld_rows", c_int64),
         ("count", c_int32),
         ("kind", c_int32),
-        *((name, c_void_p) for name in ("positions", "sessions", "caches", "biases", "turnings", "inputs", "room")),
+        *((name, c_void_p) for name in ("positions", "sessions", "caches", "states", "biases")),
+        *((name, c_void_p) for name in ("turnings", "inputs", "room")),
         *((name, c_int64) for name in ("scratch", "pairs", "threads")),
     )

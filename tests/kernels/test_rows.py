@@ -19,6 +19,10 @@ WIDTHS = (1, 15, 64, 100, 344)
 BOUNDED = {"limit": 2.0, "slope": 1.702, "offset": 1.0}
 # SHA-256 over all of `everything`: other bits are another standard
 GOLDEN = "50cca7042b2db6c41744d43971f60ae8b22bfb70fe1da9efd9abf1ddbea6a575"
+GOLDEN_POWERS = {  # of what the gated delta rule fades by
+    "exp": "21f01e434db86d47553b2efafc51a46f961f9cef5c54ec18139faecd484dd6b1",
+    "softplus": "29ade9a48af8ec41dc3dcaf3eba96d3029512e84a43c6f0a07dbb5438537f61f",
+}
 
 
 def numbers_of(*shape: int) -> Tensor:
@@ -113,6 +117,21 @@ def test_activations(kernels: Library, kind: str) -> None:
     x = torch.cat((torch.linspace(-30, 30, 4001), torch.tensor([-100.0, 100.0, 0.0, -0.0, 1e-30])))[None]
     found, exact = activated(kernels, x, kind).double(), EXPECTED[kind](x.double())
     torch.testing.assert_close(found, exact, rtol=2e-6, atol=3e-6)
+
+
+@pytest.mark.parametrize("kind", GOLDEN_POWERS)
+def test_powers(kernels: Library, kind: str) -> None:
+    steps = torch.arange(-86 * 64, 86 * 64 + 1) / 64
+    x = torch.cat((steps, numbers_of(1, 2000)[0], torch.tensor([-0.0, 1e-30, 1000.0, -1000.0, torch.inf, -torch.inf])))
+    seen = []
+    for path in kernels.paths():
+        kernels.choose(path)
+        seen.append(activated(kernels, x[None], kind)[0])
+    assert all(torch.equal(each, seen[0]) for each in seen)
+    assert hashlib.sha256(seen[0].numpy().tobytes()).hexdigest() == GOLDEN_POWERS[kind]
+    known = {"exp": lambda x: x.clamp(max=88).exp(), "softplus": lambda x: x.clamp(min=0) + x.abs().neg().exp().log1p()}
+    torch.testing.assert_close(seen[0].double(), known[kind](x.double()), rtol=4e-7, atol=0)
+    assert activated(kernels, torch.tensor([[torch.nan]]), kind).isnan().all()
 
 
 def test_gates_are_bounded(kernels: Library) -> None:

@@ -143,6 +143,11 @@ class SessionCache(Reservation):
         """Of a layer that keeps a state: what rows from that position on read, and where they write. See `begin`."""
         return self._states.layer(self._recurrent[layer], position)
 
+    def state_places(self, position: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+        """Where rows from that position on read windows and memories, and where they write them, [layers that keep a state, 4]:
+        `struct state`. See `begin`."""
+        return self._states.places(position)
+
     def holds(self, position: int) -> bool:
         """Whether it can be rolled back there: anywhere, but for layers that keep a state."""
         return 0 <= position <= self.position and (not self._recurrent or self._states.holds(position))

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ STATES = 5  # that a session holds at most, all but two of them for others to be
 
 
 Memory = tuple[Tensor, Tensor]  # of one layer: window and memory, of a StateShape
+Places = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 
 def states_of(max_rows: int) -> int:
@@ -44,6 +46,7 @@ class State:
     """One state of all recurrent layers of a session."""
 
     layers: list[Memory] = field(repr=False)  # of each
+    places: Places = field(repr=False)  # addresses of these
     position: int | None = None  # rows that went into it; None: whatever it holds is of no use
     whole: bool = False  # all of them in whole chunks
 
@@ -86,11 +89,20 @@ class States:
 
     def layer(self, index: int, position: int) -> tuple[Memory, Memory]:
         """For rows from that position on: what to read and what to write, in a call that has begun."""
+        read, write = self._under_way(position)
+        return read.layers[index], write.layers[index]
+
+    def places(self, position: int) -> Places:
+        """Where that lies for each layer, [layers, 4]: window and memory that are read, window and memory that are written."""
+        if not self.shapes:
+            return np.empty((0, 4), dtype=np.int64)
+        return np.concatenate([each.places for each in self._under_way(position)], 1)
+
+    def _under_way(self, position: int) -> tuple[State, State]:
         source, target = self._source, self._target
         if source is None or target is None:
             raise LocalFault(f"{self!r}: no call has begun")
-        read = source if position == source.position else target
-        return read.layers[index], target.layers[index]
+        return (source if position == source.position else target), target
 
     def commit(self, position: int, whole_chunk: bool) -> None:
         """The call has come to its end, at this position."""
@@ -157,7 +169,8 @@ class States:
         for shape in self.shapes:
             window = torch.empty(shape.window, dtype=self.dtype, device=self.device)
             layers.append((window, torch.empty(shape.memory, dtype=torch.float32, device=self.device)))
-        return State(layers)
+        places = [(window.data_ptr(), memory.data_ptr()) for window, memory in layers]
+        return State(layers, np.array(places, dtype=np.int64))
 
 
 def _crowded(wholes: Sequence[State]) -> State:

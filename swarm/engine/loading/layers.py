@@ -18,15 +18,12 @@ from swarm.engine.loading.parts import LayerParts
 from swarm.engine.loading.row_order import delta_order, qkv_order
 from swarm.engine.loading.sources import Source
 from swarm.engine.numerics import Precision
-from swarm.engine.portable.choice import not_portable
-from swarm.errors import UsageFault
+from swarm.engine.portable.activations import entries
 from swarm.model.spec import ModelSpec
 
 
 def build_layer(spec: ModelSpec, layer: int, source: Source, precision: Precision, device: torch.device) -> Layer:
     """One layer, ready to compute. Raises ModelFault naming file and tensor."""
-    if precision.portable and (refused := not_portable(spec)):
-        raise UsageFault(f"--numerics portable: {refused}, which only --numerics native computes")
     family, parts = spec.family, LayerParts(spec, layer, source, precision, device)
     first = parts.norm(None if spec.kinds[layer].unnormed else family.attention_norm)
     second = None
@@ -93,11 +90,12 @@ def _delta(spec: ModelSpec, layer: int, parts: LayerParts) -> Delta:
     def own(name: str) -> Tensor:
         return parts.tensor(f"{family.delta}.{name}").to(device=parts.device, dtype=torch.float32, copy=True)
 
+    decays = own("A_log")  # logarithms
     return Delta(
         shape=shape,
         projection=parts.linear(modules, heights, heights, spec.hidden, delta_order(shape, family.delta_by_key_head)),
         taps=own("conv1d.weight").view(shape.channels, shape.taps).T.contiguous(),
-        rates=-own("A_log").exp(),
+        rates=-(entries("exp", decays.view(1, -1)).view(-1) if parts.precision.portable else decays.exp()),
         step_bias=own("dt_bias"),
         norm=own("norm.weight"),
         norm_eps=spec.norm_eps,

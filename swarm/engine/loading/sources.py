@@ -80,7 +80,10 @@ class RandomSource:
         size, first = math.prod(shape), crc32(name.encode()) % _RANDOM_ELEMENTS  # no two experts are alike
         repeated = self._draws.to(torch.bfloat16).repeat(-(-(first + size) // _RANDOM_ELEMENTS))
         draws = repeated[first : first + size].view(shape)
-        return draws.mul_(shape[-1] ** -0.5) if len(shape) > 1 else draws.mul_(0.1).add_(1)
+        if len(shape) > 1:
+            return draws.mul_(shape[-1] ** -0.5)
+        # Logarithms of how fast a state fades: one that lasts for rows, since of one row alone little may be left but rounding
+        return draws.mul_(0.1).add_(-2 if name.endswith("A_log") else 1)
 
     def as_stored(self, name: str, shape: Shape) -> Tensor:
         return self.tensor(name, shape)

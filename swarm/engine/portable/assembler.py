@@ -12,7 +12,16 @@ from swarm.engine.layers.norm import Norm
 from swarm.engine.portable.linear import PortableLinear
 from swarm.errors import LocalFault
 from swarm.kernels.library import CWeight
-from swarm.kernels.structures import MAX_REGISTERS, OPERATIONS, TOGETHER, CAttends, CExperts, COperation, CParted
+from swarm.kernels.structures import (
+    MAX_REGISTERS,
+    OPERATIONS,
+    TOGETHER,
+    CAttends,
+    CExperts,
+    COperation,
+    CParted,
+    CRecurs,
+)
 
 ROWS = "rows"  # the register by which rows come in and leave
 
@@ -129,6 +138,10 @@ class Assembler:
     def attend(self, attends: CAttends, source: str, to: str) -> str:
         width = attends.attention.heads * attends.attention.head_dim
         return self._add("attend", source, to, other_at=width, width=width, more=self.pointer(attends))
+
+    def recur(self, recurs: CRecurs, source: str, to: str) -> str:
+        width = recurs.delta.value_heads * recurs.delta.value_dim
+        return self._add("recur", source, to, width=width, more=self.pointer(recurs))
 
     def pointer(self, held: Tensor | Structure) -> int:
         """Its address; it will live as long as this does."""

@@ -17,9 +17,6 @@ class Described(Protocol):
     """What is asked of a spec here."""
 
     @property
-    def architecture(self) -> str: ...
-
-    @property
     def kinds(self) -> Sequence[LayerKind]: ...
 
 
@@ -37,25 +34,14 @@ def choose_numerics(asked: str, precision: str, device: str, spec: Described) ->
         return NumericsChoice(asked)
     if only_portable(precision, len(spec.kinds)):
         return NumericsChoice("portable")
-    reason = obstacle(device, spec)
+    reason = obstacle(device)
     return NumericsChoice("portable") if reason is None else NumericsChoice("native", reason)
 
 
-def obstacle(device: str, spec: Described) -> str | None:
-    """What keeps portable kernels from computing a model here; None: nothing does."""
+def obstacle(device: str) -> str | None:
+    """What keeps portable kernels from computing here; None: nothing does."""
     if not device.startswith("cpu"):
         return f"portable numerics compute on CPUs, not on {device}"
-    refused = not_portable(spec)
-    if refused is not None:
-        return refused
     if library() is None:
         return "the kernels of portable numerics were not built when swarm was installed, or cannot be loaded here"
-    return None
-
-
-def not_portable(spec: Described) -> str | None:
-    """What of a model no portable kernel computes, if anything."""
-    for layer, kind in enumerate(spec.kinds):
-        if kind.delta:
-            return f"layer {layer} of {spec.architecture} keeps a state by the gated delta rule"
     return None

@@ -6,13 +6,14 @@ from ctypes import addressof
 from dataclasses import dataclass
 
 from swarm.engine.layers.attention import Attention
+from swarm.engine.layers.gated_delta import Delta
 from swarm.engine.layers.mlp import Experts, Mlp, MlpAndExperts
 from swarm.engine.layers.norm import Norm
 from swarm.engine.layers.per_layer_inputs import TokenInput
 from swarm.engine.portable.assembler import ROWS, Assembler
 from swarm.engine.portable.linear import PortableLinear
 from swarm.kernels.library import ACTIVATIONS, CACHES
-from swarm.kernels.structures import CAttends, CAttention, CExpert, CExperts
+from swarm.kernels.structures import CAttends, CAttention, CDelta, CExpert, CExperts, CRecurs
 from swarm.model.spec import ModelSpec
 
 SIGMOID = ACTIVATIONS.index("sigmoid")
@@ -25,7 +26,7 @@ class Lowering:
 
     spec: ModelSpec
     to: Assembler
-    cache: str  # kind of a session's keys and values
+    cache: str  # kind of a session's keys and values, and of the rows that are kept for convolutions
 
     def normed(self, norm: Norm | None, source: str, to: str) -> str:
         return source if norm is None else self.to.norm(norm, source, to)
@@ -70,6 +71,21 @@ class Lowering:
         if attention.rope is not None:
             self.to.rotate(attention.rope, turned, turned, attention.heads + own, dim)
         return turned
+
+    def recurring(self, delta: Delta, cached: int, source: str) -> str:
+        """`cached`: its number among the layers of the span that keep a state."""
+        shape = delta.shape
+        tensors = (delta.taps, delta.rates, delta.step_bias, delta.norm)
+        recurs = CRecurs(
+            CDelta(
+                *(shape.key_heads, shape.value_heads, shape.key_dim, shape.value_dim),
+                *(shape.taps, CACHES.index(self.cache), delta.norm_eps),
+                *(self.to.pointer(each) for each in tensors),
+            ),
+            cached,
+        )
+        projected = self.to.linear(_portable(delta.projection), source, "projected")
+        return self.to.linear(_portable(delta.output), self.to.recur(recurs, projected, "answers"), "added")
 
     def mlp(self, mlp: Mlp, source: str) -> str:
         wide = self.to.linear(_portable(mlp.up), source, "wide")

@@ -24,6 +24,7 @@ from swarm.span import LayerSpan
 
 KEPT_ROOM = 64 << 20  # bytes that stay reserved between calls
 CACHED_BYTES = 24  # of `struct cached`
+STATE_BYTES = 32  # of `struct state`
 
 
 class Biases(Protocol):
@@ -57,18 +58,21 @@ class LinearBiases:
 
 
 class Program:
-    """Takes what an assembler put together; `starts` says with which operation each layer begins."""
+    """Takes what an assembler put together; `starts` says with which operation each layer begins, `recurrent` which keep a
+    state."""
 
     def __init__(
         self,
         span: LayerSpan,
         assembled: Assembler,
         starts: Sequence[int],
+        recurrent: Sequence[bool],
         ropes: Sequence[PortableRopeTable],
         dtype: torch.dtype,
         biases: Biases | None,
     ) -> None:
         self.span = span
+        self.recurrent = recurrent
         self.ropes = ropes
         self.dtype = dtype
         self.biases = biases
@@ -99,14 +103,23 @@ class Program:
         """
         numbers: dict[int, int] = {}
         tables: list[int] = []
+        states: list[np.ndarray[tuple[int, int], np.dtype[np.int64]]] = []
         first = span.start - self.span.start
-        for cache in caches:
+        for cache, position in zip(caches, positions, strict=True):
             if id(cache) not in numbers:
                 numbers[id(cache)] = len(tables)
                 tables.append(cache.places().ctypes.data - first * CACHED_BYTES)
+                states.append(cache.state_places(position))
         places, held = np.array(positions, dtype=np.int64), np.array(tables, dtype=np.uint64)
         sessions = np.array([numbers[id(cache)] for cache in caches], dtype=np.int32)
-        passing = CPassing(positions=places.ctypes.data, sessions=sessions.ctypes.data, caches=held.ctypes.data)
+        before = sum(self.recurrent[:first]) * STATE_BYTES
+        kept = np.array([each.ctypes.data - before for each in states], dtype=np.uint64)
+        passing = CPassing(
+            positions=places.ctypes.data,
+            sessions=sessions.ctypes.data,
+            caches=held.ctypes.data,
+            states=kept.ctypes.data,
+        )
         return self._run(passing, span, positions, x, given)
 
     def text(self, span: LayerSpan, x: Tensor) -> Tensor:

@@ -111,3 +111,21 @@ void swarm_pass(struct passing *work, int64_t products) {
     const int threads = threads_for(products * work->count);
     run_job(chosen->program, work, threads < work->threads ? threads : (int)work->threads);
 }
+
+/* -1 where memory cannot be had. */
+int swarm_delta(const struct delta *delta, const float *rows, int64_t ld_rows, const struct passage *passages, int count, float *out, int64_t ld_out) {
+    struct recurring work = {.delta = delta, .rows = rows, .passages = passages, .out = out, .ld_rows = ld_rows, .ld_out = ld_out, .count = count};
+    int64_t all = 0;
+    int most = 0;
+    for (int i = 0; i < count; i++) {
+        all += passages[i].count;
+        most = passages[i].count > most ? (int)passages[i].count : most;
+    }
+    int threads = threads_for(all * delta->value_heads * delta->key_dim * delta->value_dim);
+    work.room_each = chosen->delta_room(delta, most);
+    work.room = malloc(sizeof(float) * (size_t)(work.room_each * threads));
+    if (!work.room) return -1;
+    run_job(chosen->delta, &work, threads);
+    free(work.room);
+    return 0;
+}

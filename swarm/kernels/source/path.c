@@ -1,5 +1,6 @@
 /* One path: compiled again for each, with PATH and the compiler's flags for its instructions. */
 #include "attention.h"
+#include "delta.h"
 #include "linear.h"
 #include "program.h"
 #include "rows.h"
@@ -22,7 +23,9 @@ const struct path THIS = {.name = NAME,
                           .softmax = softmax_job,
                           .rotation = rotation_job,
                           .attention = attention_job,
+                          .delta = delta_job,
                           .linear_room = linear_room,
                           .attention_room = attention_room,
+                          .delta_room = delta_room,
                           .program = program_job,
                           .program_room = program_room};

@@ -51,11 +51,23 @@ struct attending {
     int64_t room_each;
 };
 
+struct recurring {
+    const struct delta *delta;
+    const float *rows;    /* [..][ld_rows]: channels, then gates [value_heads][value_dim], strengths [value_heads], steps [value_heads] */
+    const struct passage *passages; /* [count] */
+    float *out;           /* [..][ld_out]: value_heads * value_dim */
+    int64_t ld_rows, ld_out;
+    int32_t count;
+    float *room;          /* of each thread */
+    int64_t room_each;
+};
+
 struct path {
     const char *name;
-    job *linear, *norm, *activation, *softmax, *rotation, *attention;
+    job *linear, *norm, *activation, *softmax, *rotation, *attention, *delta;
     int64_t (*linear_room)(const struct weight *weight, int count);   /* bytes */
     int64_t (*attention_room)(const struct attention *attention); /* numbers for each thread */
+    int64_t (*delta_room)(const struct delta *delta, int rows);   /* likewise; rows: the most of one passage */
     job *program;
     int64_t (*program_room)(struct passing *work, int threads);   /* bytes */
 };

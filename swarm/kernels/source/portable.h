@@ -11,7 +11,16 @@
 
 enum weight_kind { WEIGHT_FP32, WEIGHT_BF16, WEIGHT_FP16, WEIGHT_INT8, WEIGHT_INT4, WEIGHT_INT4_MINIMUM };
 enum cache_kind { CACHE_FP32, CACHE_BF16 };
-enum activation_kind { ACTIVATION_SILU, ACTIVATION_GELU, ACTIVATION_GELU_TANH, ACTIVATION_RELU, ACTIVATION_SIGMOID, ACTIVATION_TANH };
+enum activation_kind {
+    ACTIVATION_SILU,
+    ACTIVATION_GELU,
+    ACTIVATION_GELU_TANH,
+    ACTIVATION_RELU,
+    ACTIVATION_SIGMOID,
+    ACTIVATION_TANH,
+    ACTIVATION_EXP,
+    ACTIVATION_SOFTPLUS
+};
 
 /* Weights of [outputs, inputs], packed in tiles of 16 outputs; inputs are padded with zeros to whole groups. */
 struct weight {
@@ -36,6 +45,34 @@ struct seen {
     const float *biases;                   /* [heads][stop - first] added to products, or null */
 };
 
+/* What a layer by the gated delta rule holds. Its channels are those of the queries, then of the keys, then of the values, head by head;
+   each key head serves value_heads / key_heads value heads, which lie beside each other. */
+struct delta {
+    int32_t key_heads, value_heads, key_dim, value_dim;
+    int32_t taps;             /* of the convolution: rows that one depends on, itself among them */
+    int32_t window;           /* enum cache_kind, of the rows that are kept for it */
+    float norm_eps;
+    const float *weights;     /* of the convolution, [taps][channels], the newest row's last */
+    const float *rates;       /* [value_heads], below zero: of fading by step */
+    const float *step_bias;   /* [value_heads] */
+    const float *norm;        /* [value_dim] */
+};
+
+/* What one layer keeps of a session, and where it will be kept after a call: what is read and what is written may be the same. */
+struct state {
+    const void *window;       /* [taps - 1][channels]: the rows before, as they entered the convolution */
+    const float *memory;      /* [value_heads][key_dim][value_dim] */
+    void *next_window;
+    float *next_memory;
+};
+
+/* Rows of one session, one after the other, that pass through its state. */
+struct passage {
+    struct state state;
+    int64_t first;            /* its first row among all that are given */
+    int64_t count;
+};
+
 /* A span of layers as a list of operations on registers: each holds `width` numbers of every row. */
 enum operation_kind {
     OPERATION_READ,     /* of what the caller gives besides the rows: input `number`, from its column from_at */
@@ -51,6 +88,7 @@ enum operation_kind {
     OPERATION_LINEAR,   /* weight: `number` parts; bias */
     OPERATION_ATTEND,   /* queries, and keys and values behind them at other_at: more = attends */
     OPERATION_EXPERTS,  /* `other`: what OPERATION_ROUTE gave; more = experts */
+    OPERATION_RECUR,    /* what a projection gives, through a session's state: more = recurs */
 };
 #define FIRST_TOGETHER OPERATION_LINEAR /* from here on threads need each other's results */
 
@@ -67,6 +105,11 @@ struct attends {
     int32_t layer;     /* whose keys and values in a session's cache */
     int32_t stores;    /* whether they are made here */
     int64_t window;    /* positions that a row sees, itself among them; 0: all before it */
+};
+
+struct recurs {
+    struct delta delta;
+    int64_t layer;     /* whose state, among those of a session's */
 };
 
 struct parted {              /* a linear layer: outputs of one weight after the other */
@@ -121,6 +164,7 @@ struct passing {
     const int64_t *positions;            /* [count]; null: a text, of which a row sees those before and after it */
     const int32_t *sessions;             /* [count] */
     const struct cached *const *caches;  /* [sessions][layers] */
+    const struct state *const *states;   /* [sessions][layers that keep one] */
     const float *const *biases;          /* [count] of [heads][positions seen], or null */
     const struct turning *turnings;
     const struct given *inputs;

@@ -5,6 +5,7 @@
    then they wait for each other. */
 #pragma once
 #include "attention.h"
+#include "delta.h"
 #include "experts.h"
 #include "frame.h"
 #include "linear.h"
@@ -160,6 +161,31 @@ static void attend_and_store(const struct frame *frame, const struct operation *
     attend_share(&attending, frame->thread, frame->team, frame->alone);
 }
 
+/* Rows beside each other of one session pass through its state together; returns how many such passages there are. */
+static int passages_of(const struct passing *work, const struct recurs *recurs, struct passage *passages) {
+    int count = 0;
+    for (int64_t row = 0; row < work->count; row++) {
+        if (row && work->sessions[row] == work->sessions[row - 1]) passages[count - 1].count++;
+        else passages[count++] = (struct passage){work->states[work->sessions[row]][recurs->layer], row, 1};
+    }
+    return count;
+}
+
+static void recur_together(const struct frame *frame, const struct operation *todo) {
+    const struct passing *work = frame->work;
+    const struct recurs *recurs = todo->more;
+    struct passage *passages = (struct passage *)frame->scratch;
+    const struct recurring recurring = {.delta = &recurs->delta,
+                                        .rows = at_register(frame, todo->from, 0, todo->from_at),
+                                        .passages = passages,
+                                        .out = at_register(frame, todo->to, 0, todo->to_at),
+                                        .ld_rows = work->program->widths[todo->from],
+                                        .ld_out = work->program->widths[todo->to],
+                                        .count = passages_of(work, recurs, passages),
+                                        .room = (float *)(frame->scratch + rounded(sizeof(struct passage) * work->count))};
+    recur_share(&recurring, frame->thread, frame->team);
+}
+
 /* Bytes of `work->room`; sets what parts of it there are. */
 static int64_t program_room(struct passing *work, int threads) {
     const struct program *program = work->program;
@@ -174,6 +200,9 @@ static int64_t program_room(struct passing *work, int threads) {
         if (todo->kind == OPERATION_ATTEND)
             scratch = rounded(sizeof(struct seen) * work->count) +
                       (int64_t)sizeof(float) * attention_room(&((const struct attends *)todo->more)->attention);
+        if (todo->kind == OPERATION_RECUR)
+            scratch = rounded(sizeof(struct passage) * work->count) +
+                      (int64_t)sizeof(float) * delta_room(&((const struct recurs *)todo->more)->delta, work->count);
         if (todo->kind == OPERATION_EXPERTS) {
             scratch = pairs_scratch(todo->more, work->count);
             pairs = pairs_bytes(todo->more, work->count);
@@ -202,7 +231,8 @@ static void program_job(void *argument, int thread, struct team *team) {
         unread = 0;
         if (todo->kind == OPERATION_LINEAR) linear_together(&frame, todo);
         else if (todo->kind == OPERATION_ATTEND) attend_and_store(&frame, todo);
-        else experts_together(&frame, todo);
+        else if (todo->kind == OPERATION_EXPERTS) experts_together(&frame, todo);
+        else recur_together(&frame, todo);
         team_wait(team);
     }
     if (!frame.alone || thread == 0) write_rows(&frame);

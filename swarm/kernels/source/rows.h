@@ -62,6 +62,8 @@ INLINE lanes activated(int kind, float slope, lanes x) {
     }
     case ACTIVATION_RELU: return greater(x, mul(x, set(0.0f)));
     case ACTIVATION_SIGMOID: return sigmoid(x);
+    case ACTIVATION_EXP: return exponential(x);
+    case ACTIVATION_SOFTPLUS: return softplus(x);
     default: return hyperbolic_tangent(x);
     }
 }

@@ -21,11 +21,9 @@ from swarm.span import LayerSpan
 
 DEMO = Path(swarm.demo.__file__).parent / "model"
 PROMPT = 45
-ERRORS = {"fp16": 0.02, "int8": 0.05, "int4": 0.5}  # random weights are the worst there are to round
+ERRORS = {"fp16": 0.02, "int8": 0.06, "int4": 0.6}  # random weights are the worst there are to round
 PLAIN_ROWS = 6  # what plain C is asked for: it is slow
 DECODERS = {name: ModelSpec.from_config(config) for name, config in CONFIGS.items()}
-RECURRENT = [name for name, spec in DECODERS.items() if any(kind.delta for kind in spec.kinds)]
-PORTABLE = [name for name in DECODERS if name not in RECURRENT]
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +58,7 @@ def in_pieces(stage: Stage, rows: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", PORTABLE)
+@pytest.mark.parametrize("name", DECODERS)
 def test_pieces_company_and_cuts_change_no_bit(name: str, precision: str) -> None:
     spec = DECODERS[name]
     stage, head = loaded(spec, precision)
@@ -78,7 +76,7 @@ def test_pieces_company_and_cuts_change_no_bit(name: str, precision: str) -> Non
     assert torch.equal(torch.cat([head.logits(row) for row in torch.split(whole, 1)]), logits)
 
 
-@pytest.mark.parametrize("name", PORTABLE)
+@pytest.mark.parametrize("name", DECODERS)
 def test_it_is_the_same_model(name: str) -> None:
     spec = DECODERS[name]
     (ours, head), (theirs, their_head) = loaded(spec, "fp32"), loaded(spec, "fp32", "native")
@@ -88,7 +86,7 @@ def test_it_is_the_same_model(name: str) -> None:
     assert difference(logits, expected) < 1e-5
 
 
-@pytest.mark.parametrize("name", PORTABLE)
+@pytest.mark.parametrize("name", DECODERS)
 def test_instructions_and_threads_change_no_bit(name: str) -> None:
     spec, kernels = DECODERS[name], library()
     assert kernels is not None
@@ -105,7 +103,7 @@ def test_instructions_and_threads_change_no_bit(name: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ERRORS)
-@pytest.mark.parametrize("name", ["qwen3", "gemma2", "qwen3-moe", "gpt-oss", "falcon"])
+@pytest.mark.parametrize("name", ["qwen3", "gemma2", "qwen3-moe", "gpt-oss", "falcon", "qwen3-5-odd"])
 def test_integer_weights(name: str, precision: str) -> None:
     spec, kernels = DECODERS[name], library()
     assert kernels is not None
@@ -163,9 +161,3 @@ def test_encoders(name: str) -> None:
     expected = head.features(stage.chunk(stage.open(PROMPT), head.embed(ids, 0)))
     assert all(torch.equal(each, seen[0]) for each in seen[1:])
     assert difference(seen[0], expected) < 1e-5
-
-
-@pytest.mark.parametrize("name", RECURRENT)
-def test_what_is_not_computed_portably_is_refused_by_name(name: str) -> None:
-    with pytest.raises(UsageFault, match="gated delta rule, which only --numerics native"):
-        loaded(DECODERS[name], "fp32")
