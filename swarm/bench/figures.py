@@ -56,23 +56,24 @@ class Speed:
     decode: float  # by the median token
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Round:
     """What was measured one after the other, in one turn."""
 
     bandwidth: float  # bytes a second
     chains: dict[int, Speed]  # by number of workers; decoding after a prompt
     fresh: float | None = None  # tokens a second of one worker that decodes from an empty cache, as llama-bench does
-    other: Speed | None = None  # another program's
+    others: dict[str, Speed] = field(default_factory=dict)  # of what is measured beside it, by name
 
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """The program that is measured beside ours."""
+    """What is measured beside it."""
 
     name: str  # with the type of its weights
     build: str
     weight_bytes: int
+    fresh: bool  # whether it decodes from an empty cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class Figures:
     kernels: str = ""  # the instruction set of portable ones
     weight_bytes: int = 0  # of all layers and the head: what one decoded token reads
     rounds: list[Round] = field(default_factory=list)
-    other: Other | None = None
+    others: list[Other] = field(default_factory=list)
     together: list[dict[int, float]] = field(
         default_factory=list
     )  # each: by number of sessions, tokens a second in sum
@@ -164,30 +165,45 @@ def _decode(figures: Figures) -> list[Line]:
         ratios = [Ratio.between("memory's bound", speeds, _bounds(figures), percent=True)]
         if workers > 1:
             ratios.insert(0, Ratio.between("one worker", speeds, one, percent=True))
+        else:
+            ratios += [
+                Ratio.between(other.name, one, _theirs(figures, other, "decode"))
+                for other in figures.others
+                if not other.fresh
+            ]
         found.append(Line(f"decode, {_chain_name(workers)}", "tokens/s", Spread.of(speeds), tuple(ratios)))
     fresh = [each.fresh for each in figures.rounds if each.fresh is not None]
-    theirs = [each.other.decode for each in figures.rounds if each.other is not None]
-    if figures.other is None or not fresh:
-        return found
-    ratio = Ratio.between(figures.other.name, fresh, theirs)
-    found.append(Line("decode from an empty cache, one worker", "tokens/s", Spread.of(fresh), (ratio,)))
-    bound = [each.bandwidth / figures.other.weight_bytes for each in figures.rounds]
-    ratio = Ratio.between("memory's bound for its bytes", theirs, bound, percent=True)
-    note = f"{figures.other.weight_bytes / 1e9:.3f} GB of weights, build {figures.other.build}"
-    return [*found, Line(f"decode, {figures.other.name}", "tokens/s", Spread.of(theirs), (ratio,), note)]
+    if fresh:
+        beside = [other for other in figures.others if other.fresh]
+        ratios = [Ratio.between(other.name, fresh, _theirs(figures, other, "decode")) for other in beside]
+        found.append(Line("decode from an empty cache, one worker", "tokens/s", Spread.of(fresh), tuple(ratios)))
+    return [*found, *(_other_decode(figures, other) for other in figures.others)]
+
+
+def _other_decode(figures: Figures, other: Other) -> Line:
+    speeds = _theirs(figures, other, "decode")
+    bound = [each.bandwidth / other.weight_bytes for each in figures.rounds]
+    ratio = Ratio.between("memory's bound for its bytes", speeds, bound, percent=True)
+    note = f"{other.weight_bytes / 1e9:.3f} GB of weights, {other.build}"
+    return Line(f"decode, {other.name}", "tokens/s", Spread.of(speeds), (ratio,), note)
+
+
+def _theirs(figures: Figures, other: Other, what: str) -> list[float]:
+    """Of each round."""
+    return [getattr(each.others[other.name], what) for each in figures.rounds]
 
 
 def _prompt(figures: Figures, rows: int) -> list[Line]:
     found, one = [], [each.chains[1].prompt for each in figures.rounds]
-    theirs = [each.other.prompt for each in figures.rounds if each.other is not None]
     for workers in figures.rounds[0].chains:
         speeds = [each.chains[workers].prompt for each in figures.rounds]
-        ratios = [Ratio.between("one worker", speeds, one, percent=True)] if workers > 1 else []
-        if workers == 1 and figures.other is not None:
-            ratios.append(Ratio.between(figures.other.name, one, theirs))
+        ratios = [Ratio.between("one worker", speeds, one, percent=True)]
+        if workers == 1:
+            ratios = [Ratio.between(each.name, one, _theirs(figures, each, "prompt")) for each in figures.others]
         found.append(Line(f"prompt of {rows}, {_chain_name(workers)}", "tokens/s", Spread.of(speeds), tuple(ratios)))
-    if figures.other is not None:
-        found.append(Line(f"prompt of {rows}, {figures.other.name}", "tokens/s", Spread.of(theirs)))
+    for other in figures.others:
+        theirs = Spread.of(_theirs(figures, other, "prompt"))
+        found.append(Line(f"prompt of {rows}, {other.name}", "tokens/s", theirs))
     return found
 
 

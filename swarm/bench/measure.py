@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from swarm.bench.figures import Recovery, Speed
+from swarm.bench.plan import PROMPT_ROWS, WARM_UP
 from swarm.bench.swarm import BenchSwarm
 from swarm.client.heads import Heads, Wish
 from swarm.client.session import ChainSession
@@ -20,8 +21,6 @@ from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 GREEDY = Wish(Sampling(), answer_start=0)
-PROMPT_ROWS = 512
-WARM_UP = 3  # steps that do not count
 
 
 @dataclass(slots=True)

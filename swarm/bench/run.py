@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from swarm.bench.against.llama_bench import TYPES, Report, arguments, parse
-from swarm.bench.against.program import Program, output_of
+from swarm.bench.against.llama_bench import TYPES
 from swarm.bench.against.random_gguf import write_random
-from swarm.bench.figures import Figures, Other, Resident, Round, Speed
-from swarm.bench.measure import PROMPT_ROWS, WARM_UP, compare_chains, hop_overhead, one_session, recovery, together
+from swarm.bench.against.rivals import Rival, llama_bench, native_worker
+from swarm.bench.figures import Figures, Resident, Round
+from swarm.bench.measure import compare_chains, hop_overhead, one_session, recovery, together
+from swarm.bench.plan import PROMPT_ROWS, WARM_UP, Plan
 from swarm.bench.roofline import Memory
 from swarm.bench.start import measure_start
 from swarm.bench.subject import Subject
@@ -25,7 +25,6 @@ from swarm.engine import Stage
 from swarm.engine.caches.footprint import row_bytes
 from swarm.engine.compute_thread import ComputeThread
 from swarm.engine.numerics import settle_threads
-from swarm.errors import UsageFault
 from swarm.kernels import library
 from swarm.span import LayerSpan
 
@@ -37,40 +36,6 @@ HOP_CACHE_BYTES = 64 << 20
 FRESH_ROWS = 1  # before decoding from an empty cache
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be measured, and how often."""
-
-    subject: Subject
-    precision: str = "bf16"
-    numerics: str = "native"
-    threads: int | None = None
-    rounds: int = 4
-    tokens: int = 32  # decoded in each
-    against: Program | None = None
-
-    def check(self) -> None:
-        """Raises UsageFault where options do not go together."""
-        subject, against = self.subject, self.against
-        if subject.spec.both_ways:
-            raise UsageFault(f"--model {subject.path}: {subject.spec.architecture} generates nothing to measure")
-        if subject.spec.max_positions < PROMPT_ROWS + WARM_UP + self.tokens:
-            raise UsageFault(
-                f"--model {subject.path}: its context of {subject.spec.max_positions} is too short to measure"
-            )
-        if against is None:
-            return
-        if against.name != "llama-bench":
-            raise UsageFault(f"--against {against.name}: goes with --quality; here it is llama-bench:PATH")
-        if subject.path is not None and subject.path.suffix != ".gguf":
-            raise UsageFault(f"--against llama-bench: reads GGUF files, and {subject.path} is none")
-        if subject.path is None and self.precision not in TYPES:
-            known = ", ".join(TYPES)
-            raise UsageFault(
-                f"--against llama-bench: a file with random weights is made for {known}, not {self.precision}"
-            )
 
 
 def even_spans(layers: int, workers: int) -> list[LayerSpan]:
@@ -91,12 +56,12 @@ async def measure(plan: Plan, progress: Progress = lambda text: None) -> Figures
         head = await compute.run(lambda: plan.subject.head(plan.precision, plan.numerics))
         heads = Heads(head, compute)
         async with _file(plan, progress) as file:
-            await _speeds(plan, figures, heads, file, progress)
+            await _speeds(plan, figures, heads, compute, file, progress)
             if file is not None:
                 progress("starting `swarm worker` twice")
                 figures.start = await measure_start(
                     file,
-                    LayerSpan(0, plan.subject.spec.layer_count),
+                    plan.subject.spec.span,
                     precision=plan.precision,
                     numerics=plan.numerics,
                     threads=threads,
@@ -110,7 +75,7 @@ async def measure(plan: Plan, progress: Progress = lambda text: None) -> Figures
 @asynccontextmanager
 async def _file(plan: Plan, progress: Progress) -> AsyncIterator[Path | None]:
     """The model as a file: its own, or for another program one with random weights, which is there for as long."""
-    if plan.subject.path is not None or plan.against is None:
+    if plan.subject.path is not None or plan.llama_bench is None:
         yield plan.subject.path
         return
     with tempfile.TemporaryDirectory(prefix="swarm-bench-") as folder:
@@ -121,47 +86,55 @@ async def _file(plan: Plan, progress: Progress) -> AsyncIterator[Path | None]:
         yield file
 
 
-async def _speeds(plan: Plan, figures: Figures, heads: Heads, file: Path | None, progress: Progress) -> None:
-    spec = plan.subject.spec
+async def _speeds(
+    plan: Plan, figures: Figures, heads: Heads, compute: ComputeThread, file: Path | None, progress: Progress
+) -> None:
+    spec, turns = plan.subject.spec, plan.rounds
     async with AsyncExitStack() as stack:
         swarms: dict[int, BenchSwarm] = {}
         for count in (count for count in CHAINS if count <= spec.layer_count):
             progress(f"starting {count} worker{'s' if count > 1 else ''}")
             spans = even_spans(spec.layer_count, count)
             swarms[count] = await stack.enter_async_context(_swarm(plan, figures, spans))
+        rivals: list[Rival] = []
+        if plan.llama_bench is not None and file is not None:
+            rivals.append(llama_bench(plan, plan.llama_bench, file, figures.threads))
+        if plan.native:
+            progress("starting a worker with native numerics")
+            rivals.append(await stack.enter_async_context(native_worker(plan, compute, figures.threads)))
         figures.weight_bytes = swarms[1].workers[0].weight_bytes + heads.head.logits_bytes
         with Memory() as memory:
-            for number in range(plan.rounds):
+            for number in range(turns):
                 progress(
-                    f"round {number + 1} of {plan.rounds}: memory, one session over chains, other programs, in turns"
+                    f"round {number + 1} of {turns}: memory, a session over each chain, what is beside it, in turns"
                 )
-                figures.rounds.append(await _round(plan, figures, heads, swarms, memory, file))
-        for number in range(max(1, plan.rounds // 2)):
+                figures.rounds.append(await _round(plan, figures, heads, swarms, memory, rivals))
+        for number in range(max(1, turns // 2)):
             progress(f"{', '.join(map(str, SESSIONS))} sessions at once on one worker, {number + 1}")
             figures.together.append({count: await together(swarms[1], heads, count, plan.tokens) for count in SESSIONS})
 
 
 async def _round(
-    plan: Plan, figures: Figures, heads: Heads, swarms: dict[int, BenchSwarm], memory: Memory, file: Path | None
+    plan: Plan,
+    figures: Figures,
+    heads: Heads,
+    swarms: dict[int, BenchSwarm],
+    memory: Memory,
+    rivals: Sequence[Rival],
 ) -> Round:
     bandwidth = memory.bandwidth()
     measured = await compare_chains(swarms, heads, plan.tokens)
     worker, rows = swarms[1].workers[0], PROMPT_ROWS + WARM_UP + plan.tokens
     cache = rows * row_bytes(plan.subject.spec, worker.record.span, plan.precision)
     figures.resident = Resident(measured[1].resident, worker.weight_bytes, cache)
-    fresh, other = None, None
-    if plan.against is not None and file is not None:
-        fresh = (await one_session(swarms[1], heads, 2 * plan.tokens, FRESH_ROWS)).speed.decode
-        report = await _other(plan, plan.against, file, figures.threads)
-        name = f"llama.cpp's {TYPES[plan.precision]}" if plan.subject.path is None else "llama.cpp on the same file"
-        figures.other = Other(name, report.build, report.weight_bytes)
-        other = Speed(report.prompt, report.decode)
-    return Round(bandwidth, {count: each.speed for count, each in measured.items()}, fresh, other)
-
-
-async def _other(plan: Plan, program: Program, file: Path, threads: int) -> Report:
-    out, _ = await output_of(program, arguments(file, threads, PROMPT_ROWS, 2 * plan.tokens))
-    return parse(out, PROMPT_ROWS, 2 * plan.tokens)
+    found = Round(bandwidth, {count: each.speed for count, each in measured.items()})
+    figures.others = []
+    for rival in rivals:
+        other, found.others[other.name] = await rival.measure(2 * plan.tokens)
+        figures.others.append(other)
+    if any(other.fresh for other in figures.others):
+        found.fresh = (await one_session(swarms[1], heads, 2 * plan.tokens, FRESH_ROWS)).speed.decode
+    return found
 
 
 async def _hops(plan: Plan, figures: Figures, compute: ComputeThread, progress: Progress) -> None:

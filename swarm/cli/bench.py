@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from swarm.cli import compute
+from swarm.errors import UsageFault
 
 if TYPE_CHECKING:
     from swarm.bench.against.program import Program
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 @compute.threads_option
 @click.option(
     "--against",
-    metavar="llama-bench:PATH",
-    help="Another program, in turns with ours on the same shape or file; with --quality llama-perplexity:PATH.",
+    metavar="llama-bench:PATH|native",
+    multiple=True,
+    help="llama.cpp's benchmark or torch's kernels, in turns with ours on the same shape or file (repeatable); with --quality "
+    "llama-perplexity:PATH.",
 )
 @click.option(
     "--quality",
@@ -55,7 +58,7 @@ def bench(
     precision: str | None,
     numerics: str,
     threads: int | None,
-    against: str | None,
+    against: tuple[str, ...],
     quality: tuple[str, str] | None,
     window: int,
     windows: int,
@@ -71,22 +74,24 @@ def bench(
 
     from rich.console import Console
 
-    from swarm.bench.against.program import parse_program
+    from swarm.bench.against.program import parse_against
     from swarm.bench.figures import lines
-    from swarm.bench.measure import PROMPT_ROWS
-    from swarm.bench.run import Plan, measure
+    from swarm.bench.plan import PROMPT_ROWS, Plan
+    from swarm.bench.run import measure
     from swarm.bench.show import as_object, show_lines
     from swarm.bench.subject import Subject
     from swarm.cli.models import model_directory
 
-    program = None if against is None else parse_program(against)
+    program, native = parse_against(against)
     if quality is not None:
+        if native:
+            raise UsageFault("--against native: goes without --quality; with it, name --numerics native")
         _judge(*quality, precision, numerics, threads, window, windows, program, as_json)
         return
     subject = Subject.of_shape(shape) if model is None else Subject.of_model(model_directory(model, None))
     kind = _chosen(numerics, precision, subject)
     rounds, tokens = (2, 16) if quick else (4, 32)
-    plan = Plan(subject, precision or "bf16", kind, threads, rounds, tokens, program)
+    plan = Plan(subject, precision or "bf16", kind, threads, rounds, tokens, program, native)
     figures = asyncio.run(measure(plan, _say))
     found = lines(figures, PROMPT_ROWS)
     if as_json:

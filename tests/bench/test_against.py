@@ -14,8 +14,9 @@ import pytest
 
 from swarm.bench.against import random_gguf
 from swarm.bench.against.llama_bench import Report, arguments, parse
-from swarm.bench.against.program import Program, output_of, parse_program
-from swarm.bench.run import Plan, even_spans
+from swarm.bench.against.program import Program, output_of, parse_against, parse_program
+from swarm.bench.plan import Plan
+from swarm.bench.run import even_spans
 from swarm.bench.shapes import SHAPES
 from swarm.bench.subject import Subject
 from swarm.checkpoint import open_checkpoint
@@ -48,12 +49,20 @@ def test_llama_bench_gets_as_many_threads() -> None:
 def test_a_program_is_named_with_its_place() -> None:
     assert parse_program(f"llama-bench:{sys.executable}") == Program("llama-bench", Path(sys.executable).absolute())
     for text, complaint in (
-        ("llama-bench", "write NAME:PATH"),
+        ("llama-bench", "write native, or NAME:PATH"),
         ("vllm:/bin/sh", "llama-bench, llama-perplexity"),
         ("llama-bench:/nowhere", "/nowhere"),
     ):
         with pytest.raises(UsageFault, match=complaint):
             parse_program(text)
+
+
+def test_torch_and_one_program_may_be_set_beside_ours() -> None:
+    program = f"llama-bench:{sys.executable}"
+    assert parse_against(()) == (None, False)
+    assert parse_against(("native", program)) == (parse_program(program), True)
+    with pytest.raises(UsageFault, match="one program at a time"):
+        parse_against((program, program))
 
 
 def test_a_program_that_fails_is_quoted() -> None:
@@ -90,11 +99,12 @@ def test_a_file_that_finds_no_room_is_not_begun(tmp_path: Path, monkeypatch: pyt
 
 def test_options_that_do_not_go_together() -> None:
     subject, bench = Subject.of_shape("llama-1b"), Program("llama-bench", Path("/bin/sh"))
-    Plan(subject, "int4", against=bench).check()
+    Plan(subject, "int4", llama_bench=bench).check()
     for plan, complaint in (
-        (Plan(subject, "int3", against=bench), "int3"),
-        (Plan(subject, "int4", against=Program("llama-perplexity", Path("/bin/sh"))), "--quality"),
-        (Plan(replace(subject, path=Path("folder")), against=bench), "GGUF"),
+        (Plan(subject, "int3", llama_bench=bench), "int3"),
+        (Plan(subject, "int4", llama_bench=Program("llama-perplexity", Path("/bin/sh"))), "--quality"),
+        (Plan(subject, native=True), "already"),
+        (Plan(replace(subject, path=Path("folder")), llama_bench=bench), "GGUF"),
         (Plan(replace(subject, spec=replace(subject.spec, max_positions=256))), "too short"),
     ):
         with pytest.raises(UsageFault, match=complaint):

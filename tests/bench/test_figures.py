@@ -19,8 +19,15 @@ def figures() -> Figures:
     found.weight_bytes = GB
     for slowness in (1, 2):
         chains = {1: Speed(400 / slowness, 18 / slowness), 2: Speed(380 / slowness, 17.1 / slowness)}
-        found.rounds.append(Round(20 * GB / slowness, chains, 20 / slowness, Speed(100 / slowness, 10 / slowness)))
-    found.other = Other("llama.cpp's Q4_0", "1 (abc)", 2 * GB)
+        others = {
+            "llama.cpp's Q4_0": Speed(100 / slowness, 10 / slowness),
+            "native bf16": Speed(200 / slowness, 6 / slowness),
+        }
+        found.rounds.append(Round(20 * GB / slowness, chains, 20 / slowness, others))
+    found.others = [
+        Other("llama.cpp's Q4_0", "build 1 (abc)", 2 * GB, fresh=True),
+        Other("native bf16", "torch 2", 2 * GB, fresh=False),
+    ]
     found.together = [{1: 10.0, 16: 60.0}, {1: 20.0, 16: 140.0}]
     found.hop_seconds = 0.0005
     found.recovery = {1024: [Recovery(2.2, 2.0)]}
@@ -35,12 +42,18 @@ def test_ratios_are_taken_round_by_round() -> None:
 
     one = found["decode, one worker"]
     assert one.value == Spread(13.5, 9, 18)
-    assert one.ratios == (Ratio("memory's bound", Spread(0.9, 0.9, 0.9), percent=True),)
+    assert one.ratios == (
+        Ratio("memory's bound", Spread(0.9, 0.9, 0.9), percent=True),
+        Ratio("native bf16", Spread(3, 3, 3)),  # both decode after a prompt
+    )
     assert [ratio.of for ratio in found["decode, chain of 2"].ratios] == ["one worker", "memory's bound"]
     assert found["decode, chain of 2"].ratios[0].spread.median == pytest.approx(0.95)
     assert found["decode from an empty cache, one worker"].ratios == (Ratio("llama.cpp's Q4_0", Spread(2, 2, 2)),)
     assert found["decode, llama.cpp's Q4_0"].ratios[0].spread.median == 1  # of what its own bytes allow
-    assert found["prompt of 512, one worker"].ratios == (Ratio("llama.cpp's Q4_0", Spread(4, 4, 4)),)
+    assert found["prompt of 512, one worker"].ratios == (
+        Ratio("llama.cpp's Q4_0", Spread(4, 4, 4)),
+        Ratio("native bf16", Spread(2, 2, 2)),
+    )
     assert found["16 sessions on one worker, summed"].ratios == (Ratio("one session", Spread(6.5, 6, 7)),)
 
 
@@ -76,7 +89,10 @@ def test_every_ratio_says_of_what() -> None:
         "median": 13.5,
         "low": 9.0,
         "high": 18.0,
-        "ratios": [{"of": "memory's bound", "median": 0.9, "low": 0.9, "high": 0.9}],
+        "ratios": [
+            {"of": "memory's bound", "median": 0.9, "low": 0.9, "high": 0.9},
+            {"of": "native bf16", "median": 3.0, "low": 3.0, "high": 3.0},
+        ],
     }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from swarm.errors import LocalFault, UsageFault
 
+NATIVE = "native"
 PROGRAMS = ("llama-bench", "llama-perplexity")
 PATIENCE_SECONDS = 3600.0  # for one run
 MAX_SHOWN = 400  # characters of what a program said before it failed
@@ -24,11 +25,19 @@ class Program:
     path: Path
 
 
+def parse_against(given: Sequence[str]) -> tuple[Program | None, bool]:
+    """What --against said, once or twice: a program, and whether `native` was among it. Raises UsageFault."""
+    programs = [parse_program(text) for text in given if text != NATIVE]
+    if len(programs) > 1:
+        raise UsageFault(f"--against: one program at a time, not {' and '.join(each.name for each in programs)}")
+    return (programs[0] if programs else None), NATIVE in given
+
+
 def parse_program(text: str) -> Program:
     """`llama-bench:PATH`. Raises UsageFault naming what is known, or the path."""
     name, _, place = text.partition(":")
     if name not in PROGRAMS or not place:
-        raise UsageFault(f"--against {text}: write NAME:PATH, where NAME is one of {', '.join(PROGRAMS)}")
+        raise UsageFault(f"--against {text}: write native, or NAME:PATH, where NAME is one of {', '.join(PROGRAMS)}")
     path = shutil.which(os.path.expanduser(place))
     if path is None:
         raise UsageFault(f"--against {text}: there is no program at {place}")
