@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Protocol
 from zlib import crc32
 
@@ -70,16 +71,25 @@ class VerifiedSource:
                     self.progress(self._done, self.total)
 
 
+@lru_cache(2)
+def _draws(seed: int) -> Tensor:
+    """What random weights are made of; nobody writes to it."""
+    return torch.randn(_RANDOM_ELEMENTS, generator=torch.Generator().manual_seed(seed)).to(torch.bfloat16)
+
+
 class RandomSource:
     """Random weights, scaled so that rows neither vanish nor explode. For measurements."""
 
     def __init__(self, seed: int) -> None:
-        self._draws = torch.randn(_RANDOM_ELEMENTS, generator=torch.Generator().manual_seed(seed))
+        self._draws = _draws(seed)
 
     def tensor(self, name: str, shape: Shape) -> Tensor:
         size, first = math.prod(shape), crc32(name.encode()) % _RANDOM_ELEMENTS  # no two experts are alike
-        repeated = self._draws.to(torch.bfloat16).repeat(-(-(first + size) // _RANDOM_ELEMENTS))
-        draws = repeated[first : first + size].view(shape)
+        times = -(-(first + size) // _RANDOM_ELEMENTS)
+        draws = (
+            self._draws[first : first + size].clone() if times == 1 else self._draws.repeat(times)[first : first + size]
+        )
+        draws = draws.view(shape)
         if len(shape) > 1:
             return draws.mul_(shape[-1] ** -0.5)
         # Logarithms of how fast a state fades: one that lasts for rows, since of one row alone little may be left but rounding

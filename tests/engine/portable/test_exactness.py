@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings, strategies
 from support.families import CONFIGS
 from support.families_encoders import CONFIGS as ENCODERS
 from support.oracles import difference
 from torch import Tensor
 
 import swarm.demo
+from chaos.computers import Computer, restored
 from swarm.engine import Head, Stage, footprint
 from swarm.errors import UsageFault
 from swarm.kernels import library
@@ -22,22 +28,26 @@ from swarm.span import LayerSpan
 DEMO = Path(swarm.demo.__file__).parent / "model"
 PROMPT = 45
 ERRORS = {"fp16": 0.02, "int8": 0.06, "int4": 0.6}  # random weights are the worst there are to round
-PLAIN_ROWS = 6  # what plain C is asked for: it is slow
+PLAIN_ROWS = 6  # at a time, of plain C
 DECODERS = {name: ModelSpec.from_config(config) for name, config in CONFIGS.items()}
 
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    kernels = library()
-    assert kernels is not None
-    path, threads = kernels.path, kernels.threads
-    yield
-    kernels.choose(path)
-    kernels.set_threads(threads)
+    """Torch has one thread meanwhile: of tensors so small more only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with restored():
+        yield
+    torch.set_num_threads(threads)
 
 
 def ids_of(spec: ModelSpec, count: int) -> list[int]:
     return torch.randint(0, min(256, spec.vocab), (count,), generator=torch.Generator().manual_seed(7)).tolist()
+
+
+def precisions(spec: ModelSpec) -> strategies.SearchStrategy[str]:
+    return strategies.sampled_from(["fp32", "bf16", *ERRORS, f"0=bf16,1-{spec.layer_count - 1}=int4"])
 
 
 def loaded(spec: ModelSpec, precision: str, numerics: str = "portable") -> tuple[Stage, Head]:
@@ -45,35 +55,97 @@ def loaded(spec: ModelSpec, precision: str, numerics: str = "portable") -> tuple
     return stage, Head.random(spec, precision, seed=1, numerics=numerics)
 
 
-def in_pieces(stage: Stage, rows: Tensor) -> Tensor:
-    """A prompt in uneven chunks, rows one by one and a replay of several, with another session in between."""
-    cache, other = stage.open(rows.shape[0]), stage.open(rows.shape[0])
-    stage.chunk(other, rows[5:9])
-    done = [stage.chunk(cache, rows[:7])]
-    for at in range(7, 10):
-        mine, _ = stage.decode([(cache, rows[at : at + 1]), (other, rows[at + 1 : at + 3])])
-        done.append(mine)
-    done += [stage.decode([(cache, rows[10:31])])[0], stage.chunk(cache, rows[31:])]
+@dataclass(frozen=True)
+class Whole:
+    """A prompt in one piece, by one thread and the best instructions here."""
+
+    stage: Stage
+    head: Head
+    rows: Tensor
+    passed: Tensor
+    logits: Tensor
+
+
+@lru_cache(1)
+def whole(name: str, precision: str) -> Whole:
+    spec = DECODERS[name]
+    (stage, head), kernels = loaded(spec, precision), library()
+    assert kernels is not None
+    Computer(1, kernels.paths()[0]).settle()
+    rows = head.embed(ids_of(spec, PROMPT), 0)
+    with closing(stage.open(PROMPT)) as cache:
+        passed = stage.chunk(cache, rows)
+    return Whole(stage, head, rows, passed, head.logits(passed))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """So many rows of a prompt, by a computer: as a chunk, or as decode rows with so many of another session's in one call."""
+
+    computer: Computer
+    rows: int
+    company: int | None
+
+
+def computers() -> strategies.SearchStrategy[Computer]:
+    kernels = library()
+    assert kernels is not None
+    return strategies.sampled_from([Computer(threads, path) for path in kernels.paths() for threads in range(1, 5)])
+
+
+@strategies.composite
+def pieces(draw: strategies.DrawFn) -> list[Piece]:
+    """Of the whole prompt. Plain C is asked for few rows: it is slow."""
+    made, left = [], PROMPT
+    while left:
+        computer = draw(computers())
+        rows = draw(strategies.integers(1, min(left, PLAIN_ROWS if computer.path == "plain" else left)))
+        made.append(Piece(computer, rows, draw(strategies.sampled_from([None, 0, 1, 3]))))
+        left -= rows
+    return made
+
+
+def in_pieces(stage: Stage, span: LayerSpan, rows: Tensor, pieces: list[Piece]) -> Tensor:
+    done, at = [], 0
+    with closing(stage.open(PROMPT, span)) as cache, closing(stage.open(3 * PROMPT, span)) as other:
+        for piece in pieces:
+            piece.computer.settle()
+            part = rows[at : at + piece.rows]
+            if piece.company is None:
+                done.append(stage.chunk(cache, part))
+            else:
+                beside = [(other, rows[: piece.company])] if piece.company else []
+                done.append(stage.decode([*beside, (cache, part)])[-1])
+            at += piece.rows
     return torch.cat(done)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", DECODERS)
-def test_pieces_company_and_cuts_change_no_bit(name: str, precision: str) -> None:
+@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=strategies.data())
+def test_pieces_company_cuts_and_computers_change_no_bit(name: str, data: strategies.DataObject) -> None:
     spec = DECODERS[name]
-    stage, head = loaded(spec, precision)
-    rows = head.embed(ids_of(spec, PROMPT), 0)
-    whole = stage.chunk(stage.open(PROMPT), rows)
-    assert torch.equal(in_pieces(stage, rows), whole)
-    bounds = [layer for layer in range(1, spec.layer_count) if not any(b.start < layer < b.stop for b in spec.bonds)]
-    for boundary in bounds[:2]:
-        passed = rows
-        for span in (LayerSpan(0, boundary), LayerSpan(boundary, spec.layer_count)):
-            part = Stage.random(spec, span, precision, numerics="portable")
-            passed = part.chunk(part.open(PROMPT), passed)
-        assert torch.equal(passed, whole)
-    logits = head.logits(whole)
-    assert torch.equal(torch.cat([head.logits(row) for row in torch.split(whole, 1)]), logits)
+    expected = whole(name, data.draw(precisions(spec), "precision"))
+    cuts = [layer for layer in range(1, spec.layer_count) if not any(b.start < layer < b.stop for b in spec.bonds)]
+    at = sorted(data.draw(strategies.sets(strategies.sampled_from(cuts)), "cuts")) if cuts else []
+    rows = expected.rows
+    for start, stop in pairwise([0, *at, spec.layer_count]):
+        rows = in_pieces(expected.stage, LayerSpan(start, stop), rows, data.draw(pieces(), f"layers {start} to {stop}"))
+    assert torch.equal(rows, expected.passed)
+    data.draw(computers(), "of the head").settle()
+    count = data.draw(strategies.integers(1, PLAIN_ROWS), "rows of the head")
+    assert torch.equal(torch.cat([expected.head.logits(each) for each in torch.split(rows, count)]), expected.logits)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_layers_that_are_loaded_by_themselves_compute_the_same(name: str) -> None:
+    spec, expected = DECODERS[name], whole(name, "bf16")
+    boundary = max(1, *(bond.start for bond in spec.bonds)) if spec.bonds else 1
+    rows = expected.rows
+    for span in (LayerSpan(0, boundary), LayerSpan(boundary, spec.layer_count)):
+        part = Stage.random(spec, span, "bf16", numerics="portable")
+        rows = part.chunk(part.open(PROMPT), rows)
+    assert torch.equal(rows, expected.passed)
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -86,42 +158,16 @@ def test_it_is_the_same_model(name: str) -> None:
     assert difference(logits, expected) < 1e-5
 
 
-@pytest.mark.parametrize("name", DECODERS)
-def test_instructions_and_threads_change_no_bit(name: str) -> None:
-    spec, kernels = DECODERS[name], library()
-    assert kernels is not None
-    seen: list[Tensor] = []
-    for path in kernels.paths():
-        kernels.choose(path)
-        for threads in (1, 3):
-            kernels.set_threads(threads)
-            stage, head = loaded(spec, "bf16")
-            count = PLAIN_ROWS if path == "plain" else PROMPT
-            rows = stage.chunk(stage.open(count), head.embed(ids_of(spec, PROMPT)[:count], 0))
-            seen.append(head.logits(rows)[:PLAIN_ROWS])
-    assert all(torch.equal(each, seen[0]) for each in seen[1:])
-
-
 @pytest.mark.parametrize("precision", ERRORS)
 @pytest.mark.parametrize("name", ["qwen3", "gemma2", "qwen3-moe", "gpt-oss", "falcon", "qwen3-5-odd"])
 def test_integer_weights(name: str, precision: str) -> None:
-    spec, kernels = DECODERS[name], library()
-    assert kernels is not None
-    seen: list[Tensor] = []
-    for path in kernels.paths()[:2]:
-        kernels.choose(path)
-        stage, head = loaded(spec, precision)
-        rows = head.embed(ids_of(spec, PROMPT), 0)
-        whole = stage.chunk(stage.open(PROMPT), rows)
-        assert torch.equal(in_pieces(stage, rows), whole)
-        seen.append(head.logits(whole))
-    assert all(torch.equal(each, seen[0]) for each in seen)
+    spec, ours = DECODERS[name], whole(name, precision)
     exact, its_head = loaded(spec, "fp32")
     expected = its_head.logits(exact.chunk(exact.open(PROMPT), its_head.embed(ids_of(spec, PROMPT), 0)))
-    error = (seen[0] - expected).norm() / expected.norm()
+    error = (ours.logits - expected).norm() / expected.norm()
     assert error < ERRORS[precision]
     needed = footprint(spec, spec.span, precision)
-    assert 0.7 * needed <= stage.weight_bytes
+    assert 0.7 * needed <= ours.stage.weight_bytes
 
 
 def test_the_bits_of_a_small_model_in_integers() -> None:
@@ -149,15 +195,25 @@ def test_integers_are_refused_natively() -> None:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_encoders(name: str) -> None:
-    spec, kernels = ModelSpec.from_config(ENCODERS[name]), library()
-    assert kernels is not None
+@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=strategies.data())
+def test_computers_change_no_bit_of_an_encoder(name: str, data: strategies.DataObject) -> None:
+    spec = ModelSpec.from_config(ENCODERS[name])
     ids, seen = ids_of(spec, PROMPT), []
-    for path in kernels.paths():
-        kernels.choose(path)
-        stage, head = loaded(spec, "fp32")
-        seen.append(head.features(stage.chunk(stage.open(PROMPT), head.embed(ids, 0))))
-    stage, head = loaded(spec, "fp32", "native")
-    expected = head.features(stage.chunk(stage.open(PROMPT), head.embed(ids, 0)))
+    stage, head = loaded(spec, data.draw(precisions(spec), "precision"))
+    for computer in data.draw(strategies.lists(computers(), min_size=2, max_size=4, unique=True)):
+        computer.settle()
+        with closing(stage.open(PROMPT)) as cache:
+            seen.append(head.features(stage.chunk(cache, head.embed(ids, 0))))
     assert all(torch.equal(each, seen[0]) for each in seen[1:])
-    assert difference(seen[0], expected) < 1e-5
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoder_is_the_same_model(name: str) -> None:
+    spec = ModelSpec.from_config(ENCODERS[name])
+    ids = ids_of(spec, PROMPT)
+    ours, theirs = (
+        head.features(stage.chunk(stage.open(PROMPT), head.embed(ids, 0)))
+        for stage, head in (loaded(spec, "fp32"), loaded(spec, "fp32", "native"))
+    )
+    assert difference(ours, theirs) < 1e-5
