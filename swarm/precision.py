@@ -16,6 +16,7 @@ from swarm.span import MAX_LAYERS, LayerSpan, missing_layers, name_layers
 AUTO = "auto"  # whichever fits the swarm, the files and the machine
 AS_STORED = "as-stored"  # as the files hold them
 FLOATS = ("fp32", "bf16", "fp16")
+NATIVE = ("fp32", "bf16")  # that torch's kernels compute too, as the only one of a model
 PRECISIONS = (*FLOATS, "int8", "int4", AS_STORED)
 MAX_PLAN_BYTES = 120  # a plan stands in every record twice, the second time in the numerics class
 EVERYWHERE = LayerSpan(0, MAX_LAYERS)  # of a plan that is the same for all layers, however many these are
@@ -82,6 +83,11 @@ class Plan:
     def last(self) -> str:
         """Of the last layer, which decides for what follows it."""
         return self.parts[-1][1]
+
+    @property
+    def only_portable(self) -> bool:
+        """Torch's kernels do not compute so."""
+        return self.name not in NATIVE
 
     @property
     def rows(self) -> str:
