@@ -141,7 +141,7 @@ class SpanConfig:
 
     model: Path  # directory in the Hugging Face layout
     layers: LayerSpan | None = None  # None: the thinnest part of the coverage, as much as fits
-    precision: str = "bf16"
+    precision: str = "auto"  # or a plan, as of `swarm.precision`
     device: str = "auto"
     max_memory: int | None = None  # bytes; None: what is free, less a reserve
     backend: str = "swarm"  # who computes: our own engine, or "transformers"

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     help="Of the model, whose weights are random: llama-1b, or hop (next to nothing to compute: what a hop adds).",
 )
 @click.option("--model", help="Instead of a shape: a directory, a GGUF file or a name; `demo` comes along.")
-@click.option("--precision", type=compute.precision_type, help="[default: bf16; with --quality all there are]")
+@click.option(
+    "--precision", type=compute.PLAN, metavar=compute.PLAN.name, help="[default: bf16; with --quality all there are]"
+)
 @compute.numerics_option
 @compute.threads_option
 @click.option(

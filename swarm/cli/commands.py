@@ -145,7 +145,15 @@ def bootstrap(**given: Any) -> None:
     type=types.LAYERS,
     help="Both included, from 0; or one.  [default: the part that is held least, as much as fits]",
 )
-@click.option("--precision", type=compute.precision_type, default="bf16", show_default=True)
+@click.option(
+    "--precision",
+    type=compute.PRECISION,
+    metavar=compute.PRECISION.name,
+    default="auto",
+    show_default=True,
+    help="Of the weights. auto: what the swarm computes in, or as the files hold them, or the highest that fits. Or of each "
+    "layer: 0-3=bf16,4-23=int4.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--max-memory", type=types.SIZE, help="At most so much memory.  [default: what is free, less a reserve]")
 @compute.backend_option
@@ -171,7 +179,7 @@ def worker(
     from swarm.cli.models import check_layers, model_directory
 
     directory = model_directory(model, given["models_dir"])
-    check_layers(directory, layers, backend)
+    check_layers(directory, layers, precision, backend)
     from swarm.cli.serve import NodeRequest, run_worker
     from swarm.config import SpanConfig
 
@@ -196,7 +204,12 @@ def worker(
 @bootstrap_option
 @private.swarm_key_option
 @click.option("--local", is_flag=True, help="Compute every layer in this process; no swarm.")
-@click.option("--precision", type=compute.precision_type, help="[default: the workers'; bf16 with --local]")
+@click.option(
+    "--precision",
+    type=compute.PRECISION,
+    metavar=compute.PRECISION.name,
+    help="[default: the workers'; with --local as the files hold the weights, or the highest that fits]",
+)
 @click.option("--device", default="cpu", show_default=True, help="Of the head, and of every layer with --local.")
 @compute.backend_option
 @compute.numerics_option

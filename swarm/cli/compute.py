@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import click
 
-precision_type = click.Choice(["fp32", "bf16", "int8", "int4", "as-stored"])
+from swarm.cli.options import Parsed
+from swarm.precision import AUTO, PRECISIONS, Plan
+
+
+def parse_plan(text: str) -> str:
+    """A precision, or ranges of layers with one each; whether these fit a model is seen later. Raises UsageFault."""
+    return str(Plan.parse(text))
+
+
+def parse_precision(text: str) -> str:
+    """`auto`, or a plan. Raises UsageFault."""
+    return AUTO if text == AUTO else parse_plan(text)
+
+
+PLAN = Parsed("|".join((*PRECISIONS, "LAYERS=PRECISION,…")), parse_plan)
+PRECISION = Parsed(f"{AUTO}|{PLAN.name}", parse_precision)
 threads_option = click.option(
     "--threads",
     type=click.IntRange(1, 1024),

@@ -18,7 +18,7 @@ from swarm.client.audits.bans import Bans
 from swarm.client.embed import Encoded, embed_ids, encode_text, text_rows
 from swarm.client.generate import Answer, Options, Session
 from swarm.client.heads import Heads
-from swarm.client.local import LOCAL_PRECISION, CacheBytes, LocalModel, load_local
+from swarm.client.local import CacheBytes, LocalModel, LocalPrecision, default_precision, load_local
 from swarm.client.opening import open_chain
 from swarm.client.peers import Peers, Probe
 from swarm.client.prefixes.cache import PrefixCache
@@ -50,10 +50,10 @@ class Client:
     """`async with Client("demo", bootstrap=["10.0.0.1:7700"]) as client: async for token in client.generate("Hi")`.
 
     `model` is a directory or a name in `models_dir`, `bootstrap` HOST:PORT or (host, port) of nodes to begin with. With
-    `local` there is no network: every layer is computed here, in caches of `cache_bytes`. `swarm_key` is the secret of a
-    private swarm, `bans` the file of peers that lied (None: remembered while the client runs), `random` draws what is audited.
-    Parts that are not given (identity, network, directory) are made and stopped with the client. `now` is swarm time where
-    the directory is given; one that is made here tells it.
+    `local` there is no network: every layer is computed here, in `precision` or what `choose_precision` says, in caches of
+    `cache_bytes`. `swarm_key` is the secret of a private swarm, `bans` the file of peers that lied (None: remembered while the
+    client runs), `random` draws what is audited. Parts that are not given (identity, network, directory) are made and stopped
+    with the client. `now` is swarm time where the directory is given; one that is made here tells it.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Client:
         models_dir: Path | None = None,
         local: bool = False,
         cache_bytes: CacheBytes | None = None,
+        choose_precision: LocalPrecision = default_precision,
         device: str = "cpu",
         backend: str = "swarm",
         numerics: str = "auto",
@@ -90,6 +91,7 @@ class Client:
         self._swarm_key = swarm_key
         self._by_hand = tuple(chain)
         self._cache_bytes = cache_bytes
+        self._choose_precision = choose_precision
         self._device = device
         self._backend = backend  # who computes what is computed here
         self._numerics = numerics  # with `local`; else a chain says it
@@ -128,9 +130,10 @@ class Client:
         model = manifest.ref(model_name(self.path))
         started = Started(compute, opened, text, model)
         if self.local:
-            self.precision = self.precision or LOCAL_PRECISION
-            self._numerics = self._choose_numerics(opened, self._numerics, self.precision)
-            place = self.precision, self._device, self._numerics, self._cache_bytes
+            choose = self._choose_precision
+            precision: str = self.precision or await compute.run(lambda: choose(opened))
+            self.precision, self._numerics = precision, self._choose_numerics(opened, self._numerics, precision)
+            place = precision, self._device, self._numerics, self._cache_bytes
             started.local = await load_local(opened, compute, *place, self.config.max_kept)
             return started
         network = self._network or TlsNetwork(self.identity, swarm_key=self._swarm_key)

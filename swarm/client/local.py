@@ -24,6 +24,7 @@ GROWTH_ROWS = 256  # that a session's cache grows by if there is room, or a quar
 
 LOCAL_PRECISION = "bf16"  # unless another is asked for
 CacheBytes = Callable[[Model, str], int]  # that caches of a model in a precision may take on this machine
+LocalPrecision = Callable[[Model], str]  # that a model is computed in on this machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class LocalModel:
     def session(self, room: Room, prompt: Prompt | None = None) -> LocalSession:
         """To be entered."""
         return LocalSession(self.stage, self.compute, room, self.prefixes, prompt)
+
+
+def default_precision(opened: Model) -> str:
+    """Of a program that chooses none."""
+    return LOCAL_PRECISION
 
 
 async def load_local(

@@ -152,8 +152,7 @@ def precision_named(name: str, numerics: str = "native") -> Precision:
 
 def only_portable(name: str, layer_count: int) -> bool:
     """Whether torch's kernels compute no model of so many layers in the plan of that name. Raises UsageFault."""
-    plan = Plan.parse(name).over(layer_count)
-    return len(plan.parts) > 1 or plan.name in PORTABLE_ONLY
+    return Plan.parse(name).over(layer_count).only_portable
 
 
 def precision_known(name: str) -> Precision:

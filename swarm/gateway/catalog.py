@@ -16,7 +16,7 @@ from typing import Protocol, Self
 
 from swarm.checkpoint.locate import model_name, owned_names
 from swarm.client import Client
-from swarm.client.local import LOCAL_PRECISION, CacheBytes
+from swarm.client.local import CacheBytes, LocalPrecision, default_precision
 from swarm.client.room import RowsOf, chain_rows, rows_of_records, rows_within
 from swarm.engine.backends import Model, Sizes, open_model
 from swarm.errors import ModelFault, NoSwarm
@@ -96,6 +96,7 @@ class Catalog:
         probe: Probe | None = None,
         backend: str = "swarm",
         cache_bytes: CacheBytes | None = None,
+        choose_precision: LocalPrecision = default_precision,
         trace: Trace | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -106,6 +107,7 @@ class Catalog:
         self._make_client = make_client
         self._backend = backend  # who reads the models' configs
         self._cache_bytes = cache_bytes  # of what is computed here; None: not known before it is
+        self._choose_precision = choose_precision  # likewise
         self._trace = trace or Trace()
         self._now = now
         self._local: dict[str, Local] = {}
@@ -239,7 +241,8 @@ class Catalog:
             return rows_within(opened, local.spec.span, running.stage.precision, running.stage.pool.budget)
         if self._cache_bytes is None:
             return context
-        return rows_within(opened, local.spec.span, LOCAL_PRECISION, self._cache_bytes(opened, LOCAL_PRECISION))
+        precision = self._choose_precision(opened)
+        return rows_within(opened, local.spec.span, precision, self._cache_bytes(opened, precision))
 
     def _card(self, local: Local, records: Iterable[PeerRecord]) -> ModelCard:
         missing: tuple[LayerSpan, ...] = ()

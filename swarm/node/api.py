@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from swarm.client import Client
+from swarm.client.local import LocalPrecision
 from swarm.config import ApiConfig, ChannelConfig, ClientConfig
 from swarm.discovery import Directory
 from swarm.gateway.app import create_app
@@ -21,6 +22,7 @@ from swarm.gateway.http.server import HttpServer
 from swarm.gateway.monitoring.status import Who
 from swarm.identity import Identity
 from swarm.node.local_cache import local_cache
+from swarm.node.precision import local_precision
 from swarm.trace import Trace
 from swarm.transport.base import Network
 from swarm.transport.probes.service import measure_round_trips
@@ -67,6 +69,7 @@ class Api:
                     probe=self._probe,
                     backend=self.config.backend,
                     cache_bytes=local_cache(self.config.device),
+                    choose_precision=self._local_precision(),
                     trace=self._trace,
                 )
             )
@@ -107,14 +110,20 @@ class Api:
     def tasks(self) -> tuple[asyncio.Task[None], ...]:
         return self._server.tasks if self._server else ()
 
+    def _local_precision(self) -> LocalPrecision:
+        """Of models that are computed here."""
+        return local_precision(self.config.device, self.config.numerics)
+
     def _client_of(self) -> Callable[[Path], Client]:
         directory, device, backend = self._directory, self.config.device, self.config.backend
         if directory is None:
             cache_bytes = local_cache(device)
+            choose = self._local_precision()
             return lambda path: Client(
                 path,
                 local=True,
                 cache_bytes=cache_bytes,
+                choose_precision=choose,
                 device=device,
                 backend=backend,
                 numerics=self.config.numerics,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -17,6 +16,7 @@ from swarm.engine.compute_thread import ComputeThread
 from swarm.engine.row_tensors import zero_rows
 from swarm.errors import SwarmError, UsageFault
 from swarm.identity import Identity
+from swarm.node.precision import CACHE_SHARE, SESSION_ROWS, layer_sizes, machine_for, settled, worker_precision
 from swarm.records import RECORD_LIFETIME, Address, ModelRef, PeerRecord, PeerState
 from swarm.routing.finder import coverage
 from swarm.routing.placement import ahead_of, choose_span, fitting_spans, needless
@@ -27,8 +27,6 @@ from swarm.worker.capacity import Capacity, measure_capacity, resolve_device
 from swarm.worker.service import WorkerService
 
 RESERVED_SHARE = 0.1  # of the free memory, left to the rest of the machine unless --max-memory says what may be used
-CACHE_SHARE = 0.9  # of what the weights leave; the rest is for activations
-SESSION_ROWS = 4096  # of usual length: as long as its caches find no room, a worker takes fewer layers
 MEASURED_STEPS = 8  # decode steps of which the fastest says how many tokens a second the span does
 MOVES = 3  # choices of a span, where others choose meanwhile
 PROGRESS_STEP = 5  # percent between two lines about a long reading
@@ -56,6 +54,7 @@ class Layers:
         self._trace = trace
         self._progress = progress
         self._stack = AsyncExitStack()
+        self._precision = serve.precision  # settled once the model is known
         self._service: WorkerService | None = None
         self._announcer: Announcer | None = None
 
@@ -96,7 +95,7 @@ class Layers:
         if not service.load().sessions:
             return config.drain_seconds
         try:
-            held = coverage(await self._others(service.model), service.model.layer_count, self._directory.time())
+            held = coverage(await self._alike(service.model), service.model.layer_count, self._directory.time())
         except SwarmError:  # out of reach: nobody could be moved to
             return config.drain_seconds
         span = service.stage.span
@@ -120,6 +119,7 @@ class Layers:
         capacity = measure_capacity(device, serve.max_memory)
         if serve.max_memory is None:
             capacity = replace(capacity, memory_free=int(capacity.memory_free * (1 - RESERVED_SHARE)))
+        self._precision = await self._settle_precision(opened, model, capacity, device)
         span, stage = await self._loaded(opened, model, capacity, compute, device)
         speed = await compute.run(lambda: _tokens_per_second(stage))
         self._service = await self._stack.enter_async_context(
@@ -155,6 +155,17 @@ class Layers:
                 f"should be the same, a file in {self._serve.model} is damaged or of another version"
             )
 
+    async def _settle_precision(self, opened: Model, model: ModelRef, capacity: Capacity, device: str) -> str:
+        """What was asked for; where that was left open, what fits the swarm, the files and the machine."""
+        serve = self._serve
+        asked = settled(serve.precision, opened)
+        if asked is not None:
+            return asked
+        machine = machine_for(opened, device, serve.numerics, capacity.memory_free)
+        choice = worker_precision(opened, serve.layers, machine, await self._others(model), self._directory.time())
+        self._progress(f"precision {choice}")
+        return choice.plan
+
     def _checking(self, done: int, total: int) -> None:
         part = done * 100 // max(1, total) // PROGRESS_STEP * PROGRESS_STEP
         self._progress(f"checking {self._serve.model}: {part} %")
@@ -163,7 +174,7 @@ class Layers:
         self, opened: Model, model: ModelRef, capacity: Capacity, compute: ComputeThread, device: str
     ) -> tuple[LayerSpan, Stage]:
         """The layers asked for, or those that the swarm lacks most; others may have come to hold these meanwhile."""
-        precision = self._serve.precision
+        precision = self._precision
         fitting = _fitting(opened, precision, capacity, SESSION_ROWS) or _fitting(opened, precision, capacity)
         stage: Stage | None = None
         for move in range(1, MOVES + 1):
@@ -185,15 +196,15 @@ class Layers:
         compute: ComputeThread,
         device: str,
     ) -> Stage:
-        serve, choice = self._serve, opened.numerics(self._serve.numerics, self._serve.precision, device)
+        choice = opened.numerics(self._serve.numerics, self._precision, device)
         if choice.reason is not None:
             self._trace.failed("engine.numerics", reason=choice.reason)
-        _check_fit(opened, span, serve.precision, capacity, fitting)
+        _check_fit(opened, span, self._precision, capacity, fitting)
         self._progress(f"loading layers {span}")
-        weights = opened.footprint(span, serve.precision)
+        weights = opened.footprint(span, self._precision)
         cache_bytes = self._config.cache_bytes or int((capacity.memory_free - weights) * CACHE_SHARE)
         return await compute.run(
-            lambda: opened.load_stage(span, serve.precision, device, cache_bytes, numerics=choice.numerics)
+            lambda: opened.load_stage(span, self._precision, device, cache_bytes, numerics=choice.numerics)
         )
 
     async def _choose(self, fitting: Sequence[LayerSpan], model: ModelRef, capacity: Capacity) -> LayerSpan:
@@ -203,14 +214,14 @@ class Layers:
             raise UsageFault(
                 f"not even one layer of {model} that can stand alone fits into {capacity.memory_free / 2**20:.0f} MiB"
             )
-        records = await self._others(model)
+        records = await self._alike(model)
         span = choose_span(records, model.layer_count, fitting, self._directory.time())
         for _ in range(MOVES):
             said = await self._say(self._record(model, span, PeerState.LOADING, capacity))
             if not said:  # nobody else is there to hear it
                 return span
             await asyncio.sleep(self._config.look_again_seconds)
-            first = ahead_of(self._record(model, span, PeerState.LOADING, capacity), await self._others(model))
+            first = ahead_of(self._record(model, span, PeerState.LOADING, capacity), await self._alike(model))
             other = choose_span(first, model.layer_count, fitting, self._directory.time())
             if other == span:
                 return span
@@ -221,8 +232,12 @@ class Layers:
         found = [signed.record for signed in await self._directory.lookup(model)]
         return [record for record in found if record.peer_id != self._identity.peer_id]
 
+    async def _alike(self, model: ModelRef) -> list[PeerRecord]:
+        """Others of the same precision: a chain has one."""
+        return [record for record in await self._others(model) if record.precision == self._precision]
+
     async def _is_needless(self, span: LayerSpan, model: ModelRef) -> bool:
-        return needless(span, await self._others(model), model.layer_count, self._directory.time())
+        return needless(span, await self._alike(model), model.layer_count, self._directory.time())
 
     async def _say(self, record: PeerRecord) -> bool:
         """Announce once; whether anybody holds it now."""
@@ -242,7 +257,7 @@ class Layers:
             model=model,
             span=span,
             state=state,
-            precision=self._serve.precision,
+            precision=self._precision,
             device=device_text(capacity),
             memory_total=capacity.memory_total,
             memory_free=capacity.memory_free,
@@ -263,13 +278,7 @@ def namesake(one: ModelRef, other: ModelRef) -> bool:
 
 def _fitting(opened: Model, precision: str, capacity: Capacity, rows: int = 0) -> list[LayerSpan]:
     """What of the model may stand on this machine, beside caches for a session of so many rows, or of the model's context."""
-    rows = min(rows, opened.spec.max_positions)
-    sizes = []
-    for layer in opened.spec.span:
-        span = LayerSpan(layer, layer + 1)
-        weights = opened.footprint(span, precision)
-        sizes.append(weights + math.ceil((opened.footprint(span, precision, rows) - weights) / CACHE_SHARE))
-    return fitting_spans(sizes, capacity.memory_free, opened.spec.bonds)
+    return fitting_spans(layer_sizes(opened, precision, rows), capacity.memory_free, opened.spec.bonds)
 
 
 def _check_fit(

@@ -74,8 +74,10 @@ def choose_plan(
     for each in served:
         why_not = _obstacle(each.name, needs, machine, layer_count)
         if why_not is None:
-            workers = f"{each.workers} worker{'s' if each.workers != 1 else ''}"
-            return PlanChoice(each.name, f"{workers} of the swarm compute {each.layers} of {layer_count} layers so")
+            workers = (
+                f"{each.workers} workers of the swarm compute" if each.workers > 1 else "1 worker of the swarm computes"
+            )
+            return PlanChoice(each.name, f"{workers} {each.layers} of {layer_count} layers so")
         passed = passed or f"the swarm computes in {each.name}, which {why_not}; "
     why_not = _obstacle(own, needs, machine, layer_count)
     if why_not is None:
@@ -99,15 +101,21 @@ def _ceiling(own: str) -> str:
     return own if own in LADDER else "bf16"
 
 
+def _known(name: str, layer_count: int) -> bool:
+    """In the one spelling that workers of a plan must share."""
+    try:
+        return Plan.parse(name).over(layer_count).name == name
+    except UsageFault:
+        return False
+
+
 def _computed(name: str, machine: Machine) -> bool:
     return machine.portable or not Plan.parse(name).only_portable
 
 
 def _obstacle(name: str, needs: Callable[[str], int], machine: Machine, layer_count: int) -> str | None:
     """Why a plan cannot be computed here, in words that go on after its name and "which"; None if it can."""
-    try:
-        Plan.parse(name).over(layer_count)
-    except UsageFault:
+    if not _known(name, layer_count):
         return "is not known here"
     if not _computed(name, machine):
         return f"only portable kernels compute, and those do not run this model on {machine.device}"

@@ -239,3 +239,40 @@ def test_sessions_are_waited_for_shortly_where_others_hold_all_the_layers(tmp_pa
             assert served.service.load().sessions == (elsewhere == LayerSpan(0, 4))
 
     asyncio.run(main())
+
+
+def test_the_precision_that_is_left_open_is_the_swarms_or_else_the_files(tmp_path: Path) -> None:
+    """Said in one line before anything is loaded, and layers are chosen among workers of that precision."""
+
+    async def run() -> None:
+        board, told = Board(), []
+        model = make_model(
+            tmp_path / "m",
+            num_hidden_layers=4,
+        )
+        room = int(footprint(read_spec(model), LayerSpan(0, 2), "fp32", SESSION_ROWS) / CACHE_SHARE) + (1 << 16)
+        async with layers(model, board, layers=LayerSpan(0, 2), precision="bf16") as first:
+            assert first.service.stage.precision == "bf16"
+            async with layers(model, board, told, layers=LayerSpan(0, 2), max_memory=room) as second:
+                assert second.service.stage.precision == "bf16"
+            assert "precision bf16: 1 worker of the swarm computes 2 of 4 layers so" in told
+            async with layers(model, board, told, precision="fp32", max_memory=room) as third:
+                assert third.service.stage.span.start == 0  # of those that compute in fp32 nobody holds anything yet
+        async with layers(model, Board(), told, layers=LayerSpan(0, 2)) as alone:
+            assert alone.service.stage.precision == open_model(model).own_precision == "fp32"
+        assert "precision fp32: so the model's files hold it" in told
+
+    asyncio.run(run())
+
+
+def test_a_plan_that_does_not_fit_the_model_is_refused(tmp_path: Path) -> None:
+    async def run() -> None:
+        model = make_model(tmp_path / "m", num_hidden_layers=4)
+        with pytest.raises(UsageFault, match="says nothing of layers 2-3"):
+            async with layers(model, Board(), precision="0-1=bf16"):
+                pass
+        plan = "0=bf16,1-3=int4"
+        async with layers(model, Board(), precision="1-3=int4,0=bf16", numerics="portable") as served:
+            assert (served.service.stage.precision, served.service.stage.numerics) == (plan, f"portable-1:{plan}")
+
+    asyncio.run(run())

@@ -22,6 +22,7 @@ from swarm.identity import Identity, PeerId
 from swarm.node import Node
 from swarm.node.api import Api
 from swarm.node.local_cache import local_cache
+from swarm.node.precision import local_precision
 from swarm.trace import Trace
 from swarm.worker.capacity import measure_capacity
 
@@ -39,7 +40,8 @@ async def open_client(request: Request, output: Output) -> AsyncIterator[Client]
             directory,
             local=True,
             cache_bytes=local_cache(request.device),
-            precision=request.precision,
+            choose_precision=local_precision(request.device, request.numerics, output.note),
+            precision=request.plan,
             device=request.device,
             backend=request.backend,
             numerics=request.numerics,
@@ -80,7 +82,7 @@ async def _ask(request: Request, identity: Identity, trace: Trace) -> AskConfig:
     directory = model_directory(model, request.models_dir)
     return AskConfig(
         directory,
-        precision=request.precision,
+        precision=request.plan,
         chain=peers,
         device=request.device,
         bans=bans_file(os.environ),
@@ -98,7 +100,7 @@ def _hint(request: Request, ask: AskConfig, output: Output) -> None:
         return
     opened = open_model(Path(ask.model), ask.backend)
     spec = opened.spec
-    needed = opened.footprint(spec.span, request.precision or "bf16", spec.max_positions, with_head=True)
+    needed = opened.footprint(spec.span, request.plan or opened.own_precision, spec.max_positions, with_head=True)
     free = measure_capacity("cpu", None).memory_free
     if needed < free:
         name = request.model or ask.model

@@ -11,6 +11,7 @@ from swarm.cli.bootstrap import need_bootstrap
 from swarm.cli.models import check_layers, model_directory
 from swarm.config import ClientConfig
 from swarm.errors import UsageFault
+from swarm.precision import AUTO
 from swarm.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ class Request:
     hint: bool = True  # say so if one machine would do
     drawn_seed: int = field(default_factory=lambda: secrets.randbits(SEED_BITS))
 
+    @property
+    def plan(self) -> str | None:
+        """What of precisions was asked for."""
+        return None if self.precision == AUTO else self.precision
+
     def check(self) -> None:
         """What is wrong is told before anything heavy is loaded. Raises UsageFault, ModelFault."""
         self.sampling()
@@ -65,7 +71,7 @@ class Request:
         if not self.local:
             need_bootstrap(self.bootstrap)
         if self.model is not None:
-            check_layers(model_directory(self.model, self.models_dir), None, self.backend)
+            check_layers(model_directory(self.model, self.models_dir), None, self.precision, self.backend)
 
     def sampling(self) -> Sampling:
         """Raises UsageFault."""

@@ -153,6 +153,10 @@ class Model(Protocol):
     def manifest(self, progress: Progress | None = None) -> Manifest:
         """Raises ModelFault."""
 
+    @property
+    def own_precision(self) -> str:
+        """In which its files hold most of its weights; as-stored where these are quantised. Raises ModelFault."""
+
     def footprint(self, span: LayerSpan, precision: str, cache_rows: int = 0, with_head: bool = False) -> int:
         """Bytes that a stage over `span` takes, with room for `cache_rows` rows of cache."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from swarm.checkpoint import open_checkpoint
 from swarm.checkpoint.manifest import Manifest, Progress, read_manifest
+from swarm.checkpoint.own_precision import own_precision
 from swarm.engine.caches.footprint import footprint
 from swarm.engine.head import Head
 from swarm.engine.loading.stored_sizes import stored_sizes
@@ -31,6 +32,10 @@ class OwnModel:
 
     def manifest(self, progress: Progress | None = None) -> Manifest:
         return read_manifest(self.directory, progress)
+
+    @property
+    def own_precision(self) -> str:
+        return own_precision(self.directory)
 
     def footprint(self, span: LayerSpan, precision: str, cache_rows: int = 0, with_head: bool = False) -> int:
         stored = stored_sizes(self.directory) if AS_STORED in precision else None

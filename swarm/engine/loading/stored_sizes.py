@@ -8,6 +8,7 @@ from pathlib import Path
 
 from swarm.checkpoint import open_checkpoint
 from swarm.checkpoint.stored_tensors import FLOATS, StoredTensors
+from swarm.errors import ModelFault
 from swarm.kernels.library import BLOCKS
 from swarm.model.tensor_names import Shape, stacked_tensors
 
@@ -25,7 +26,7 @@ class StoredSizes:
         self._sizes: dict[str, int] = {}  # at most MAX_SIZES
 
     def __call__(self, name: str, shape: Shape) -> int:
-        """Bytes of a tensor. Raises ModelFault naming one that no file holds."""
+        """Bytes of a tensor; as many as in bf16 where its file is elsewhere, as a client's may be."""
         if name not in self._sizes:
             if len(self._sizes) >= MAX_SIZES:
                 self._sizes.clear()
@@ -35,7 +36,10 @@ class StoredSizes:
     def _size(self, name: str, shape: Shape) -> int:
         if len(shape) < 2:
             return VECTOR * math.prod(shape)
-        stored = self._tensors.stored_size(name, shape)
+        try:
+            stored = self._tensors.stored_size(name, shape)
+        except ModelFault:  # whoever loads it says which
+            stored = None
         return MADE * math.prod(shape) if stored is None or stored[0] not in (*BLOCKS, *FLOATS) else stored[1]
 
 

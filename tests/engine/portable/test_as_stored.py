@@ -13,10 +13,12 @@ from torch import Tensor
 
 from swarm.checkpoint.stored_tensors import StoredTensors
 from swarm.engine import Head, Stage
+from swarm.engine.backends import open_model
 from swarm.engine.backends.own import OwnModel
 from swarm.engine.layers.attention import Attention
 from swarm.engine.portable.linear import PortableLinear
 from swarm.errors import UsageFault
+from swarm.span import LayerSpan
 
 IDS = list(range(40, 60))
 SHAPE = {"num_hidden_layers": 2, "hidden_size": 256, "intermediate_size": 512}
@@ -81,3 +83,12 @@ def test_floats_as_they_are(plain: Path, tmp_path: Path) -> None:
 def test_natively_it_is_refused(plain: Path) -> None:
     with pytest.raises(UsageFault, match="--precision as-stored: only --numerics portable"):
         Stage.load(plain, precision="as-stored")
+
+
+def test_where_files_are_elsewhere_they_are_reckoned_as_bf16(tmp_path: Path) -> None:
+    model = make_model(tmp_path / "m", shards=2)
+    (model / "model-00002-of-00002.safetensors").unlink()
+    opened = open_model(model)
+    first, last = LayerSpan(0, 1), LayerSpan(3, 4)
+    assert 0 < opened.footprint(last, "as-stored") <= opened.footprint(last, "bf16")
+    assert opened.footprint(first, "as-stored") > opened.footprint(first, "bf16")  # its file is here, and of fp32

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.checkpoint.manifest import Manifest, Progress
+from swarm.checkpoint.own_precision import own_precision
 from swarm.engine.backends.library.head import LibraryHead
 from swarm.engine.backends.library.outline import Outline, read_outline
 from swarm.engine.backends.library.runner import manifest_of
@@ -29,6 +30,10 @@ class LibraryModel:
 
     def manifest(self, progress: Progress | None = None) -> Manifest:
         return manifest_of(self.directory, self.spec, progress)
+
+    @property
+    def own_precision(self) -> str:
+        return own_precision(self.directory)
 
     def footprint(self, span: LayerSpan, precision: str, cache_rows: int = 0, with_head: bool = False) -> int:
         return self.spec.footprint(span, precision, cache_rows, with_head)
