@@ -130,8 +130,9 @@ class Client:
         model = manifest.ref(model_name(self.path))
         started = Started(compute, opened, text, model)
         if self.local:
-            choose = self._choose_precision
-            precision: str = self.precision or await compute.run(lambda: choose(opened))
+            precision = self.precision
+            if precision is None:
+                precision = await compute.run(lambda: self._choose_precision(opened))
             self.precision, self._numerics = precision, self._choose_numerics(opened, self._numerics, precision)
             place = precision, self._device, self._numerics, self._cache_bytes
             started.local = await load_local(opened, compute, *place, self.config.max_kept)
