@@ -30,7 +30,11 @@ FLAGS = (
 )
 AVX2 = ("-mavx2", "-mfma", "-mf16c")
 AVX512 = (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni")
-X86 = {0: (), 1: AVX2, 2: AVX512}  # PATH of lanes.h -> the compiler's flags
+PATHS: dict[str, dict[int, tuple[str, ...]]] = {  # of a machine: PATH of lanes.h -> the compiler's flags
+    "x86_64": {0: (), 1: AVX2, 2: AVX512},
+    "aarch64": {0: (), 3: ()},
+}
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}  # other names of them
 FORBIDDEN = ("-ffast-math", "-Ofast", "-funsafe-math-optimizations")  # they change bits
 
 get_requires_for_build_sdist = build_meta.get_requires_for_build_sdist
@@ -60,7 +64,8 @@ def compiler() -> list[str] | None:
 
 def units_of(machine: str) -> dict[str, tuple[str, tuple[str, ...]]]:
     """What is compiled by itself for a machine: object -> its source, and flags of its own."""
-    paths = X86 if machine.lower() in ("x86_64", "amd64") else {0: ()}
+    name = machine.lower()
+    paths = PATHS.get(MACHINES.get(name, name), {0: ()})
     units = {f"path{path}.o": ("path.c", (f"-DPATH={path}", *flags)) for path, flags in paths.items()}
     return units | {f"{Path(name).stem}.o": (name, ()) for name in PLAIN_SOURCES}
 

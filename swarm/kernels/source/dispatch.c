@@ -2,6 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include "path.h"
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 #define SMALL 20000 /* products of numbers below which one thread is quicker than several */
 
@@ -17,6 +21,10 @@ static int runs_here(const struct path *path) {
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
     if (path == &path_avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#elif defined(__aarch64__) && defined(__linux__)
+    if (path == &path_neon) return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#elif defined(__aarch64__) && defined(__APPLE__)
+    if (path == &path_neon) return 1; /* every processor of theirs has dot products */
 #endif
     return path == &path_plain;
 }
@@ -24,6 +32,8 @@ static int runs_here(const struct path *path) {
 static const struct path *const paths[] = {
 #if defined(__x86_64__)
     &path_avx512, &path_avx2,
+#elif defined(__aarch64__)
+    &path_neon,
 #endif
     &path_plain,
 };

@@ -1,6 +1,6 @@
 /* Sixteen binary32 lanes. Every operation is one IEEE 754 operation in each lane, rounded to nearest even, subnormals kept.
 
-   Compiled once for each path (PATH): plain C, which is the definition; AVX2 with FMA; AVX-512. A path answers to plain C in the
+   Compiled once for each path (PATH): plain C, which is the definition; AVX2 with FMA; AVX-512; NEON with dot products. A path answers to plain C in the
    tests, bit by bit. Only the bits of a NaN may differ between paths, never whether a number is one. */
 #pragma once
 #include <stdint.h>
@@ -9,12 +9,20 @@
 #define PATH_PLAIN 0
 #define PATH_AVX2 1
 #define PATH_AVX512 2
+#define PATH_NEON 3
 
 #ifdef __FAST_MATH__
 #error "portable numerics need IEEE arithmetic: compile without -ffast-math and -Ofast"
 #endif
 
-#if PATH != PATH_PLAIN
+#if PATH == PATH_NEON
+#include <arm_neon.h>
+#if defined(__clang__) /* compilers name the processors that have dot products each in its own way; path.c ends this */
+#pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)
+#else
+#pragma GCC target("arch=armv8.2-a+dotprod")
+#endif
+#elif PATH != PATH_PLAIN
 #include <immintrin.h>
 #endif
 
@@ -122,6 +130,41 @@ INLINE void load_bf16_pairs(const uint16_t *p, lanes *even, lanes *odd) {
     __m256i upper = _mm256_set1_epi32((int)0xffff0000u);
     *even = (lanes){_mm256_castsi256_ps(_mm256_slli_epi32(low, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(high, 16))};
     *odd = (lanes){_mm256_castsi256_ps(_mm256_and_si256(low, upper)), _mm256_castsi256_ps(_mm256_and_si256(high, upper))};
+}
+#elif PATH == PATH_NEON
+typedef struct {
+    float32x4_t part[4];
+} lanes;
+#define FOUR(expression)                                                                                                               \
+    lanes result;                                                                                                                      \
+    UNROLL for (int i = 0; i < 4; i++) result.part[i] = (expression);                                                                  \
+    return result
+INLINE lanes set(float a) { FOUR(vdupq_n_f32(a)); }
+INLINE lanes load(const float *p) { FOUR(vld1q_f32(p + 4 * i)); }
+INLINE void store(float *p, lanes a) { UNROLL for (int i = 0; i < 4; i++) vst1q_f32(p + 4 * i, a.part[i]); }
+INLINE lanes add(lanes a, lanes b) { FOUR(vaddq_f32(a.part[i], b.part[i])); }
+INLINE lanes sub(lanes a, lanes b) { FOUR(vsubq_f32(a.part[i], b.part[i])); }
+INLINE lanes mul(lanes a, lanes b) { FOUR(vmulq_f32(a.part[i], b.part[i])); }
+INLINE lanes quotient(lanes a, lanes b) { FOUR(vdivq_f32(a.part[i], b.part[i])); }
+INLINE lanes fma3(lanes a, lanes b, lanes c) { FOUR(vfmaq_f32(c.part[i], a.part[i], b.part[i])); }
+/* The instructions for a minimum and a maximum order zeros and spread what is no number: these compare and choose. */
+INLINE lanes lesser(lanes a, lanes b) { FOUR(vbslq_f32(vcltq_f32(a.part[i], b.part[i]), a.part[i], b.part[i])); }
+INLINE lanes greater(lanes a, lanes b) { FOUR(vbslq_f32(vcgtq_f32(a.part[i], b.part[i]), a.part[i], b.part[i])); }
+INLINE lanes whole(lanes a) { FOUR(vrndnq_f32(a.part[i])); }
+INLINE lanes power_of_two(lanes n) {
+    FOUR(vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n.part[i]), vdupq_n_s32(127)), 23)));
+}
+INLINE lanes zero_where_less(lanes a, lanes limit, lanes b) {
+    FOUR(vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(b.part[i]), vcltq_f32(a.part[i], limit.part[i]))));
+}
+INLINE lanes load_bf16(const uint16_t *p) { FOUR(vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16))); }
+INLINE lanes load_half(const uint16_t *p) { FOUR(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)))); }
+INLINE void load_bf16_pairs(const uint16_t *p, lanes *even, lanes *odd) {
+    UNROLL for (int i = 0; i < 4; i++) {
+        uint32x4_t both = vreinterpretq_u32_u16(vld1q_u16(p + 8 * i));
+        even->part[i] = vreinterpretq_f32_u32(vshlq_n_u32(both, 16));
+        odd->part[i] = vreinterpretq_f32_u32(vandq_u32(both, vdupq_n_u32(0xffff0000u)));
+    }
 }
 #else
 typedef struct {

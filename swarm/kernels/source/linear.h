@@ -187,6 +187,36 @@ INLINE void int_dots(int kind, int R, int T, const uint8_t *w, int64_t stride, c
         }
     }
 }
+#elif PATH == PATH_NEON
+INLINE void int_dots(int kind, int R, int T, const uint8_t *w, int64_t stride, const int8_t *const *x, const int32_t *const *sums, int g,
+                     lanes *dots) {
+    UNROLL for (int t = 0; t < T; t++)
+        UNROLL for (int part = 0; part < 4; part++) {
+            const uint8_t *p = w + t * stride + part * 16; /* of 4 outputs, 4 inputs of each */
+            int32x4_t total[4];
+            UNROLL for (int r = 0; r < R; r++) total[r] = vdupq_n_s32(kind == WEIGHT_INT4 ? -8 * sums[r][g] : 0);
+            UNROLL for (int i = 0; i < 4; i++) {
+                const uint8x16_t number = vld1q_u8(p + i * 64);
+                int8x16_t low, high;
+                if (kind == WEIGHT_INT8) {
+                    low = vreinterpretq_s8_u8(veorq_u8(number, vdupq_n_u8(128)));
+                    high = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(p + (i + 4) * 64), vdupq_n_u8(128)));
+                } else {
+                    low = vreinterpretq_s8_u8(vandq_u8(number, vdupq_n_u8(15)));
+                    high = vreinterpretq_s8_u8(vshrq_n_u8(number, 4));
+                }
+                UNROLL for (int r = 0; r < R; r++) {
+                    const int8_t *row = x[r] + (int64_t)g * GROUP + i * 4;
+                    int32_t quads[2];
+                    memcpy(quads, row, 4);
+                    memcpy(quads + 1, row + 16, 4);
+                    total[r] = vdotq_s32(total[r], low, vreinterpretq_s8_s32(vdupq_n_s32(quads[0])));
+                    total[r] = vdotq_s32(total[r], high, vreinterpretq_s8_s32(vdupq_n_s32(quads[1])));
+                }
+            }
+            UNROLL for (int r = 0; r < R; r++) dots[r * T + t].part[part] = vcvtq_f32_s32(total[r]);
+        }
+}
 #else
 INLINE void int_dots(int kind, int R, int T, const uint8_t *w, int64_t stride, const int8_t *const *x, const int32_t *const *sums, int g,
                      lanes *dots) {
@@ -232,7 +262,7 @@ INLINE void int_block(int kind, int R, int T, const struct linear *work, const s
 #if PATH != PATH_PLAIN
             if (R == 1)
                 UNROLL for (int t = 0; t < T; t++)
-                    for (int b = 0; b < bytes; b += 64) _mm_prefetch((const char *)(numbers + t * stride + (int64_t)g * bytes + b + AHEAD), _MM_HINT_T0);
+                    for (int b = 0; b < bytes; b += 64) __builtin_prefetch(numbers + t * stride + (int64_t)g * bytes + b + AHEAD, 0, 3);
 #endif
             int_dots(kind, R, T, numbers + (int64_t)g * bytes, stride, x, row_sums, g, dots);
             UNROLL for (int t = 0; t < T; t++) {
@@ -252,7 +282,7 @@ INLINE void int_block(int kind, int R, int T, const struct linear *work, const s
         UNROLL for (int t = 0; t < T; t++) emit(work, row + r, tile + t, sums[r * T + t]);
 }
 
-#if PATH == PATH_AVX2
+#if PATH == PATH_AVX2 || PATH == PATH_NEON
 #define WIDE_FLOAT 2
 #define TALL_FLOAT 1
 #define TALL_INT 1

@@ -11,6 +11,9 @@
 #elif PATH == PATH_AVX2
 #define THIS path_avx2
 #define NAME "avx2"
+#elif PATH == PATH_NEON
+#define THIS path_neon
+#define NAME "neon"
 #else
 #define THIS path_plain
 #define NAME "plain"
@@ -29,3 +32,7 @@ const struct path THIS = {.name = NAME,
                           .delta_room = delta_room,
                           .program = program_job,
                           .program_room = program_room};
+
+#if PATH == PATH_NEON && defined(__clang__)
+#pragma clang attribute pop
+#endif

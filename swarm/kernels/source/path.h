@@ -75,6 +75,8 @@ struct path {
 extern const struct path path_plain;
 #if defined(__x86_64__)
 extern const struct path path_avx2, path_avx512;
+#elif defined(__aarch64__)
+extern const struct path path_neon;
 #endif
 
 #define JOINED(a, b) a##b

@@ -53,9 +53,9 @@ def answers(program: Sequence[str | Path], cases: Sequence[str]) -> list[str]:
     return found
 
 
-def paths(program: Path) -> list[str]:
+def paths(program: Sequence[str | Path]) -> list[str]:
     """Which run here."""
-    return subprocess.run([program, "--paths"], capture_output=True, text=True, check=True).stdout.split()
+    return subprocess.run([*program, "--paths"], capture_output=True, text=True, check=True).stdout.split()
 
 
 def unlike(found: Sequence[str], expected: Mapping[str, str]) -> dict[str, str]:

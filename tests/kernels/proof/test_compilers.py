@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kernels.proof.program import QUICK, answers, build, golden, link, unlike
+from kernels.proof.program import QUICK, answers, build, golden, link, paths, unlike
 
 from swarm.kernels.building import library_file
 
@@ -33,4 +33,5 @@ def test_arm_has_golden_bits(tmp_path: Path) -> None:
     """By zig, linked with all it needs, and emulated."""
     pytest.importorskip("ziglang")
     program = build(tmp_path, (*ZIG, "--target=aarch64-linux-musl"), QUICK, "aarch64")
+    assert paths([EMULATOR, program]) == ["neon", "plain"]
     assert not unlike(answers([EMULATOR, program], list(golden())), golden())

@@ -102,7 +102,7 @@ def built(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Built
 
 
 def here(built: Built, path: str) -> None:
-    if path not in paths(built.folder / "driver"):
+    if path not in paths([built.folder / "driver"]):
         pytest.skip(f"this machine has no {path}")
 
 
