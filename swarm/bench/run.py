@@ -33,6 +33,7 @@ CHAINS = (1, 2, 4)
 CONTEXTS = (128, 512, 1024)
 OVERHEAD_STEPS = 200
 HOP_CACHE_BYTES = 64 << 20
+BUSY_SHARE = 0.5  # of all cores
 FRESH_ROWS = 1  # before decoding from an empty cache
 
 Progress = Callable[[str], None]
@@ -48,6 +49,8 @@ async def measure(plan: Plan, progress: Progress = lambda text: None) -> Figures
     """All figures of one subject. Takes a few minutes. Raises UsageFault, ModelFault, LocalFault."""
     plan.check()
     threads = settle_threads(plan.threads or len(os.sched_getaffinity(0)))
+    if (busy := _busy()) is not None:
+        progress(busy)
     kernels = library() if plan.numerics == "portable" else None
     figures = Figures(plan.subject.name, plan.precision, threads, plan.numerics, _processor())
     figures.kernels = "" if kernels is None else kernels.path
@@ -162,6 +165,14 @@ async def _recoveries(plan: Plan, figures: Figures, heads: Heads, progress: Prog
 
 def _swarm(plan: Plan, figures: Figures, spans: list[LayerSpan]) -> BenchSwarm:
     return BenchSwarm(plan.subject, spans, precision=plan.precision, numerics=plan.numerics, threads=figures.threads)
+
+
+def _busy() -> str | None:
+    """What is to be said where other programs compute, too, as far as the system knows."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load < BUSY_SHARE * (os.cpu_count() or 1):
+        return None
+    return f"other programs keep this machine busy (load {load:.1f}): figures will be low and scatter"
 
 
 def _processor() -> str:
