@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from swarm.engine import SessionCache, Stage
+from swarm.engine.caches.kv_cache import TILE_ROWS
 from swarm.engine.decoder import Decoder
 from swarm.engine.layers.attention import Attention
 from swarm.engine.layers.gated_delta import Delta
@@ -209,8 +210,10 @@ class _StaleDecoder(_WrongDecoder):
         answers = []
         for row, (cache, position) in enumerate(zip(caches, positions, strict=True)):
             for layer in span if cache.position else ():
-                held = cache.layer(layer)
-                held[:, :, :, position] = held[:, :, :, cache.position - 1]
+                keys, values = cache.layer(layer)[:, 0]  # [kv_heads, capacity, head_dim], keys in tiles
+                keys = keys.view(keys.shape[0], -1, keys.shape[2], TILE_ROWS)
+                (tile, lane), (last, other) = divmod(position, TILE_ROWS), divmod(cache.position - 1, TILE_ROWS)
+                keys[:, tile, :, lane], values[:, position] = keys[:, last, :, other], values[:, cache.position - 1]
             for attends in program.attends:
                 attends.stores = not cache.position
             answers.append(super()._run(program, span, [cache], [position], x[row : row + 1]))

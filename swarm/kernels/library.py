@@ -59,7 +59,7 @@ class CSeen(Structure):
     _fields_ = (
         ("keys", c_void_p),
         ("values", c_void_p),
-        *((name, c_int64) for name in ("head_stride", "row_stride", "first", "stop")),
+        *((name, c_int64) for name in ("head_stride", "row_stride", "tiled", "first", "stop")),
         ("biases", c_void_p),
     )
 

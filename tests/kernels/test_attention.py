@@ -48,7 +48,9 @@ def attend(
     seen = (CSeen * len(ranges))()
     for number, (first, stop) in enumerate(ranges):
         bias = None if biases is None else biases[number].data_ptr()
-        seen[number] = CSeen(cache[0].data_ptr(), cache[1].data_ptr(), cache.stride(1), head_dim, first, stop, bias)
+        seen[number] = CSeen(
+            cache[0].data_ptr(), cache[1].data_ptr(), cache.stride(1), head_dim, False, first, stop, bias
+        )
     kind = CACHES.index("fp32" if cache.dtype == torch.float32 else "bf16")
     shape = CAttention(
         HEADS, KV_HEADS, head_dim, kind, head_dim**-0.5, softcap, None if sinks is None else sinks.data_ptr()

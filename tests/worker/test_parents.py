@@ -16,6 +16,7 @@ from support.swarm import LocalSwarm
 
 from swarm.config import ChannelConfig, WorkerConfig
 from swarm.engine.caches import kv_cache as engine_cache
+from swarm.engine.caches.kv_cache import TILE_ROWS
 from swarm.errors import Overloaded, PeerFault, SessionFault, SwarmError
 from swarm.identity import Identity
 from swarm.span import LayerSpan
@@ -82,9 +83,14 @@ def bits(answers: list[Message]) -> list[bytes]:
     return [bytes(answer.tensor.data) for answer in answers if isinstance(answer, Result)]
 
 
-def buffers(swarm: LocalSwarm, name: bytes, rows: int) -> torch.Tensor:
-    slot = swarm.workers[0].service._sessions._slots[name]
-    return torch.stack([slot.cache.layer(layer)[:, :, :, :rows] for layer in SPAN])  # type: ignore[attr-defined]
+def held(swarm: LocalSwarm, name: bytes, rows: int) -> torch.Tensor:
+    """Keys, which stand in tiles of positions, and values, [layers, 2, kv_heads, rows, head_dim]."""
+    slot, found = swarm.workers[0].service._sessions._slots[name], []
+    for layer in SPAN:
+        keys, values = slot.cache.layer(layer)[:, 0]  # type: ignore[attr-defined]
+        in_rows = keys.reshape(keys.shape[0], -1, keys.shape[2], TILE_ROWS).transpose(2, 3).reshape(keys.shape)
+        found.append(torch.stack((in_rows, values))[:, :, :rows])
+    return torch.stack(found)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -101,12 +107,12 @@ def test_a_copy_has_the_very_bits_of_rows_that_were_computed(model: Path, precis
             opened = await channel.request(opening(swarm, CHILD, PARENT, 256))
             assert isinstance(opened, Opened)
             assert opened.position == 256
-            assert torch.equal(buffers(swarm, CHILD, 256), buffers(swarm, OTHER, 256))
+            assert torch.equal(held(swarm, CHILD, 256), held(swarm, OTHER, 256))
             hit = await feed(channel, CHILD, precision, 256, 384, decode=4)
             miss = await feed(channel, OTHER, precision, 256, 384, decode=4, step=2)
             assert bits(hit) == bits(miss)
             assert len(bits(hit)) == 5
-            assert torch.equal(buffers(swarm, CHILD, 388), buffers(swarm, OTHER, 388))
+            assert torch.equal(held(swarm, CHILD, 388), held(swarm, OTHER, 388))
 
     run_virtual(main())
 
@@ -119,7 +125,7 @@ def test_a_copy_in_parts_is_the_same(model: Path, monkeypatch: pytest.MonkeyPatc
             await feed(channel, PARENT, "fp32", 0, 128)
             assert len(swarm.workers[0].service.stage.copies(128, SPAN)) == 2
             await channel.request(opening(swarm, CHILD, PARENT, 128))
-            assert torch.equal(buffers(swarm, CHILD, 128), buffers(swarm, PARENT, 128))
+            assert torch.equal(held(swarm, CHILD, 128), held(swarm, PARENT, 128))
 
     run_virtual(main())
 

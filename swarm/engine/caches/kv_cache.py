@@ -18,11 +18,17 @@ from swarm.errors import LocalFault, UsageFault
 from swarm.span import LayerSpan
 
 PAGE_ROWS = 64
+TILE_ROWS = 16  # within which the portable kernels keep keys channel by channel, so that they are copied together
 
 
 def pages_of(rows: int) -> int:
     """Rows rounded up to whole pages."""
     return -(-rows // PAGE_ROWS) * PAGE_ROWS
+
+
+def tiles_of(rows: int) -> int:
+    """Rows rounded up to whole tiles."""
+    return -(-rows // TILE_ROWS) * TILE_ROWS
 
 
 class CachePool(Budget):
@@ -115,7 +121,8 @@ class SessionCache(Reservation):
         else:
             for index, old in enumerate(self._layers):  # old and new stand side by side for one layer only
                 new = self._allocate(self.span.start + index, capacity)
-                new[:, :, :, : self.position] = old[:, :, :, : self.position]
+                held = tiles_of(self.position)
+                new[:, :, :, :held] = old[:, :, :, :held]
                 self._layers[index] = new
         self._capacity = capacity
         self._places = None
@@ -183,8 +190,9 @@ class SessionCache(Reservation):
         if not 0 < rows <= parent.position:
             raise UsageFault(f"{parent!r} cannot give its first {rows} rows")
         self.grow(rows)
+        held = tiles_of(rows)
         for layer in layers:
-            self.layer(layer)[:, :, :, :rows] = parent.layer(layer)[:, :, :, :rows]
+            self.layer(layer)[:, :, :, :held] = parent.layer(layer)[:, :, :, :held]
         if self._recurrent and layers.start == self.span.start:  # at once: between calls the parent may go on
             self._states.copy(parent._states, rows)
         if layers.stop == self.span.stop:

@@ -1,20 +1,30 @@
 /* Attention in blocks of BLOCK absolute positions, each computed by itself and joined to what came before it.
 
    Lanes are positions for products of queries and keys, channels for sums of values. Rows that see one cache are taken together, since
-   they read the same keys; what a row gets depends on its own positions alone. */
+   they read the same keys, and so are the query heads that share a kv head; what a row gets depends on its own positions alone. */
 #pragma once
 #include "lanes.h"
 #include "path.h"
 #include <math.h>
 
 #define TOGETHER 8 /* rows */
+#if PATH == PATH_AVX2
+#define QUERIES 2 /* that weigh values together, and so many times 16 channels */
+#define CHANNELS 2
+#else
+#define QUERIES 4
+#define CHANNELS 4
+#endif
 
 static int padded_dim(const struct attention *attention) { return (attention->head_dim + LANES - 1) / LANES * LANES; }
 
+/* Of a block, or of all blocks up to one: the largest product, the sum of powers, and the weighted values. */
+static int64_t state_numbers(const struct attention *attention) { return 2 + padded_dim(attention); }
+
 static int64_t attention_room(const struct attention *attention) {
-    int64_t queries = (int64_t)TOGETHER * (attention->heads / attention->kv_heads), dim = padded_dim(attention);
-    /* a tile of keys; for each query itself, its products, its sums of values, and its state */
-    return dim * LANES + queries * (attention->head_dim + BLOCK + dim + 2);
+    int64_t group = attention->heads / attention->kv_heads, queries = TOGETHER * group, dim = padded_dim(attention);
+    /* a tile of keys; for each query itself, its products and its state; what a block gives one row's queries */
+    return dim * LANES + queries * (attention->head_dim + BLOCK + state_numbers(attention)) + group * state_numbers(attention);
 }
 
 INLINE lanes load_cached(int kind, const void *p, int64_t at, int count) {
@@ -25,50 +35,85 @@ INLINE lanes load_cached(int kind, const void *p, int64_t at, int count) {
     return load(numbers);
 }
 
-/* Keys of up to 16 positions as [head_dim][16]; lanes of positions that nobody sees are +0. */
+/* Keys of 16 positions as [head_dim][16], out of rows; those of positions that nobody sees are +0. */
 static void turn_keys(const struct attention *attention, const struct seen *seen, int64_t head, int64_t position, int from, int to, float *tile) {
     memset(tile, 0, sizeof(float) * LANES * (size_t)attention->head_dim);
     for (int lane = from; lane < to; lane++) {
         int64_t at = head * seen->head_stride + (position + lane) * seen->row_stride;
-        if (attention->cache == CACHE_FP32)
-            for (int d = 0; d < attention->head_dim; d++) tile[d * LANES + lane] = ((const float *)seen->keys)[at + d];
-        else
-            for (int d = 0; d < attention->head_dim; d++) tile[d * LANES + lane] = float_of_bf16(((const uint16_t *)seen->keys)[at + d]);
+        for (int d = 0; d < attention->head_dim; d++)
+            tile[d * LANES + lane] = attention->cache == CACHE_FP32 ? ((const float *)seen->keys)[at + d] : float_of_bf16(((const uint16_t *)seen->keys)[at + d]);
     }
 }
 
 /* N queries against 16 keys, channels ascending. */
-INLINE void products(int N, const float *tile, const float *queries, int dim, float *out) {
+INLINE void products(int N, int kind, const void *tile, int64_t at, const float *queries, int dim, float *out) {
     lanes sums[8];
     UNROLL for (int n = 0; n < N; n++) sums[n] = set(0);
     for (int d = 0; d < dim; d++) {
-        lanes key = load(tile + d * LANES);
+        lanes key = load_cached(kind, tile, at + d * LANES, LANES);
         UNROLL for (int n = 0; n < N; n++) sums[n] = fma3(key, set(queries[n * dim + d]), sums[n]);
     }
     UNROLL for (int n = 0; n < N; n++) store(out + n * BLOCK, sums[n]);
 }
 
-static void all_products(const float *tile, const float *queries, int dim, int count, float *out) {
-    for (; count >= 8; count -= 8, queries += 8 * dim, out += 8 * BLOCK) products(8, tile, queries, dim, out);
-    for (; count >= 4; count -= 4, queries += 4 * dim, out += 4 * BLOCK) products(4, tile, queries, dim, out);
-    for (; count > 0; count--, queries += dim, out += BLOCK) products(1, tile, queries, dim, out);
+INLINE void products_of(int kind, const void *tile, int64_t at, const float *queries, int dim, int count, float *out) {
+    for (; count >= 8; count -= 8, queries += 8 * dim, out += 8 * BLOCK) products(8, kind, tile, at, queries, dim, out);
+    for (; count >= 4; count -= 4, queries += 4 * dim, out += 4 * BLOCK) products(4, kind, tile, at, queries, dim, out);
+    if (count == 3) products(3, kind, tile, at, queries, dim, out);
+    else if (count == 2) products(2, kind, tile, at, queries, dim, out);
+    else if (count == 1) products(1, kind, tile, at, queries, dim, out);
 }
 
-/* N x 16 channels of the values of `count` positions, weighted, positions ascending. */
-INLINE void weigh(int N, int kind, const float *weights, const void *values, int64_t at, int64_t stride, int count, int last, lanes *sums) {
-    UNROLL for (int n = 0; n < N; n++) sums[n] = set(0);
+/* All queries against 16 keys; `tile` is room for one. */
+static void all_products(const struct attention *attention, const struct seen *seen, int64_t head, int64_t position, int from, int to,
+                         const float *queries, int count, float *tile, float *out) {
+    const int dim = attention->head_dim;
+    const int64_t at = head * seen->head_stride + position * dim;
+    if (!seen->tiled) turn_keys(attention, seen, head, position, from, to, tile);
+    else if (attention->cache == CACHE_FP32) {
+        products_of(CACHE_FP32, seen->keys, at, queries, dim, count, out);
+        return;
+    } else if (count <= 8) { /* else it is quicker to make them binary32 once */
+        products_of(CACHE_BF16, seen->keys, at, queries, dim, count, out);
+        return;
+    } else
+        for (int d = 0; d < dim; d++) store(tile + d * LANES, load_bf16((const uint16_t *)seen->keys + at + d * LANES));
+    products_of(CACHE_FP32, tile, 0, queries, dim, count, out);
+}
+
+/* Q queries, N x 16 channels of the values of `count` positions, weighted, positions ascending. */
+INLINE void weigh(int Q, int N, int kind, const float *weights, const void *values, int64_t at, int64_t stride, int count, int last, float *out,
+                  int64_t ld_out) {
+    lanes sums[QUERIES * CHANNELS];
+    UNROLL for (int i = 0; i < Q * N; i++) sums[i] = set(0);
     for (int p = 0; p < count; p++) {
-        lanes weight = set(weights[p]);
-        UNROLL for (int n = 0; n < N; n++)
-            sums[n] = fma3(weight, load_cached(kind, values, at + p * stride + n * LANES, n == N - 1 ? last : LANES), sums[n]);
+        UNROLL for (int n = 0; n < N; n++) {
+            const lanes value = load_cached(kind, values, at + p * stride + n * LANES, n == N - 1 ? last : LANES);
+            UNROLL for (int q = 0; q < Q; q++) sums[q * N + n] = fma3(set(weights[q * BLOCK + p]), value, sums[q * N + n]);
+        }
     }
+    UNROLL for (int q = 0; q < Q; q++)
+        UNROLL for (int n = 0; n < N; n++) store(out + q * ld_out + n * LANES, sums[q * N + n]);
 }
 
-/* What one block gives one query, joined to its state: the largest product, the sum of powers, and the weighted values. */
-static void join_block(const struct attention *attention, const struct seen *seen, int query_head, int64_t block, float *weights, float *state,
-                       float *sums, int begun) {
+INLINE void weigh_channels(int Q, int kind, int dim, const float *weights, const void *values, int64_t at, int64_t stride, int count, float *out,
+                           int64_t ld_out) {
+    int d = 0;
+    for (; dim - d >= CHANNELS * LANES; d += CHANNELS * LANES) weigh(Q, CHANNELS, kind, weights, values, at + d, stride, count, LANES, out + d, ld_out);
+    for (; dim - d >= LANES; d += LANES) weigh(Q, 1, kind, weights, values, at + d, stride, count, LANES, out + d, ld_out);
+    if (d < dim) weigh(Q, 1, kind, weights, values, at + d, stride, count, dim - d, out + d, ld_out);
+}
+
+INLINE void weigh_queries(int kind, int queries, int dim, const float *weights, const void *values, int64_t at, int64_t stride, int count, float *out,
+                          int64_t ld_out) {
+    for (; queries >= QUERIES; queries -= QUERIES, weights += QUERIES * BLOCK, out += QUERIES * ld_out)
+        weigh_channels(QUERIES, kind, dim, weights, values, at, stride, count, out, ld_out);
+    for (; queries > 0; queries--, weights += BLOCK, out += ld_out) weigh_channels(1, kind, dim, weights, values, at, stride, count, out, ld_out);
+}
+
+/* Products [BLOCK] of one query become powers, and the beginning of a state. */
+static void soften(const struct attention *attention, const struct seen *seen, int query_head, int64_t block, float *weights, float *state) {
     const int64_t from = seen->first > block ? seen->first : block, to = seen->stop < block + BLOCK ? seen->stop : block + BLOCK;
-    const int group = attention->heads / attention->kv_heads;
     if (attention->softcap != 0)
         for (int i = 0; i < BLOCK; i += LANES)
             store(weights + i, mul(set(attention->softcap), hyperbolic_tangent(quotient(load(weights + i), set(attention->softcap)))));
@@ -79,91 +124,104 @@ static void join_block(const struct attention *attention, const struct seen *see
     for (int64_t p = to; p < block + BLOCK; p++) weights[p - block] = -INFINITY;
     lanes top = load(weights), total = set(0);
     for (int i = LANES; i < BLOCK; i += LANES) top = greater(load(weights + i), top);
-    const float most = largest_lane(top);
+    state[0] = largest_lane(top);
     for (int i = 0; i < BLOCK; i += LANES) {
-        lanes power = exponential(sub(load(weights + i), set(most)));
+        lanes power = exponential(sub(load(weights + i), set(state[0])));
         store(weights + i, power);
         total = add(total, power);
     }
-    float sum = sum_lanes(total), before = 0, now = 1;
-    if (begun) {
-        float higher = state[0] > most ? state[0] : most, powers[LANES];
-        store(powers, exponential(set(state[0] - higher)));
-        before = powers[0];
-        store(powers, exponential(set(most - higher)));
-        now = powers[0];
-        state[1] = __builtin_fmaf(sum, now, state[1] * before);
-        state[0] = higher;
-    } else {
-        state[0] = most;
-        state[1] = sum;
+    state[1] = sum_lanes(total);
+}
+
+/* What one block gives the queries of one row and kv head, whose products are `weights` [group][BLOCK]: [group] states. */
+static void block_states(const struct attention *attention, const struct seen *seen, int kv_head, int64_t block, float *weights, float *states) {
+    const int64_t from = seen->first > block ? seen->first : block, to = seen->stop < block + BLOCK ? seen->stop : block + BLOCK;
+    const int64_t stride = seen->tiled ? attention->head_dim : seen->row_stride, at = kv_head * seen->head_stride + from * stride;
+    const int group = attention->heads / attention->kv_heads, count = (int)(to - from);
+    const int64_t each = state_numbers(attention);
+    for (int i = 0; i < group; i++) soften(attention, seen, kv_head * group + i, block, weights + i * BLOCK, states + i * each);
+    weights += from - block;
+    if (attention->cache == CACHE_FP32) weigh_queries(CACHE_FP32, group, attention->head_dim, weights, seen->values, at, stride, count, states + 2, each);
+    else weigh_queries(CACHE_BF16, group, attention->head_dim, weights, seen->values, at, stride, count, states + 2, each);
+}
+
+/* A block's state joined to that of the blocks before it. */
+static void join(const struct attention *attention, const float *block, float *state) {
+    const float higher = state[0] > block[0] ? state[0] : block[0];
+    float before[LANES], now[LANES];
+    store(before, exponential(set(state[0] - higher)));
+    store(now, exponential(set(block[0] - higher)));
+    state[1] = __builtin_fmaf(block[1], now[0], state[1] * before[0]);
+    state[0] = higher;
+    for (int d = 0; d < attention->head_dim; d += LANES)
+        store(state + 2 + d, fma3(load(block + 2 + d), set(now[0]), mul(load(state + 2 + d), set(before[0]))));
+}
+
+/* Whether a state has begun: with a sink, one more product, which answers nothing. */
+static int begin(const struct attention *attention, int head, float *state) {
+    if (!attention->sinks) return 0;
+    memset(state, 0, sizeof(float) * (size_t)state_numbers(attention));
+    state[0] = attention->sinks[head];
+    state[1] = 1;
+    return 1;
+}
+
+static void answer(const struct attention *attention, const float *state, float *out) {
+    const lanes inverse = set(1.0f / state[1]);
+    for (int d = 0; d < attention->head_dim; d += LANES) {
+        const lanes value = mul(load(state + 2 + d), inverse);
+        if (attention->head_dim - d >= LANES) store(out + d, value);
+        else store_some(out + d, value, attention->head_dim - d);
     }
-    const int dim = attention->head_dim;
-    for (int d = 0, n; d < dim; d += n * LANES) {
-        int left = dim - d, last = left >= LANES ? LANES : left;
-        lanes part[4];
-        n = left >= 4 * LANES ? 4 : 1;
-        int64_t at = (int64_t)(query_head / group) * seen->head_stride + from * seen->row_stride + d;
-        if (n == 4 && attention->cache == CACHE_BF16) weigh(4, CACHE_BF16, weights + (from - block), seen->values, at, seen->row_stride, (int)(to - from), LANES, part);
-        else if (n == 4) weigh(4, CACHE_FP32, weights + (from - block), seen->values, at, seen->row_stride, (int)(to - from), LANES, part);
-        else weigh(1, attention->cache, weights + (from - block), seen->values, at, seen->row_stride, (int)(to - from), last, part);
-        for (int i = 0; i < n; i++) {
-            float *place = sums + d + i * LANES;
-            store(place, begun ? fma3(part[i], set(now), mul(load(place), set(before))) : part[i]);
-        }
+}
+
+static void scale_queries(const struct attending *work, int row, int kv_head, float *queries) {
+    const struct attention *attention = work->attention;
+    const int group = attention->heads / attention->kv_heads, width = group * attention->head_dim;
+    const float *query = work->queries + row * work->ld_queries + (int64_t)kv_head * width;
+    for (int i = 0; i < width; i++) queries[i] = query[i] * attention->scale;
+}
+
+/* Products of queries with the keys of a block that lie from `first` to `stop` - 1. */
+static void block_products(const struct attention *attention, const struct seen *seen, int kv_head, int64_t block, int64_t first, int64_t stop,
+                           const float *queries, int count, float *tile, float *weights) {
+    for (int t = 0; t < BLOCK; t += LANES) {
+        const int64_t position = block + t;
+        if (position + LANES <= first || position >= stop) continue;
+        const int from = first > position ? (int)(first - position) : 0, to = stop - position < LANES ? (int)(stop - position) : LANES;
+        all_products(attention, seen, kv_head, position, from, to, queries, count, tile, weights + t);
     }
 }
 
 /* Rows `row` to row + count - 1, which see one cache, and the query heads of one kv head. */
 static void attend_together(const struct attending *work, int row, int count, int kv_head, float *room) {
     const struct attention *attention = work->attention;
-    const int dim = attention->head_dim, group = attention->heads / attention->kv_heads, wide = padded_dim(attention), all = count * group;
-    float *tile = room, *queries = tile + (int64_t)wide * LANES, *weights = queries + (int64_t)all * dim, *sums = weights + (int64_t)all * BLOCK,
-          *states = sums + (int64_t)all * wide;
-    int begun[TOGETHER] = {0};
+    const int dim = attention->head_dim, group = attention->heads / attention->kv_heads, all = count * group;
+    const int64_t each = state_numbers(attention);
+    float *tile = room, *queries = tile + (int64_t)padded_dim(attention) * LANES, *weights = queries + (int64_t)all * dim,
+          *states = weights + (int64_t)all * BLOCK, *part = states + all * each;
+    int begun[TOGETHER];
     int64_t first = INT64_MAX, stop = 0;
     for (int r = 0; r < count; r++) {
         const struct seen *seen = work->seen + row + r;
         first = seen->first < first ? seen->first : first;
         stop = seen->stop > stop ? seen->stop : stop;
-        for (int i = 0; i < group; i++) {
-            const float *query = work->queries + (row + r) * work->ld_queries + (int64_t)(kv_head * group + i) * dim;
-            for (int d = 0; d < dim; d++) queries[(r * group + i) * dim + d] = query[d] * attention->scale;
-            if (attention->sinks) { /* one more product, which answers nothing */
-                states[(r * group + i) * 2] = attention->sinks[kv_head * group + i];
-                states[(r * group + i) * 2 + 1] = 1;
-                memset(sums + (int64_t)(r * group + i) * wide, 0, sizeof(float) * (size_t)wide);
-                begun[r] = 1;
-            }
-        }
+        scale_queries(work, row + r, kv_head, queries + (int64_t)r * group * dim);
+        for (int i = 0; i < group; i++) begun[r] = begin(attention, kv_head * group + i, states + (r * group + i) * each);
     }
     for (int64_t block = first / BLOCK * BLOCK; block < stop; block += BLOCK) {
-        for (int t = 0; t < BLOCK; t += LANES) {
-            int64_t position = block + t;
-            if (position + LANES <= first || position >= stop) continue;
-            int from = first > position ? (int)(first - position) : 0, to = stop - position < LANES ? (int)(stop - position) : LANES;
-            turn_keys(attention, work->seen + row, kv_head, position, from, to, tile);
-            all_products(tile, queries, dim, all, weights + t);
-        }
+        block_products(attention, work->seen + row, kv_head, block, first, stop, queries, all, tile, weights);
         for (int r = 0; r < count; r++) {
             const struct seen *seen = work->seen + row + r;
             if (seen->first >= block + BLOCK || seen->stop <= block) continue;
-            for (int i = 0; i < group; i++) {
-                int q = r * group + i;
-                join_block(attention, seen, kv_head * group + i, block, weights + (int64_t)q * BLOCK, states + q * 2, sums + (int64_t)q * wide, begun[r]);
-            }
+            float *own = states + r * group * each;
+            block_states(attention, seen, kv_head, block, weights + (int64_t)r * group * BLOCK, begun[r] ? part : own);
+            for (int i = 0; begun[r] && i < group; i++) join(attention, part + i * each, own + i * each);
             begun[r] = 1;
         }
     }
-    for (int q = 0; q < all; q++) {
-        float *out = work->out + (row + q / group) * work->ld_out + (kv_head * group + q % group) * dim;
-        lanes inverse = set(1.0f / states[q * 2 + 1]);
-        for (int d = 0; d < dim; d += LANES) {
-            lanes answer = mul(load(sums + (int64_t)q * wide + d), inverse);
-            if (dim - d >= LANES) store(out + d, answer);
-            else store_some(out + d, answer, dim - d);
-        }
-    }
+    for (int q = 0; q < all; q++)
+        answer(attention, states + q * each, work->out + (row + q / group) * work->ld_out + (kv_head * group + q % group) * dim);
 }
 
 /* What one thread does, with room of its own: some kv heads of some rows or, `by_head`, of all rows. */

@@ -41,6 +41,7 @@ struct attention {
 struct seen {
     const void *keys, *values;             /* of position 0 of kv head 0; position p of head h lies at h * head_stride + p * row_stride */
     int64_t head_stride, row_stride;       /* in numbers */
+    int64_t tiled;                         /* keys stand in tiles of 16 positions, [head_dim][16] each; values lie head_dim apart */
     int64_t first, stop;
     const float *biases;                   /* [heads][stop - first] added to products, or null */
 };
@@ -140,8 +141,8 @@ struct program {
 
 /* Keys and values of one layer in a session's cache. */
 struct cached {
-    void *keys, *values;
-    int64_t head_stride;     /* in numbers; positions lie head_dim apart */
+    void *keys, *values;     /* in tiles of 16 positions, [head_dim][16] each; [positions][head_dim] */
+    int64_t head_stride;     /* in numbers */
 };
 
 struct turning {

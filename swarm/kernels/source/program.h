@@ -95,15 +95,17 @@ static void store_heads(const struct frame *frame, const struct operation *todo,
     for (int64_t row = from; row < to; row++) {
         const struct cached *cached = frame->work->caches[frame->work->sessions[row]] + attends->layer;
         const float *keys = at_register(frame, todo->from, row, todo->other_at), *values = keys + kv_heads * dim;
+        const int64_t position = frame->work->positions[row];
         for (int head = first; head < last; head++) {
-            const int64_t place = head * cached->head_stride + frame->work->positions[row] * dim;
+            const int64_t value = head * cached->head_stride + position * dim;
+            const int64_t key = head * cached->head_stride + position / LANES * LANES * dim + position % LANES;
             for (int d = 0; d < dim; d++) {
                 if (attends->attention.cache == CACHE_FP32) {
-                    ((float *)cached->keys)[place + d] = keys[head * dim + d];
-                    ((float *)cached->values)[place + d] = values[head * dim + d];
+                    ((float *)cached->keys)[key + d * LANES] = keys[head * dim + d];
+                    ((float *)cached->values)[value + d] = values[head * dim + d];
                 } else {
-                    ((uint16_t *)cached->keys)[place + d] = bf16_of_float(keys[head * dim + d]);
-                    ((uint16_t *)cached->values)[place + d] = bf16_of_float(values[head * dim + d]);
+                    ((uint16_t *)cached->keys)[key + d * LANES] = bf16_of_float(keys[head * dim + d]);
+                    ((uint16_t *)cached->values)[value + d] = bf16_of_float(values[head * dim + d]);
                 }
             }
         }
@@ -114,14 +116,14 @@ static void see(const struct frame *frame, const struct operation *todo, struct 
     const struct passing *work = frame->work;
     const struct attends *attends = todo->more;
     for (int64_t row = 0; row < work->count; row++) {
-        seen[row].biases = work->biases ? work->biases[row] : NULL;
+        seen[row] = (struct seen){.biases = work->biases ? work->biases[row] : NULL};
         if (work->positions) {
             const struct cached *cached = work->caches[work->sessions[row]] + attends->layer;
             const int64_t stop = work->positions[row] + 1;
             seen[row].keys = cached->keys;
             seen[row].values = cached->values;
             seen[row].head_stride = cached->head_stride;
-            seen[row].row_stride = attends->attention.head_dim;
+            seen[row].tiled = 1;
             seen[row].first = attends->window && stop > attends->window ? stop - attends->window : 0;
             seen[row].stop = stop;
         } else {
