@@ -136,7 +136,9 @@ class Stage:
         if spec.both_ways:
             shapes = [(0, 0)] * len(span)
         states = [state_shape(spec, layer) for layer in span]
-        pool = CachePool(span, shapes, plan.between.dtype, place, cache_bytes, spec.max_positions, states)
+        pool = CachePool(
+            span, shapes, plan.between.dtype, place, cache_bytes, spec.max_positions, states, plan.between.portable
+        )
         return cls(decoder, pool, place, manifest)
 
     def open(self, max_rows: int, span: LayerSpan | None = None) -> SessionCache:

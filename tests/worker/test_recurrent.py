@@ -134,17 +134,17 @@ def test_a_neighbour_that_fails_in_the_midst_of_a_batch_leaves_no_trace(model: P
                 if spoil and position == 23:
                     cache = peers[0].cache
 
-                    def broken(layer: int, position: int, cache: SessionCache = cache) -> object:
-                        if layer == 2:  # when both have written their states of layer 1
-                            raise MemoryError
-                        return SessionCache.state(cache, layer, position)
+                    def broken(position: int, cache: SessionCache = cache) -> object:
+                        for _, memory in cache._states._under_way(position)[1].layers:  # as if some had been written
+                            memory.fill_(torch.nan)
+                        raise MemoryError
 
-                    cache.state = broken  # type: ignore[method-assign,assignment]
+                    cache.state_places = broken  # type: ignore[method-assign,assignment]
                     failed, good = await asyncio.gather(*(p.ask(position, 1) for p in peers), return_exceptions=True)
                     assert isinstance(failed, Exception)
                     assert not isinstance(failed, PeerFault)  # overloaded, not broken
                     assert isinstance(good, bytes)
-                    del cache.state  # type: ignore[method-assign]
+                    del cache.state_places  # type: ignore[method-assign]
                     heard += [await peers[0].ask(position, 1), good]
                 else:
                     heard += await asyncio.gather(*(peer.ask(position, 1) for peer in peers))

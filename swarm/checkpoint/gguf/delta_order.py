@@ -6,13 +6,17 @@ key heads come first, then the second ones, and so on.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
 
 from swarm.checkpoint.gguf.keys import Keys
 
 BY_VALUE = ("attn_qkv", "attn_gate", "ssm_beta", "ssm_alpha", "ssm_conv1d", "ssm_out", "ssm_a", "ssm_dt")
 BY_INPUT = "ssm_out"  # whose columns belong to value heads; of all others rows do
 DECAYS = "ssm_a"  # which are stored as the negative exponential of what the config's model holds
+LOG_DIGITS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +58,13 @@ class ValueHeads:
             for value in range(self.values)
         ]
         return [*range(before), *(start + place for start in starts for place in range(each))]
+
+
+def logarithms(numbers: Sequence[float]) -> list[float]:
+    """Each rounded once from many digits, the same on every machine; of what has none, what is no number."""
+    with localcontext() as context:
+        context.prec = LOG_DIGITS
+        return [
+            float(Decimal(number).ln()) if 0 < number < math.inf else -math.inf if number == 0 else number + math.nan
+            for number in numbers
+        ]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from swarm.checkpoint.formats.layout import BadPart, Layout, Part, StoredBlocks
 from swarm.checkpoint.gguf.blocks import BLOCKS
-from swarm.checkpoint.gguf.delta_order import BY_INPUT, BY_VALUE, DECAYS, ValueHeads
+from swarm.checkpoint.gguf.delta_order import BY_INPUT, BY_VALUE, DECAYS, ValueHeads, logarithms
 from swarm.checkpoint.gguf.dialects import ADDED, Dialect
 from swarm.checkpoint.gguf.keys import Keys
 from swarm.checkpoint.gguf.model import GgufModel
@@ -119,7 +119,7 @@ def _grouped(tensor: Tensor, name: str, kind: str, heads: ValueHeads) -> Tensor:
     if tensor.shape[axis] != heads.count(kind):
         raise BadPart(name, f"{tensor.shape[axis]} rows are wanted; by the file's keys it has {heads.count(kind)}")
     if kind == DECAYS:
-        tensor = (-tensor.float()).log()
+        tensor = torch.tensor(logarithms((-tensor.float()).flatten().tolist())).view(tensor.shape)
     return tensor.index_select(axis, torch.tensor(heads.order(kind)))
 
 

@@ -1,8 +1,9 @@
 """States of fixed size that recurrent layers keep of one session, in the place of rows.
 
 No row can be taken out of a state again, so a session holds a few, each at its position: where it stands, where it stood
-before the last call, and some where whole chunks of its beginning end, for others to begin with. It can be rolled back to
-these, and to nothing. Knows nothing of what a state means, nor of who computes it.
+before the last call, and some where whole chunks of its beginning end, for others to begin with: all of its rows must have
+come in whole chunks, unless rows have the same bits however they come. It can be rolled back to these, and to nothing.
+Knows nothing of what a state means, nor of who computes it.
 """
 
 from __future__ import annotations
@@ -48,16 +49,19 @@ class State:
     layers: list[Memory] = field(repr=False)  # of each
     places: Places = field(repr=False)  # addresses of these
     position: int | None = None  # rows that went into it; None: whatever it holds is of no use
-    whole: bool = False  # all of them in whole chunks
+    whole: bool = False  # all of them in whole chunks, or as good as that
 
 
 class States:
     """Those of one session over some recurrent layers, which are counted from 0 here."""
 
-    def __init__(self, shapes: Sequence[StateShape], dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, shapes: Sequence[StateShape], dtype: torch.dtype, device: torch.device, one_way: bool = False
+    ) -> None:
         self.shapes = shapes
         self.dtype = dtype
         self.device = device
+        self.one_way = one_way  # rows have the same bits in a chunk and each for itself
         self._states: list[State] = []
         self._source: State | None = None  # of the call under way
         self._target: State | None = None
@@ -109,7 +113,8 @@ class States:
         source, target = self._source, self._target
         if source is None or target is None:
             raise LocalFault(f"{self!r}: no call has begun")
-        target.position, target.whole = position, source.whole and whole_chunk
+        target.position = position
+        target.whole = position % CHUNK_ROWS == 0 if self.one_way else source.whole and whole_chunk
         self._source = self._target = None
 
     def rollback(self, position: int) -> None:

@@ -93,6 +93,26 @@ def test_whole_chunks_are_those_of_the_beginning(stage: Stage) -> None:
     assert taken(stage, 100, 128, 128).beginning(356) == 0
 
 
+def test_where_rows_have_one_set_of_bits_it_does_not_matter_how_they_came() -> None:
+    stage = Stage.random(SPEC, WHOLE, "fp32", seed=3, numerics="portable")
+    rows = rows_of(300)
+    cache = stage.open(1000)
+    stage.chunk(cache, rows[:100])
+    for at in (100, 101):
+        stage.decode([(cache, rows[at : at + 1])])
+    stage.decode([(cache, rows[102:128])])
+    stage.chunk(cache, rows[128:200])
+    stage.decode([(cache, rows[200:300])])  # more than go through the layers together
+    assert [cache.beginning(each) for each in (127, 128, 300)] == [0, 128, 128]
+    child = stage.open(1000)
+    stage.copy(child, cache, 128, WHOLE)
+    whole = stage.open(1000)
+    stage.chunk(whole, rows[:128])
+    expected = stage.chunk(whole, rows[128:256])
+    assert torch.equal(stage.chunk(child, rows[128:256]), expected)
+    assert whole.beginning(300) == child.beginning(300) == 256
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_what_comes_after_going_back_is_what_came_without_it(stage: Stage, seed: int) -> None:
     """A story of calls, some of which are undone or fail; each row's bits are those of the story without these."""

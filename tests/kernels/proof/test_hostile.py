@@ -26,6 +26,10 @@ OPERATIONS = {  # sizes, as driver/cases.c reads them
         *(st.integers(0, len(CACHES) - 1), st.integers(1, 3), st.integers(1, 5), st.integers(1, 150), FEW),
         *(st.integers(1, 420), st.integers(1, 3), FLAG, FLAG, FLAG, FLAG),
     ),
+    "delta": (
+        *(st.integers(0, len(CACHES) - 1), st.integers(1, 3), st.integers(1, 3), st.integers(1, 40)),
+        *(st.integers(1, 90), st.integers(1, 5), st.integers(1, 40), st.integers(1, 3), FLAG, GAP),
+    ),
 }
 
 

@@ -66,6 +66,12 @@ MUTANTS = {
         "p = fma3(mul(p, rest), rest, add(rest, set(1.0f)));",
     ),
     "a step by division": Mutant("avx2", "linear.h", "* (1.0f / 127.0f)", "/ 127.0f"),
+    "a difference of what is written": Mutant(
+        "avx512",
+        "delta.h",
+        "mul(sub(load(value + n * LANES), recalled[n]), set(room->strengths[row]))",
+        "fma3(load(value + n * LANES), set(room->strengths[row]), negative(mul(recalled[n], set(room->strengths[row]))))",
+    ),
     "blocks joined without fma": Mutant(
         "plain", "attention.h", "__builtin_fmaf(sum, now, state[1] * before)", "sum * now + state[1] * before"
     ),

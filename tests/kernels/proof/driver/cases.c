@@ -11,6 +11,7 @@ void swarm_activation(const float *rows, int64_t ld_rows, int count, int width, 
 void swarm_softmax(const float *rows, int64_t ld_rows, int count, int width, float *out);
 void swarm_rotate(float *rows, int64_t ld_rows, int count, int heads, int head_dim, const float *cos, const float *sin);
 int swarm_attention(const struct attention *attention, const float *queries, int64_t ld_queries, int count, const struct seen *seen, float *out);
+int swarm_delta(const struct delta *delta, const float *rows, int64_t ld_rows, const struct passage *passages, int count, float *out, int64_t ld_out);
 void swarm_turns(const double *angles, const double *factors, int64_t positions, int64_t half, float *cosines, float *sines);
 
 static struct outcome outcome_of(int64_t count) { return (struct outcome){room_for(count, 4), count}; }
@@ -180,8 +181,71 @@ static struct outcome attention(const int *sizes, enum values values, struct see
     return out;
 }
 
+/* A session's window and memory before some rows and, unless they lie in place, after. Both are of `window` and `memory` numbers. */
+struct kept {
+    struct room before[2], after[2];
+};
+static struct kept kept_of(struct seed *seed, enum values values, int kind, int64_t window, int64_t memory, int in_place) {
+    struct kept kept = {.before = {room_for(window, kind == CACHE_FP32 ? 4 : 2), numbers_of(seed, values, 1, memory)}};
+    if (kind == CACHE_FP32) fill(seed, values, kept.before[0].items, 1, window);
+    else fill_halves(seed, values, 0, kept.before[0].items, 1, window);
+    if (in_place) return kept;
+    kept.after[0] = room_for(window, kind == CACHE_FP32 ? 4 : 2);
+    kept.after[1] = room_for(memory, 4);
+    return kept;
+}
+
+/* Answers, then of each session the memory and the window as binary32: whole numbers of 16 bits for bf16. */
+static void tell(const struct kept *kept, int kind, int64_t window, int64_t memory, uint32_t *out) {
+    const struct room *last = kept->after[0].taken ? kept->after : kept->before;
+    memcpy(out, last[1].items, sizeof *out * (size_t)memory);
+    for (int64_t i = 0; i < window; i++) {
+        uint32_t bits = 0;
+        if (kind == CACHE_FP32) memcpy(&bits, (char *)last[0].items + i * 4, 4);
+        else {
+            uint16_t half;
+            memcpy(&half, (char *)last[0].items + i * 2, 2);
+            bits = (uint32_t)half << 16;
+        }
+        out[memory + i] = bits;
+    }
+}
+
+/* window kind, key heads, value heads of each, key_dim, value_dim, taps, rows of each session, sessions, in place, numbers between rows */
+static struct outcome delta(const int *sizes, enum values values, struct seed seed) {
+    enum { SESSIONS = 4 };
+    const int kind = sizes[0], key_heads = sizes[1], heads = key_heads * sizes[2], each = sizes[6], sessions = sizes[7] < SESSIONS ? sizes[7] : SESSIONS;
+    const int64_t channels = 2 * key_heads * sizes[3] + heads * sizes[4], width = channels + heads * (sizes[4] + 2) + sizes[9];
+    const int64_t window = channels * (sizes[5] - 1), memory = (int64_t)heads * sizes[3] * sizes[4], answers = (int64_t)heads * sizes[4];
+    const enum values stored = values == HOSTILE && draw(&seed) % 2 ? HOSTILE : TAME;
+    struct room weights = numbers_of(&seed, stored, sizes[5], channels), gates = numbers_of(&seed, stored, 2, heads), norm = numbers_of(&seed, stored, 1, sizes[4]);
+    struct room rows = numbers_of(&seed, values, (int64_t)each * sessions, width);
+    const struct delta shape = {key_heads, heads, sizes[3], sizes[4], sizes[5], kind, 1e-5f, weights.items, gates.items, (float *)gates.items + heads, norm.items};
+    struct outcome out = outcome_of((int64_t)each * sessions * answers + sessions * (memory + window));
+    struct kept kept[SESSIONS];
+    struct passage passages[SESSIONS];
+    for (int i = 0; i < sessions; i++) {
+        kept[i] = kept_of(&seed, stored, kind, window, memory, sizes[8]);
+        const struct room *last = sizes[8] ? kept[i].before : kept[i].after;
+        passages[i] = (struct passage){{kept[i].before[0].items, kept[i].before[1].items, last[0].items, last[1].items}, (int64_t)i * each, each};
+    }
+    if (swarm_delta(&shape, rows.items, width, passages, sessions, out.room.items, answers)) exit(3);
+    for (int i = 0; i < sessions; i++) {
+        tell(kept + i, kind, window, memory, (uint32_t *)out.room.items + (int64_t)each * sessions * answers + i * (memory + window));
+        for (int k = 0; k < 2; k++) {
+            give_back(kept[i].before[k]);
+            give_back(kept[i].after[k]);
+        }
+    }
+    give_back(weights);
+    give_back(gates);
+    give_back(norm);
+    give_back(rows);
+    return out;
+}
+
 const struct computation computations[] = {
     {"linear", 6, linear}, {"norm", 6, norm}, {"activation", 6, activation}, {"softmax", 3, softmax},
-    {"rotation", 4, rotation}, {"turns", 2, turns}, {"attention", 11, attention},
+    {"rotation", 4, rotation}, {"turns", 2, turns}, {"attention", 11, attention}, {"delta", 10, delta},
 };
 const int computation_count = (int)(sizeof computations / sizeof *computations);
