@@ -8,7 +8,7 @@
 #include <math.h>
 
 #define TOGETHER 8 /* rows */
-#if PATH == PATH_AVX2
+#if PATH == PATH_AVX2 || PATH == PATH_NEON
 #define QUERIES 2 /* that weigh values together, and so many times 16 channels */
 #define CHANNELS 2
 #else

@@ -164,7 +164,7 @@ static struct outcome attention(const int *sizes, enum values values, struct see
         const struct cache *own = cache + row * caches / count % CACHES;
         const int stop = 1 + (int)(draw(&seed) % (unsigned)positions), first = draw(&seed) % 2 ? 0 : (int)(draw(&seed) % (unsigned)stop);
         biases[row] = numbers_of(&seed, stored, heads, stop - first);
-        seen[row] = (struct seen){own->keys.items, own->values.items, own->head_stride, own->row_stride, first, stop, sizes[9] ? biases[row].items : NULL};
+        seen[row] = (struct seen){.keys = own->keys.items, .values = own->values.items, .head_stride = own->head_stride, .row_stride = own->row_stride, .first = first, .stop = stop, .biases = sizes[9] ? biases[row].items : NULL};
     }
     const struct attention shape = {heads, kv_heads, head_dim, sizes[0], 0.25f, sizes[7] ? 5.0f : 0, sizes[8] ? sinks.items : NULL};
     struct outcome out = outcome_of((int64_t)count * heads * head_dim);
