@@ -23,7 +23,7 @@ from setuptools import build_meta
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "source"
-PLAIN_SOURCES = ("pool.c", "packing.c", "blocks.c", "tables.c", "memory.c", "dispatch.c")
+PLAIN_SOURCES = ("pool.c", "packing.c", "blocks.c", "tables.c", "dispatch.c")
 FLAGS = (
     *("-std=gnu11", "-O3", "-fPIC", "-fvisibility=default", "-Wall"),
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 
 import numpy as np
@@ -18,11 +19,13 @@ def test_every_number_is_read_once(count: int) -> None:
         numbers = np.frombuffer(pages, dtype=np.uint64)
         numbers[:] = np.random.default_rng(count).integers(0, 1 << 63, count, dtype=np.uint64)
         total = int(numbers.sum(dtype=np.uint64))
-        before = kernels.threads
+        before = kernels.threads, kernels.path
         try:
-            for threads in (1, 3):
+            for threads, path in itertools.product((1, 3), kernels.paths()):
                 kernels.set_threads(threads)
+                kernels.choose(path)
                 assert kernels.read(numbers.ctypes.data, count) == total
         finally:
-            kernels.set_threads(before)
+            kernels.set_threads(before[0])
+            kernels.choose(before[1])
         del numbers

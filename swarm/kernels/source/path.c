@@ -3,6 +3,7 @@
 #include "delta.h"
 #include "linear.h"
 #include "program.h"
+#include "reading.h"
 #include "rows.h"
 
 #if PATH == PATH_AVX512
@@ -31,7 +32,8 @@ const struct path THIS = {.name = NAME,
                           .attention_room = attention_room,
                           .delta_room = delta_room,
                           .program = program_job,
-                          .program_room = program_room};
+                          .program_room = program_room,
+                          .reading = reading_job};
 
 #if PATH == PATH_NEON && defined(__clang__)
 #pragma clang attribute pop

@@ -62,6 +62,12 @@ struct recurring {
     int64_t room_each;
 };
 
+struct reading {
+    const void *numbers;
+    int64_t lines;              /* of 64 bytes, a multiple of 4 */
+    uint64_t sums[MAX_THREADS]; /* so that nothing is left out as unused */
+};
+
 struct path {
     const char *name;
     job *linear, *norm, *activation, *softmax, *rotation, *attention, *delta;
@@ -70,6 +76,7 @@ struct path {
     int64_t (*delta_room)(const struct delta *delta, int rows);   /* likewise; rows: the most of one passage */
     job *program;
     int64_t (*program_room)(struct passing *work, int threads);   /* bytes */
+    job *reading;
 };
 
 extern const struct path path_plain;
