@@ -114,6 +114,8 @@ class ClientConfig:
     probe_count: int = 3  # probes per candidate; the least round trip counts
     probe_seconds: float = 0.5  # how long to wait for them
     max_candidates: int = 64  # peers probed for one chain
+    exact: bool = False  # all workers of a chain in one numerics class, or no answer
+    numerics: str | None = None  # with `exact`: that class; None: whichever serves all layers
     audit_share: float = 0.05  # of sessions: of those, a span is computed again by another worker afterwards
     audit_private: bool = False  # workers at private addresses may audit each other, as if each had another owner
     audit_seconds: float = 120.0  # without progress, an audit is given up after this long

@@ -40,6 +40,24 @@ def audit_options(function: Any) -> Any:
     return share(private(function))
 
 
+def exact_options(function: Any) -> Any:
+    """--exact and --exact-class."""
+    exact = click.option(
+        "--exact",
+        is_flag=True,
+        help="Only over workers of one numerics class, all along: rather no answer than one that is not bit-exact.",
+    )
+    named = click.option(
+        "--exact-class", metavar="CLASS", help="Likewise, of this class alone, such as portable-1:bf16."
+    )
+    return exact(named(function))
+
+
+def exactness(exact: bool, exact_class: str | None) -> dict[str, Any]:
+    """What these options set of a `ClientConfig`."""
+    return {"exact": exact or exact_class is not None, "numerics": exact_class}
+
+
 @click.group()
 def peers() -> None:
     """Show what is remembered of peers on this machine."""

@@ -19,6 +19,7 @@ from swarm.cli.answer.output import Output, make_trace
 from swarm.cli.api import api_config, how_to_ask
 from swarm.cli.bootstrap import need_bootstrap, waiting_seconds
 from swarm.cli.keys import held_identity, known_peers_file
+from swarm.cli.peers import exactness
 from swarm.cli.private import everybody_allowed
 from swarm.config import ApiConfig, ClientConfig, NodeConfig, SpanConfig
 from swarm.identity import PeerId
@@ -91,12 +92,15 @@ class ApiRequest:
     timeout: float | None
     audit: float
     audit_private: bool
+    exact: bool
+    exact_class: str | None
     key: Path | None
     verbose: bool
     log: str
 
     def client_config(self) -> ClientConfig:
-        config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private)
+        exact = exactness(self.exact, self.exact_class)
+        config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private, **exact)
         return (
             config
             if self.timeout is None

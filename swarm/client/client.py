@@ -170,6 +170,8 @@ class Client:
             bans=bans,
             bonds=opened.spec.bonds,
             rows_of=rows_of_records(opened),
+            exact=self.config.exact,
+            numerics=self.config.numerics,
         )
         self._stack.push_async_callback(started.resolver.aclose)
         started.auditor = await self._stack.enter_async_context(

@@ -285,6 +285,18 @@ async def open_hop_sessions(
     )
 
 
+async def insist_on_classes(links: Sequence[HopSession]) -> None:
+    """Raises HopFault for workers that compute in another numerics class than they announced; no link is open then."""
+    others = [
+        (link.hop, ProtocolFault(f"computes in {link.numerics}, and announced {link.hop.numerics}"))
+        for link in links
+        if link.numerics != link.hop.numerics
+    ]
+    if others:
+        await close_hop_sessions(links)
+        raise HopFault(others)
+
+
 async def gather_hop_sessions(opening: Sequence[tuple[Hop, Callable[[], Awaitable[HopSession]]]]) -> list[HopSession]:
     """These links, opened at once; all or none. Raises HopFault for those that failed."""
     links: list[HopSession] = []

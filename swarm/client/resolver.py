@@ -10,12 +10,12 @@ from typing import Protocol
 from swarm.client.audits.bans import Bans
 from swarm.client.peers import Peers
 from swarm.client.room import Room, RowsOf, chain_rows
-from swarm.errors import NoChain, NoRoom, WrongModel
+from swarm.errors import NoChain, NoRoom, UsageFault, WrongModel
 from swarm.identity import PeerId
 from swarm.records import ModelRef, PeerRecord, SignedRecord
 from swarm.routing.chain import Chain, Hop
 from swarm.routing.cost import UNMEASURED, Measurement, predicted_seconds
-from swarm.routing.finder import find_chain, fixed_chain
+from swarm.routing.finder import find_chain, fixed_chain, inexact
 from swarm.span import LayerSpan
 from swarm.trace import Trace
 
@@ -58,6 +58,8 @@ class Resolver:
         bans: Bans | None = None,
         bonds: Sequence[LayerSpan] = (),
         rows_of: RowsOf | None = None,
+        exact: bool = False,
+        numerics: str | None = None,
     ) -> None:
         self._directory = directory
         self._peers = peers
@@ -67,6 +69,8 @@ class Resolver:
         self._bans = bans
         self._bonds = tuple(bonds)  # layers of the model that one worker holds all or none of
         self._rows_of = rows_of  # None: nobody knows how much workers can hold
+        self._exact = exact  # chains are of one numerics class
+        self._numerics = numerics  # that is this one; None: whichever
         self._now = now
         self._trace = trace
         self._records: dict[PeerId, PeerRecord] = {}
@@ -119,6 +123,9 @@ class Resolver:
         if self._by_hand:
             records = await self.records()
             chain = fixed_chain(records, self.model, self._by_hand, banned=self.banned, bonds=self._bonds)
+            if self._exact and (chain.numerics is None or chain.numerics != (self._numerics or chain.numerics)):
+                used = [self._records[hop.peer_id] for hop in chain.hops]
+                raise UsageFault(inexact(used, self.model, whole, self._numerics))
             if self.rows_at(chain.hops, rows[-1]) < rows[-1]:
                 raise _no_room(rows[-1], self.rows_at(chain.hops, rows[-1]))
             return chain
@@ -158,7 +165,8 @@ class Resolver:
                         self._peers.measurements,
                         self._now(),
                         precision=precision or self.precision,
-                        prefer_numerics=numerics,
+                        prefer_numerics=numerics or self._numerics,
+                        exact=self._exact,
                         avoid=self._peers.avoided(strictly) | barred,
                         banned=self.banned,
                         bonds=self._bonds,

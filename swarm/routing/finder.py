@@ -22,6 +22,7 @@ from swarm.span import LayerSpan, held_in_part, missing_layers, name_layers
 Measurements = Mapping[PeerId, Measurement]
 Key = TypeVar("Key", str, tuple[str, str])
 MAX_NAMED = 8  # peers that a message names
+SHORT_DIGITS = 8  # of a peer id that a message names
 MAX_STARTED = 3  # workers that a message says how to start
 PORTABLE = "portable-"  # how numerics classes begin whose bits do not depend on the machine
 
@@ -37,13 +38,15 @@ def find_chain(
     avoid: frozenset[PeerId] = frozenset(),
     banned: frozenset[PeerId] = frozenset(),
     prefer_numerics: str | None = None,
+    exact: bool = False,
     allowed: Sequence[PeerId] | None = None,
     bonds: Sequence[LayerSpan] = (),
 ) -> Chain:
     """A chain over `span` in one precision, and in one numerics class if any class covers it.
 
     `prefer_numerics` is taken if it covers, else a portable class, whose bits every CPU has, else the class whose chain is
-    predicted fastest, else the fastest chain of mixed classes. Ties fall to the lower peer id. Peers in `avoid` or `banned`,
+    predicted fastest, else the fastest chain of mixed classes; if it has to be `exact`, none of mixed classes, and where a
+    class is preferred no other. Ties fall to the lower peer id. Peers in `avoid` or `banned`,
     and if `allowed` is given those not in it, are never used, nor those that announce a part of a bond: hops end where
     announced spans do, so that no hop cuts one either. Raises NoChain, naming the layers that are missing and what became of
     the workers that hold some of them.
@@ -56,13 +59,21 @@ def find_chain(
     by_class = _grouped(usable, lambda record: (record.precision, record.numerics))
     preferred = [group for (_, numerics), group in by_class if numerics == prefer_numerics]
     portable = [group for (_, numerics), group in by_class if numerics.startswith(PORTABLE)]
-    for groups in (preferred, portable, [group for _, group in by_class], [group for _, group in by_precision]):
+    wishes = [preferred, portable, [group for _, group in by_class], [group for _, group in by_precision]]
+    if exact:
+        wishes = wishes[:-1] if prefer_numerics is None else wishes[:1]
+    for groups in wishes:
         chains = [_greedy(group, model, span, measurements) for group in groups if _missing(group, span) == ()]
         if chains:
             return min(chains, key=lambda found: found.seconds).chain
 
     holes = [_missing(group, span) for _, group in by_precision] or [(span,)]
     missing = min(holes, key=lambda hole: sum(map(len, hole)))
+    if exact and not missing:
+        lacking = {numerics: _missing(group, span) for (_, numerics), group in by_class}
+        fewest = min(lacking.values(), key=lambda hole: sum(map(len, hole)))
+        missing = fewest if prefer_numerics is None else lacking.get(prefer_numerics, (span,))
+        raise NoChain(inexact(usable, model, span, prefer_numerics), missing)
     raise NoChain(_explanation(missing, newest, sieve), missing)
 
 
@@ -234,6 +245,20 @@ def _explanation(missing: Sequence[LayerSpan], newest: Iterable[PeerRecord], sie
         f"`swarm worker --model {sieve.model.name} --layers {hole}`" for hole in missing[:MAX_STARTED]
     )
     return f"{text}. Start {starts}{' and so on' if len(missing) > MAX_STARTED else ''}, or wait longer with --timeout"
+
+
+def inexact(records: Iterable[PeerRecord], model: ModelRef, span: LayerSpan, numerics: str | None) -> str:
+    """Why no chain of these is exact: who serves what, by class."""
+    by_class = _grouped(records, lambda record: record.numerics)
+    served = "; ".join(
+        f"{name or 'a class without a name'} has {name_layers(sorted({record.span for record in group}))} "
+        f"({_named(sorted(record.peer_id for record in group), SHORT_DIGITS)})"
+        for name, group in by_class[:MAX_NAMED]
+    )
+    wanted = "no numerics class" if numerics is None else f"nobody in the numerics class {numerics}"
+    return (
+        f"{wanted} serves all of {name_layers([span])} of {model}, and the answer has to be exact (--exact): {served}"
+    )
 
 
 def _misfit(record: PeerRecord, reached: int, model: ModelRef) -> str:

@@ -257,3 +257,47 @@ class TestBonds:
         records = [make_record(number, str(span)) for number, span in enumerate([*spans, WHOLE], 1)]
         for hop in find(records, measured=near(*range(1, len(records) + 1)), bonds=together).hops:
             assert held_in_part(hop.span, together) is None
+
+
+class TestExact:
+    CLASSES = ("bf16/cpu/avx2", "bf16/cpu/avx512")
+
+    def mixed(self) -> list[PeerRecord]:
+        return [
+            make_record(1, "0-5", numerics=self.CLASSES[0]),
+            make_record(2, "4-9", numerics=self.CLASSES[1]),
+            make_record(3, "0-3", numerics="portable-1:bf16"),
+        ]
+
+    def test_classes_are_not_mixed_and_who_serves_what_is_told(self) -> None:
+        assert find(self.mixed()).numerics is None
+        with pytest.raises(NoChain) as error:
+            find(self.mixed(), exact=True)
+        assert error.value.missing == (LayerSpan(6, 10),)
+        for words in (
+            "no numerics class serves all of layers 0-9",
+            f"{self.CLASSES[0]} has layers 0-5 ({peer(1).hex()[:8]})",
+            f"{self.CLASSES[1]} has layers 4-9 ({peer(2).hex()[:8]})",
+            f"portable-1:bf16 has layers 0-3 ({peer(3).hex()[:8]})",
+        ):
+            assert words in str(error.value)
+
+    def test_of_whole_classes_the_portable_one_is_taken(self) -> None:
+        whole = [make_record(4, "0-9", numerics=self.CLASSES[0]), make_record(5, "3-9", numerics="portable-1:bf16")]
+        assert shape(find([*self.mixed(), *whole], exact=True)) == [(3, "0-3"), (5, "4-9")]
+        assert shape(find([*self.mixed(), whole[0]], exact=True)) == [(4, "0-9")]
+
+    def test_a_class_that_is_named_is_the_only_one(self) -> None:
+        whole = make_record(4, "0-9", numerics="portable-1:bf16")
+        asked = {"exact": True, "prefer_numerics": self.CLASSES[0]}
+        with pytest.raises(NoChain, match=f"nobody in the numerics class {self.CLASSES[0]} serves all") as error:
+            find([*self.mixed(), whole], **asked)
+        assert error.value.missing == (LayerSpan(6, 10),)
+        with pytest.raises(NoChain) as error:
+            find([whole], **asked)
+        assert error.value.missing == (WHOLE,)
+        assert shape(find([whole], exact=True, prefer_numerics="portable-1:bf16")) == [(4, "0-9")]
+
+    def test_layers_that_nobody_serves_are_told_as_ever(self) -> None:
+        with pytest.raises(NoChain, match=r"layers 6-9 of .* served by nobody"):
+            find(self.mixed()[:1], exact=True)

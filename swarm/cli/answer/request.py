@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from swarm.cli.bootstrap import need_bootstrap
 from swarm.cli.models import check_layers, model_directory
+from swarm.cli.peers import exactness
 from swarm.config import ClientConfig
 from swarm.errors import UsageFault
 from swarm.precision import AUTO
@@ -39,6 +40,8 @@ class Request:
     timeout: float | None = None  # seconds
     audit: float = ClientConfig().audit_share
     audit_private: bool = False
+    exact: bool = False
+    exact_class: str | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -68,6 +71,10 @@ class Request:
         self.sampling()
         if self.local and self.chain:
             raise UsageFault("--local computes every layer here and --chain names workers: use one of them")
+        if self.local and self.exact_class is not None:
+            raise UsageFault(
+                "--local computes every layer here and --exact-class names what workers compute in: use one"
+            )
         if not self.local:
             need_bootstrap(self.bootstrap)
         if self.model is not None:
@@ -87,7 +94,8 @@ class Request:
         return options if self.max_tokens is None else replace(options, max_tokens=self.max_tokens)
 
     def client_config(self) -> ClientConfig:
-        config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private)
+        exact = exactness(self.exact, self.exact_class)
+        config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private, **exact)
         if self.timeout is None:
             return config
         return replace(config, deadline_seconds=self.timeout, open_seconds=self.timeout)
