@@ -118,6 +118,21 @@ def test_one_set_of_bits(kernels: Library, kind: str, shape: tuple[int, int]) ->
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)
+def test_a_row_of_many_is_the_row_alone(kernels: Library, kind: str) -> None:
+    """More rows than are kept at a time, slices of more groups than are opened at a time, tiles that fill no panel."""
+    packed, rows = pack(kernels, kind, numbers_of(88, 2600)), numbers_of(103, 2600)
+    expected = None
+    for path in kernels.paths():
+        kernels.choose(path)
+        expected = product(kernels, packed, rows) if expected is None else expected
+        assert np.array_equal(product(kernels, packed, rows), expected), path
+        for row in (0, 50, 102):
+            assert np.array_equal(product(kernels, packed, rows[row : row + 1])[0], expected[row]), (path, row)
+        for count in (2, 4, 7):
+            assert np.array_equal(product(kernels, packed, rows[:count]), expected[:count]), (path, count)
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
 def test_it_is_the_product(kernels: Library, kind: str) -> None:
     packed, rows, bias = pack(kernels, kind, numbers_of(96, 1000)), numbers_of(ROWS, 1000), numbers_of(96)
     found, exact = product(kernels, packed, rows, bias), rows.astype(np.float64) @ packed.exact.T + bias

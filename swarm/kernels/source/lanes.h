@@ -31,6 +31,8 @@
 #define INLINE static inline __attribute__((always_inline))
 #endif
 #if defined(UNROLL)
+#elif PATH == PATH_PLAIN
+#define UNROLL
 #elif defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else

@@ -1,46 +1,30 @@
-/* Linear layers. Lanes are outputs, so a row's bits depend on that row alone, however many are computed together. */
+/* Linear layers. Lanes are outputs, so a row's bits depend on that row alone, however many are computed together.
+
+   Few rows read weights as they lie, for each of them once. Many share what is opened of a few tiles at a time, which stays in the first
+   cache meanwhile. */
 #pragma once
-#include "lanes.h"
-#include "path.h"
+#include "linear_floats.h"
+#include "linear_integers.h"
 
-#define AHEAD 4096 /* bytes that weights are asked for before they are needed */
+#define PANEL 4        /* tiles at a time: several streams read memory faster than one */
+#define AHEAD 4096     /* bytes that few rows ask for before they need them */
+#define CHUNK 16       /* blocks of rows whose sums are kept meanwhile */
+#define DEPTH 4        /* sums of slices that wait for their partner: 1 of 4, 1 of 2, 1 of 1, and the newest */
+#define ALIGNED __attribute__((aligned(64)))
 
-static int slice_start(int slice, int groups) { return slice * groups / SLICES; }
+#if PATH == PATH_PLAIN
+#define FETCH(place) ((void)(place))
+#define FETCH_FAR(place) ((void)(place))
+#define KEEP_IN_MEMORY(numbers) ((void)(numbers))
+#else
+#define FETCH(place) __builtin_prefetch(place, 0, 3)
+#define FETCH_FAR(place) __builtin_prefetch(place, 0, 2) /* into the second cache */
+#define KEEP_IN_MEMORY(numbers) __asm__ volatile("" ::"r"(numbers) : "memory")
+#endif
 
-/* ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)), for `each` sums side by side. */
-INLINE void add_slices(lanes *sums, int each) {
-    for (int width = 1; width < SLICES; width *= 2)
-        for (int slice = 0; slice < SLICES; slice += 2 * width)
-            for (int i = 0; i < each; i++) sums[slice * each + i] = add(sums[slice * each + i], sums[(slice + width) * each + i]);
-}
-
-/* Rows as they are computed with, in the room that came with the work: integers, their steps and their sums; or floats whose last group
-   is padded with zeros. */
-struct prepared {
-    float *steps;    /* [count][groups] */
-    int32_t *sums;   /* [count][groups], of the integers */
-    int8_t *bytes;   /* [count][groups][32] */
-    const float *floats; /* [count][ld], whole groups */
-    int64_t ld;
-};
-
-/* Bytes that `count` rows take when they are prepared. */
-static int64_t linear_room(const struct weight *weight, int count) {
-    const int64_t groups = (int64_t)weight->groups * count;
-    if (weight->kind >= WEIGHT_INT8) return groups * (int64_t)(GROUP + sizeof(float) + sizeof(int32_t));
-    return weight->inputs % GROUP ? groups * GROUP * (int64_t)sizeof(float) : 0;
-}
-
-static struct prepared prepared_of(const struct linear *work) {
-    const struct weight *weight = work->weight;
-    const int64_t groups = (int64_t)weight->groups * work->count;
-    if (weight->kind < WEIGHT_INT8) {
-        if (weight->inputs % GROUP) return (struct prepared){.floats = work->room, .ld = (int64_t)weight->groups * GROUP};
-        return (struct prepared){.floats = work->rows, .ld = work->ld_rows};
-    }
-    float *steps = work->room;
-    int32_t *sums = (int32_t *)(steps + groups);
-    return (struct prepared){.steps = steps, .sums = sums, .bytes = (int8_t *)(sums + groups)};
+INLINE int group_size(int kind) { /* bytes of a tile's group */
+    static const int bytes[] = {4, 2, 2, 1};
+    return kind >= WEIGHT_INT4 ? GROUP * LANES / 2 : GROUP * LANES * bytes[kind];
 }
 
 INLINE void emit(const struct linear *work, int row, int tile, lanes sum) {
@@ -52,303 +36,265 @@ INLINE void emit(const struct linear *work, int row, int tile, lanes sum) {
     else store_some(out, sum, left);
 }
 
-/* `inputs` inputs of R rows, ascending, against T tiles that lie `stride` numbers apart. */
-INLINE void float_dot(int kind, int R, int T, const void *numbers, int64_t at, int64_t stride, const float *const *rows, int from, int inputs,
-                      lanes *sums) {
-    if (kind == WEIGHT_BF16) {
-        const uint16_t *w = (const uint16_t *)numbers + at;
-        for (int k = 0; k < inputs; k += 2) {
-            lanes even[4], odd[4];
-            UNROLL for (int t = 0; t < T; t++) load_bf16_pairs(w + t * stride + k * LANES, even + t, odd + t);
-            UNROLL for (int r = 0; r < R; r++) {
-                lanes x = set(rows[r][from + k]), y = set(rows[r][from + k + 1]);
-                UNROLL for (int t = 0; t < T; t++) sums[r * T + t] = fma3(even[t], x, sums[r * T + t]);
-                UNROLL for (int t = 0; t < T; t++) sums[r * T + t] = fma3(odd[t], y, sums[r * T + t]);
-            }
-        }
-        return;
-    }
-    for (int k = 0; k < inputs; k++) {
-        lanes w[4];
-        UNROLL for (int t = 0; t < T; t++) w[t] = kind == WEIGHT_FP32
-                                                      ? load((const float *)numbers + at + t * stride + k * LANES)
-                                                      : load_half((const uint16_t *)numbers + at + t * stride + k * LANES);
-        UNROLL for (int r = 0; r < R; r++) {
-            lanes x = set(rows[r][from + k]);
-            UNROLL for (int t = 0; t < T; t++) sums[r * T + t] = fma3(w[t], x, sums[r * T + t]);
-        }
-    }
-}
-
-INLINE void float_block(int kind, int R, int T, const struct linear *work, const struct prepared *prepared, int row, int tile) {
+#if FEW
+/* The R rows that there are, and PANEL tiles from `tile` on, which are read as they lie. */
+INLINE void few_rows(int kind, int R, const struct linear *work, const struct prepared *x, int tile) {
+    enum { T = PANEL };
     const struct weight *weight = work->weight;
-    const int64_t stride = (int64_t)weight->groups * GROUP * LANES, at = tile * stride;
-    lanes sums[SLICES * 16];
-    const float *rows[4];
-    UNROLL for (int r = 0; r < R; r++) rows[r] = prepared->floats + (row + r) * prepared->ld;
+    const int groups = weight->groups, size = group_size(kind);
+    const int64_t stride = (int64_t)groups * size;
+    const uint8_t *numbers[T];
+    const uint16_t *scales[T], *minima[T];
+    UNROLL for (int t = 0; t < T; t++) {
+        numbers[t] = (const uint8_t *)weight->numbers + (tile + t) * stride;
+        if (kind >= WEIGHT_INT8) scales[t] = weight->scales + (int64_t)(tile + t) * groups * LANES;
+        if (kind == WEIGHT_INT4_MINIMUM) minima[t] = weight->minima + (int64_t)(tile + t) * groups * LANES;
+    }
+    lanes sums[SLICES * FEW * T];
     for (int slice = 0; slice < SLICES; slice++) {
-        int from = slice_start(slice, weight->groups) * GROUP, to = slice_start(slice + 1, weight->groups) * GROUP;
-        lanes part[16];
-        UNROLL for (int i = 0; i < R * T; i++) part[i] = set(0);
-        float_dot(kind, R, T, weight->numbers, at + (int64_t)from * LANES, stride, rows, from, to - from, part);
-        UNROLL for (int i = 0; i < R * T; i++) sums[slice * R * T + i] = part[i];
-    }
-    add_slices(sums, R * T);
-    UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int t = 0; t < T; t++) emit(work, row + r, tile + t, sums[r * T + t]);
-}
-
-/* Rows as integers: for each group of 32 a step and 32 bytes from -127 to 127. */
-static void quantise_group(const float *x, int count, int8_t *bytes, float *step, int32_t *sum) {
-    uint32_t most = 0; /* the largest magnitude, as bits: infinities and what is no number are above all numbers */
-    for (int i = 0; i < count; i++) {
-        uint32_t bits = bits_of_float(x[i]) & 0x7fffffff;
-        most = bits > most ? bits : most;
-    }
-    *sum = 0;
-    if (most < 0x0d800000u || most >= 0x7f800000u) { /* below 2^-100; or no finite step exists */
-        memset(bytes, 0, GROUP);
-        *step = most < 0x0d800000u ? 0.0f : float_of_bits(0x7fc00000u);
-        return;
-    }
-    float inverse = 127.0f / float_of_bits(most);
-    *step = float_of_bits(most) * (1.0f / 127.0f);
-    int32_t total = 0;
-    for (int i = 0; i < count; i++) {
-        /* adding 1.5 * 2^23 rounds to the nearest whole number, ties to even */
-        int32_t q = (int32_t)(bits_of_float(x[i] * inverse + 12582912.0f) - 0x4b400000u);
-        bytes[i] = (int8_t)q;
-        total += q;
-    }
-    if (count < GROUP) memset(bytes + count, 0, (size_t)(GROUP - count));
-    *sum = total;
-}
-
-/* Sums of 32 products of integers for R rows and T tiles, exact. Weights are bytes + 128 or nibbles + 8 (unsigned: the minimum's). */
-#if PATH == PATH_AVX512
-INLINE void int_dots(int kind, int R, int T, const uint8_t *w, int64_t stride, const int8_t *const *x, const int32_t *const *sums, int g,
-                     lanes *dots) {
-    const __m512i nibble = _mm512_set1_epi8(15);
-    const int loads = kind == WEIGHT_INT8 ? 8 : 4, zero = kind == WEIGHT_INT8 ? -128 : kind == WEIGHT_INT4 ? -8 : 0;
-    __m512i total[8];
-    UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int t = 0; t < T; t++) total[r * T + t] = _mm512_set1_epi32(zero * sums[r][g]);
-    UNROLL for (int i = 0; i < loads; i++) {
-        __m512i low[4], high[4];
-        UNROLL for (int t = 0; t < T; t++) {
-            low[t] = _mm512_loadu_si512(w + t * stride + i * 64);
-            if (kind != WEIGHT_INT8) {
-                high[t] = _mm512_and_si512(_mm512_srli_epi16(low[t], 4), nibble);
-                low[t] = _mm512_and_si512(low[t], nibble);
-            }
-        }
-        UNROLL for (int r = 0; r < R; r++) {
-            int32_t quad;
-            memcpy(&quad, x[r] + (int64_t)g * GROUP + i * 4, 4);
-            UNROLL for (int t = 0; t < T; t++) total[r * T + t] = _mm512_dpbusd_epi32(total[r * T + t], low[t], _mm512_set1_epi32(quad));
-        }
-        if (kind != WEIGHT_INT8) UNROLL for (int r = 0; r < R; r++) {
-            int32_t quad;
-            memcpy(&quad, x[r] + (int64_t)g * GROUP + 16 + i * 4, 4);
-            UNROLL for (int t = 0; t < T; t++) total[r * T + t] = _mm512_dpbusd_epi32(total[r * T + t], high[t], _mm512_set1_epi32(quad));
-        }
-    }
-    UNROLL for (int i = 0; i < R * T; i++) dots[i] = _mm512_cvtepi32_ps(total[i]);
-}
-#elif PATH == PATH_AVX2
-/* A pair of products fits 16 bits: nibbles reach 2 * 15 * 127 and eight pairs 30480; bytes, as |w| times x with w's sign, 2 * 128 * 127. */
-INLINE void int_dots(int kind, int R, int T, const uint8_t *w, int64_t stride, const int8_t *const *x, const int32_t *const *sums, int g,
-                     lanes *dots) {
-    const __m256i nibble = _mm256_set1_epi8(15), top = _mm256_set1_epi8(-128), ones = _mm256_set1_epi16(1);
-    UNROLL for (int half = 0; half < T * 2; half++) {
-        const uint8_t *p = w + half / 2 * stride + half % 2 * 32;
-        __m256i total[4];
-        UNROLL for (int r = 0; r < R; r++) total[r] = _mm256_setzero_si256();
-        UNROLL for (int i = 0; i < 8; i++) {
-            __m256i number = _mm256_loadu_si256((const void *)(p + (kind == WEIGHT_INT8 ? i : i & 3) * 64)), size;
-            if (kind == WEIGHT_INT8) {
-                number = _mm256_xor_si256(number, top);
-                size = _mm256_abs_epi8(number);
-            } else size = _mm256_and_si256(i < 4 ? number : _mm256_srli_epi16(number, 4), nibble);
-            UNROLL for (int r = 0; r < R; r++) {
-                int32_t quad;
-                memcpy(&quad, x[r] + (int64_t)g * GROUP + i * 4, 4);
-                __m256i other = _mm256_set1_epi32(quad);
-                if (kind == WEIGHT_INT8)
-                    total[r] = _mm256_add_epi32(total[r], _mm256_madd_epi16(_mm256_maddubs_epi16(size, _mm256_sign_epi8(other, number)), ones));
-                else total[r] = _mm256_add_epi16(total[r], _mm256_maddubs_epi16(size, other));
-            }
-        }
-        UNROLL for (int r = 0; r < R; r++) {
-            if (kind != WEIGHT_INT8) total[r] = _mm256_madd_epi16(total[r], ones);
-            if (kind == WEIGHT_INT4) total[r] = _mm256_add_epi32(total[r], _mm256_set1_epi32(-8 * sums[r][g]));
-            if (half % 2) dots[r * T + half / 2].high = _mm256_cvtepi32_ps(total[r]);
-            else dots[r * T + half / 2].low = _mm256_cvtepi32_ps(total[r]);
-        }
-    }
-}
-#elif PATH == PATH_NEON
-INLINE void int_dots(int kind, int R, int T, const uint8_t *w, int64_t stride, const int8_t *const *x, const int32_t *const *sums, int g,
-                     lanes *dots) {
-    UNROLL for (int t = 0; t < T; t++)
-        UNROLL for (int part = 0; part < 4; part++) {
-            const uint8_t *p = w + t * stride + part * 16; /* of 4 outputs, 4 inputs of each */
-            int32x4_t total[4];
-            UNROLL for (int r = 0; r < R; r++) total[r] = vdupq_n_s32(kind == WEIGHT_INT4 ? -8 * sums[r][g] : 0);
-            UNROLL for (int i = 0; i < 4; i++) {
-                const uint8x16_t number = vld1q_u8(p + i * 64);
-                int8x16_t low, high;
-                if (kind == WEIGHT_INT8) {
-                    low = vreinterpretq_s8_u8(veorq_u8(number, vdupq_n_u8(128)));
-                    high = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(p + (i + 4) * 64), vdupq_n_u8(128)));
-                } else {
-                    low = vreinterpretq_s8_u8(vandq_u8(number, vdupq_n_u8(15)));
-                    high = vreinterpretq_s8_u8(vshrq_n_u8(number, 4));
-                }
-                UNROLL for (int r = 0; r < R; r++) {
-                    const int8_t *row = x[r] + (int64_t)g * GROUP + i * 4;
-                    int32_t quads[2];
-                    memcpy(quads, row, 4);
-                    memcpy(quads + 1, row + 16, 4);
-                    total[r] = vdotq_s32(total[r], low, vreinterpretq_s8_s32(vdupq_n_s32(quads[0])));
-                    total[r] = vdotq_s32(total[r], high, vreinterpretq_s8_s32(vdupq_n_s32(quads[1])));
-                }
-            }
-            UNROLL for (int r = 0; r < R; r++) dots[r * T + t].part[part] = vcvtq_f32_s32(total[r]);
-        }
-}
-#else
-INLINE void int_dots(int kind, int R, int T, const uint8_t *w, int64_t stride, const int8_t *const *x, const int32_t *const *sums, int g,
-                     lanes *dots) {
-    const int zero = kind == WEIGHT_INT8 ? -128 : kind == WEIGHT_INT4 ? -8 : 0;
-    for (int t = 0; t < T; t++)
-        for (int r = 0; r < R; r++) {
-            const uint8_t *p = w + t * stride;
-            const int8_t *row = x[r] + (int64_t)g * GROUP;
-            int32_t total[LANES];
-            for (int lane = 0; lane < LANES; lane++) total[lane] = zero * sums[r][g];
-            for (int k = 0; k < GROUP; k++)
-                for (int lane = 0; lane < LANES; lane++) {
-                    int byte = p[(kind == WEIGHT_INT8 ? k : k % 16) / 4 * 64 + lane * 4 + k % 4];
-                    total[lane] += (kind == WEIGHT_INT8 ? byte : k < 16 ? byte & 15 : byte >> 4) * row[k];
-                }
-            float numbers[LANES];
-            for (int lane = 0; lane < LANES; lane++) numbers[lane] = (float)total[lane]; /* below 2^24: exact */
-            dots[r * T + t] = load(numbers);
-        }
-}
-#endif
-
-INLINE void int_block(int kind, int R, int T, const struct linear *work, const struct prepared *prepared, int row, int tile) {
-    const struct weight *weight = work->weight;
-    const int groups = weight->groups, bytes = kind == WEIGHT_INT8 ? GROUP * LANES : GROUP * LANES / 2;
-    const int64_t stride = (int64_t)groups * bytes;
-    const uint8_t *numbers = (const uint8_t *)weight->numbers + tile * stride;
-    const uint16_t *scales = weight->scales + (int64_t)tile * groups * LANES, *minima = weight->minima + (int64_t)tile * groups * LANES;
-    const int8_t *x[4];
-    const int32_t *row_sums[4];
-    const float *steps[4];
-    UNROLL for (int r = 0; r < R; r++) {
-        x[r] = prepared->bytes + (int64_t)(row + r) * groups * GROUP;
-        row_sums[r] = prepared->sums + (int64_t)(row + r) * groups;
-        steps[r] = prepared->steps + (int64_t)(row + r) * groups;
-    }
-    lanes sums[SLICES * 8];
-    for (int slice = 0; slice < SLICES; slice++) {
-        lanes part[8];
+        lanes part[FEW * T], scale[T], minimum[T];
+        if (kind >= WEIGHT_INT8 && R * T > 12) KEEP_IN_MEMORY(part);
         UNROLL for (int i = 0; i < R * T; i++) part[i] = set(0);
         for (int g = slice_start(slice, groups); g < slice_start(slice + 1, groups); g++) {
-            lanes dots[8];
-#if PATH != PATH_PLAIN
-            if (R == 1)
-                UNROLL for (int t = 0; t < T; t++)
-                    for (int b = 0; b < bytes; b += 64) __builtin_prefetch(numbers + t * stride + (int64_t)g * bytes + b + AHEAD, 0, 3);
-#endif
-            int_dots(kind, R, T, numbers + (int64_t)g * bytes, stride, x, row_sums, g, dots);
-            UNROLL for (int t = 0; t < T; t++) {
-                lanes scale = load_half(scales + ((int64_t)t * groups + g) * LANES);
-                UNROLL for (int r = 0; r < R; r++) part[r * T + t] = fma3(dots[r * T + t], mul(scale, set(steps[r][g])), part[r * T + t]);
-                if (kind == WEIGHT_INT4_MINIMUM) {
-                    lanes minimum = load_half(minima + ((int64_t)t * groups + g) * LANES);
-                    UNROLL for (int r = 0; r < R; r++)
-                        part[r * T + t] = fma3(set((float)row_sums[r][g]), mul(minimum, set(steps[r][g])), part[r * T + t]);
-                }
-            }
+            /* behind the end of a tile comes what is read after these */
+            const int64_t ahead = AHEAD + ((int64_t)g * size + AHEAD >= stride ? (T - 1) * stride : 0);
+            UNROLL for (int t = 0; t < T; t++)
+                for (int byte = 0; byte < size; byte += 64) FETCH(numbers[t] + ahead + byte);
+            if (kind >= WEIGHT_INT8) {
+                UNROLL for (int t = 0; t < T; t++) scale[t] = load_half(scales[t] + g * LANES);
+                if (kind == WEIGHT_INT4_MINIMUM) UNROLL for (int t = 0; t < T; t++) minimum[t] = load_half(minima[t] + g * LANES);
+                if (R * T > 12) KEEP_IN_MEMORY(part);
+                add_group(kind == WEIGHT_INT8 ? LAYOUT_BYTES : LAYOUT_NIBBLES, kind == WEIGHT_INT4_MINIMUM, R, T, numbers, 64, scale, minimum,
+                          x->bytes + g * (R * GROUP), x->steps + g * R, x->starts + g * R, part, T);
+            } else add_floats(kind, R, T, (const void *const *)numbers, LANES, x->floats + g * (R * GROUP), part);
+            UNROLL for (int t = 0; t < T; t++) numbers[t] += size;
         }
         UNROLL for (int i = 0; i < R * T; i++) sums[slice * R * T + i] = part[i];
     }
-    add_slices(sums, R * T);
+    for (int width = 1; width < SLICES; width *= 2)
+        for (int slice = 0; slice < SLICES; slice += 2 * width)
+            UNROLL for (int i = 0; i < R * T; i++) sums[slice * R * T + i] = add(sums[slice * R * T + i], sums[(slice + width) * R * T + i]);
     UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int t = 0; t < T; t++) emit(work, row + r, tile + t, sums[r * T + t]);
+        UNROLL for (int t = 0; t < T; t++) emit(work, r, tile + t, sums[r * T + t]);
 }
 
-#if PATH == PATH_AVX2 || PATH == PATH_NEON
-#define WIDE_FLOAT 2
-#define TALL_FLOAT 1
-#define TALL_INT 1
+typedef void few_kernel(const struct linear *work, const struct prepared *x, int tile);
+#define FEW_KERNEL(kind, R) static void kind##_##R(const struct linear *work, const struct prepared *x, int tile) { few_rows(kind, R, work, x, tile); }
+#if FEW == 4
+#define FEW_KERNELS(kind) FEW_KERNEL(kind, 1) FEW_KERNEL(kind, 2) FEW_KERNEL(kind, 3) FEW_KERNEL(kind, 4)
+#define FEW_OF(kind) {kind##_1, kind##_2, kind##_3, kind##_4}
 #else
-#define WIDE_FLOAT 4 /* tiles at a time: several streams read memory faster than one */
-#define TALL_FLOAT 4
-#define TALL_INT 2
+#define FEW_KERNELS(kind) FEW_KERNEL(kind, 1)
+#define FEW_OF(kind) {kind##_1}
 #endif
-#define WIDE_INT 4
+FEW_KERNELS(WEIGHT_FP32)
+FEW_KERNELS(WEIGHT_BF16)
+FEW_KERNELS(WEIGHT_FP16)
+FEW_KERNELS(WEIGHT_INT8)
+FEW_KERNELS(WEIGHT_INT4)
+FEW_KERNELS(WEIGHT_INT4_MINIMUM)
+static few_kernel *const few_kernels[][FEW] = {FEW_OF(WEIGHT_FP32), FEW_OF(WEIGHT_BF16), FEW_OF(WEIGHT_FP16),
+                                               FEW_OF(WEIGHT_INT8), FEW_OF(WEIGHT_INT4), FEW_OF(WEIGHT_INT4_MINIMUM)};
+#endif
 
-typedef void block(const struct linear *work, const struct prepared *prepared, int row, int tile);
-#define ONE(name, core, kind, R, T)                                                                                                    \
-    static void name(const struct linear *work, const struct prepared *prepared, int row, int tile) {                                  \
-        core(kind, R, T, work, prepared, row, tile);                                                                                   \
+/* What several rows share: some groups of PANEL tiles side by side, so that a block of rows reads them as one stream. */
+struct opened {
+    union {
+        ALIGNED uint8_t bytes[STEP][8][PANEL][64];
+        ALIGNED float floats[FLOAT_STEP][GROUP][PANEL][LANES];
+    };
+    ALIGNED lanes scales[STEP][PANEL];
+    ALIGNED lanes minima[STEP][PANEL];
+    int count; /* groups */
+};
+/* Which weights to ask memory for meanwhile: those of the next groups, `each` lines of 64 bytes with each group of a block. */
+struct ahead {
+    const uint8_t *line, *end; /* of a tile's */
+    int64_t size, stride;      /* of a tile's, and from tile to tile, in bytes */
+    int tiles, each;
+};
+
+INLINE void fetch_ahead(struct ahead *ahead) {
+    for (int i = 0; i < ahead->each; i++, ahead->line += 64) {
+        if (ahead->line == ahead->end) {
+            if (!--ahead->tiles) ahead->each = 0;
+            ahead->line = ahead->end += ahead->stride - ahead->size;
+            ahead->end += ahead->size;
+        }
+        FETCH_FAR(ahead->line);
     }
-#define BLOCKS(kind, core, wide, tall)                                                                                                 \
-    ONE(kind##_1, core, kind, 1, 1)                                                                                                    \
-    ONE(kind##_2, core, kind, 2, 1)                                                                                                    \
-    ONE(kind##_4, core, kind, 4, 1)                                                                                                    \
-    ONE(kind##_1_wide, core, kind, 1, wide)                                                                                            \
-    ONE(kind##_4_wide, core, kind, 4, tall)
-BLOCKS(WEIGHT_FP32, float_block, WIDE_FLOAT, TALL_FLOAT)
-BLOCKS(WEIGHT_BF16, float_block, WIDE_FLOAT, TALL_FLOAT)
-BLOCKS(WEIGHT_FP16, float_block, WIDE_FLOAT, TALL_FLOAT)
-BLOCKS(WEIGHT_INT8, int_block, WIDE_INT, TALL_INT)
-BLOCKS(WEIGHT_INT4, int_block, WIDE_INT, TALL_INT)
-BLOCKS(WEIGHT_INT4_MINIMUM, int_block, WIDE_INT, TALL_INT)
-#define ROW_OF(kind) {kind##_1, kind##_2, kind##_4, kind##_1_wide, kind##_4_wide}
-static block *const blocks[6][5] = {ROW_OF(WEIGHT_FP32), ROW_OF(WEIGHT_BF16), ROW_OF(WEIGHT_FP16),
-                                    ROW_OF(WEIGHT_INT8), ROW_OF(WEIGHT_INT4), ROW_OF(WEIGHT_INT4_MINIMUM)};
+}
+
+/* What `blocks` blocks of R rows and T tiles from `tile` of the panel come to; `at` is the place of the first block's first opened group. */
+typedef void block_kernel(const struct opened *opened, int tile, const struct prepared *x, int64_t at, int blocks, struct ahead *ahead, lanes *parts);
+
+INLINE void integers_block(int layout, int minimum, int R, int T, const struct opened *opened, int tile, const struct prepared *x, int64_t at,
+                           int blocks, struct ahead *ahead, lanes *parts) {
+    const int8_t *bytes = x->bytes + at * GROUP;
+    const float *steps = x->steps + at;
+    const int32_t *starts = x->starts + at;
+    const int count = opened->count;
+    for (int block = 0; block < blocks; block++, parts += R * PANEL)
+        for (int g = 0; g < count; g++, bytes += R * GROUP, steps += R, starts += R) {
+            const uint8_t *numbers[4];
+            UNROLL for (int t = 0; t < T; t++) numbers[t] = opened->bytes[g][0][tile + t];
+            if (R * T > 12) KEEP_IN_MEMORY(parts); /* registers do not suffice for them as well */
+            add_group(layout, minimum, R, T, numbers, PANEL * 64, &opened->scales[g][tile], &opened->minima[g][tile], bytes, steps, starts, parts, PANEL);
+            fetch_ahead(ahead);
+        }
+}
+
+INLINE void floats_block(int R, int T, const struct opened *opened, int tile, const struct prepared *x, int64_t at, int blocks, struct ahead *ahead,
+                         lanes *parts) {
+    const int count = opened->count;
+    const float *floats = x->floats + at * GROUP;
+    for (int block = 0; block < blocks; block++, parts += R * PANEL) {
+        lanes sums[ROWS * 4];
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int t = 0; t < T; t++) sums[r * T + t] = parts[r * PANEL + t];
+        for (int g = 0; g < count; g++, floats += R * GROUP) {
+            const void *numbers[4];
+            UNROLL for (int t = 0; t < T; t++) numbers[t] = opened->floats[g][0][tile + t];
+            add_floats(WEIGHT_FP32, R, T, numbers, PANEL * LANES, floats, sums);
+            fetch_ahead(ahead);
+        }
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int t = 0; t < T; t++) parts[r * PANEL + t] = sums[r * T + t];
+    }
+}
+
+#define BLOCK_KERNEL(name, call, ...)                                                                                                  \
+    static void name(const struct opened *opened, int tile, const struct prepared *x, int64_t at, int blocks, struct ahead *ahead,     \
+                     lanes *parts) {                                                                                                   \
+        call(__VA_ARGS__, opened, tile, x, at, blocks, ahead, parts);                                                                  \
+    }
+#define FOR_WIDTH(R, T)                                                                                                                \
+    BLOCK_KERNEL(floats_##R##_##T, floats_block, R, T)                                                                                 \
+    BLOCK_KERNEL(bytes_##R##_##T, integers_block, LAYOUT_BYTES, 0, R, T)                                                               \
+    BLOCK_KERNEL(minimum_##R##_##T, integers_block, LAYOUT_UNPACKED, 1, R, T)
+#if ROWS == 6
+#define EACH_ROWS(name, T) {name##_1_##T, name##_2_##T, name##_3_##T, name##_4_##T, name##_5_##T, name##_6_##T}
+#define FOR_ROWS(T) FOR_WIDTH(1, T) FOR_WIDTH(2, T) FOR_WIDTH(3, T) FOR_WIDTH(4, T) FOR_WIDTH(5, T) FOR_WIDTH(6, T)
+#else
+#define EACH_ROWS(name, T) {name##_1_##T, name##_2_##T}
+#define FOR_ROWS(T) FOR_WIDTH(1, T) FOR_WIDTH(2, T)
+#endif
+FOR_ROWS(1)
+#if TALL == 4
+FOR_ROWS(4)
+#define EACH_WIDTH(name) {EACH_ROWS(name, 1), EACH_ROWS(name, 4)}
+#else
+#define EACH_WIDTH(name) {EACH_ROWS(name, 1)}
+#endif
+#if PATH == PATH_AVX2 || PATH == PATH_NEON /* whose sums of bytes and of nibbles are not alike */
+#define NIBBLES(R) BLOCK_KERNEL(nibbles_##R##_1, integers_block, LAYOUT_UNPACKED, 0, R, 1)
+NIBBLES(1)
+NIBBLES(2)
+NIBBLES(3)
+NIBBLES(4)
+NIBBLES(5)
+NIBBLES(6)
+#define NIBBLE_KERNELS EACH_WIDTH(nibbles)
+#else
+#define NIBBLE_KERNELS EACH_WIDTH(bytes)
+#endif
+static block_kernel *const float_kernels[2][ROWS] = EACH_WIDTH(floats);
+static block_kernel *const integer_kernels[3][2][ROWS] = {EACH_WIDTH(bytes), NIBBLE_KERNELS, EACH_WIDTH(minimum)};
+
+/* Groups `group` to `group` + `count` - 1 of some tiles. */
+static void open_groups(const struct weight *weight, int tile, int tiles, int group, int count, struct opened *opened) {
+    const int kind = weight->kind, size = group_size(kind);
+    opened->count = count;
+    for (int t = 0; t < tiles; t++) {
+        const int64_t first = (int64_t)(tile + t) * weight->groups + group;
+        const uint8_t *numbers = (const uint8_t *)weight->numbers + first * size;
+        if (kind < WEIGHT_INT8) {
+            spread_floats(kind, numbers, count * GROUP, PANEL * LANES, opened->floats[0][0][t]);
+            continue;
+        }
+        if (kind == WEIGHT_INT8) spread_bytes(numbers, count, PANEL * 64, opened->bytes[0][0][t]);
+        else spread_nibbles(numbers, count, PANEL * 64, opened->bytes[0][0][t]);
+        const int64_t then = first + count + (group + count < weight->groups ? 0 : (int64_t)(PANEL - 1) * weight->groups); /* is opened next */
+        for (int g = 0; g < count; g++) {
+            if (g % 2 == 0) FETCH_FAR(weight->scales + (then + g) * LANES);
+            if (g % 2 == 0 && kind == WEIGHT_INT4_MINIMUM) FETCH_FAR(weight->minima + (then + g) * LANES);
+            opened->scales[g][t] = load_half(weight->scales + (first + g) * LANES);
+            if (kind == WEIGHT_INT4_MINIMUM) opened->minima[g][t] = load_half(weight->minima + (first + g) * LANES);
+        }
+    }
+}
+
+/* Some blocks of rows, and some tiles. */
+struct band {
+    int from, to, first, rows; /* blocks, and their rows */
+    int tile, tiles;
+    const uint8_t *next;       /* weights that are read after these, or null */
+};
+
+/* The groups from `group` on that are opened, added to parts[rows][PANEL] of the band. `after`: the weights of as many that come next. */
+static void add_opened(const struct linear *work, const struct prepared *x, const struct band *band, const struct opened *opened, int group,
+                       const uint8_t *after, lanes *parts) {
+    const int kind = work->weight->kind, T = band->tiles == PANEL ? TALL : 1, count = opened->count;
+    const int64_t size = group_size(kind), stride = work->weight->groups * size;
+    block_kernel *const *kernels = kind >= WEIGHT_INT8 ? integer_kernels[kind - WEIGHT_INT8][T > 1] : float_kernels[T > 1];
+    const int calls = (band->to - band->from) * (band->tiles / T) * count;
+    struct ahead ahead = {after, after + count * size, count * size, stride, band->tiles};
+    if (after) ahead.each = (int)((band->tiles * ahead.size / 64 + calls - 1) / calls);
+    for (int block = band->from, run; block < band->to; block += run) {
+        const int row = block_start(block, work->count), R = block_start(block + 1, work->count) - row;
+        const int larger = work->count % blocks_of(work->count); /* so many blocks have one row more */
+        run = block < larger && larger < band->to ? larger - block : band->to - block;
+        for (int t = 0; t < band->tiles; t += T)
+            kernels[R - 1](opened, t, x, place_of(group, count, work->count, row), run, &ahead, parts + (row - band->first) * PANEL + t);
+    }
+}
+
+static void many_rows(const struct linear *work, const struct prepared *x, const struct band *band) {
+    const struct weight *weight = work->weight;
+    const int groups = weight->groups, step = step_of(weight->kind), size = group_size(weight->kind);
+    const int rows = band->rows;
+    const uint8_t *stored = (const uint8_t *)weight->numbers + (int64_t)band->tile * groups * size;
+    struct opened opened;
+    ALIGNED lanes parts[DEPTH][CHUNK * ROWS * PANEL];
+    int depth = 0;
+    for (int slice = 0; slice < SLICES; slice++) {
+        memset(parts[depth], 0, sizeof(lanes) * (size_t)(rows * PANEL));
+        const int stop = slice_start(slice + 1, groups);
+        for (int g = slice_start(slice, groups); g < stop; g += step) {
+            const int count = stop - g < step ? stop - g : step;
+            open_groups(weight, band->tile, band->tiles, g, count, &opened);
+            add_opened(work, x, band, &opened, g, g + count < groups ? stored + (int64_t)(g + count) * size : band->next, parts[depth]);
+        }
+        depth++;
+        for (int done = slice + 1; done % 2 == 0; done /= 2, depth--)
+            for (int i = 0; i < rows * PANEL; i++) parts[depth - 2][i] = add(parts[depth - 2][i], parts[depth - 1][i]);
+    }
+    for (int row = 0; row < rows; row++)
+        for (int t = 0; t < band->tiles; t++) emit(work, band->first + row, band->tile + t, parts[0][row * PANEL + t]);
+}
 
 /* Tiles `from` to `to` - 1 of outputs, of all rows, which must be prepared. */
 static void some_tiles(const struct linear *work, int from, int to) {
-    const struct prepared prepared = prepared_of(work);
-    const int integers = work->weight->kind >= WEIGHT_INT8, wide = integers ? WIDE_INT : WIDE_FLOAT, tall = integers ? TALL_INT : TALL_FLOAT;
-    block *const *of = blocks[work->weight->kind];
-    for (int tile = from, tiles; tile < to; tile += tiles) {
-        tiles = to - tile >= WIDE_INT ? WIDE_INT : 1;
-        for (int row = 0, rows; row < work->count; row += rows) {
-            int left = work->count - row;
-            rows = left >= 4 ? 4 : left >= 2 ? 2 : 1;
-            int step = tiles == 1 || rows == 2 ? 1 : rows == 1 ? wide : tall;
-            block *one = rows == 2 ? of[1] : step == 1 ? of[rows == 1 ? 0 : 2] : of[rows == 1 ? 3 : 4];
-            for (int t = 0; t < tiles; t += step) one(work, &prepared, row, tile + t);
-        }
-    }
-}
-
-/* In how many parts rows are prepared; 0 where they are used as they are. */
-static int64_t prepare_units(const struct linear *work) {
-    return linear_room(work->weight, 1) ? (int64_t)work->count * work->weight->groups : 0;
-}
-
-/* Parts `from` to `to` - 1. All must be done, by whichever threads, before the first tile is computed. */
-static void prepare_rows(const struct linear *work, int64_t from, int64_t to) {
     const struct weight *weight = work->weight;
     const struct prepared prepared = prepared_of(work);
-    for (int64_t unit = from; unit < to; unit++) {
-        const int64_t row = unit / weight->groups, group = unit % weight->groups;
-        const int left = weight->inputs - (int)group * GROUP, some = left < GROUP ? left : GROUP;
-        const float *x = work->rows + row * work->ld_rows + group * GROUP;
-        if (weight->kind >= WEIGHT_INT8) quantise_group(x, some, prepared.bytes + unit * GROUP, prepared.steps + unit, prepared.sums + unit);
-        else {
-            float *padded = (float *)work->room + unit * GROUP;
-            memcpy(padded, x, sizeof(float) * (size_t)some);
-            memset(padded + some, 0, sizeof(float) * (size_t)(GROUP - some));
+    const int64_t panel = (int64_t)weight->groups * group_size(weight->kind) * PANEL;
+    const int blocks = blocks_of(work->count), chunks = (blocks + CHUNK - 1) / CHUNK;
+    const uint8_t *numbers = (const uint8_t *)weight->numbers + from * (panel / PANEL);
+    for (int tile = from; tile < to; tile += PANEL, numbers += panel) {
+#if FEW
+        if (work->count <= FEW && to - tile >= PANEL) {
+            few_kernels[weight->kind][work->count - 1](work, &prepared, tile);
+            continue;
+        }
+#endif
+        struct band band = {.tile = tile, .tiles = to - tile < PANEL ? to - tile : PANEL};
+        for (int chunk = 0; chunk < chunks; chunk++) {
+            band.from = blocks * chunk / chunks;
+            band.to = blocks * (chunk + 1) / chunks;
+            band.first = block_start(band.from, work->count);
+            band.rows = block_start(band.to, work->count) - band.first;
+            band.next = chunk + 1 < chunks ? numbers : tile + 2 * PANEL <= to ? numbers + panel : NULL;
+            many_rows(work, &prepared, &band);
         }
     }
 }

@@ -29,14 +29,17 @@ class Mutant:
 
 
 MUTANTS = {
+    "slices added as they come": Mutant(
+        "plain", "linear.h", "for (int done = slice + 1; done % 2 == 0; done /= 2, depth--)", "for (; depth > 1; depth--)"
+    ),
     "slices added as 0 + 4, 1 + 5": Mutant(
-        "plain",
+        "avx512",
         "linear.h",
         "for (int width = 1; width < SLICES; width *= 2)\n        for (int slice = 0; slice < SLICES; slice += 2 * width)",
         "for (int width = SLICES / 2; width; width /= 2)\n        for (int slice = 0; slice < width; slice++)",
     ),
     "slices cut a group later": Mutant(
-        "avx2", "linear.h", "return slice * groups / SLICES;", "return (slice * groups + SLICES - 1) / SLICES;"
+        "avx2", "linear_rows.h", "return slice * groups / SLICES;", "return (slice * groups + SLICES - 1) / SLICES;"
     ),
     "lanes added from both ends": Mutant(
         "avx512",
@@ -65,7 +68,7 @@ MUTANTS = {
         "p = add(fma3(p, mul(rest, rest), rest), set(1.0f));",
         "p = fma3(mul(p, rest), rest, add(rest, set(1.0f)));",
     ),
-    "a step by division": Mutant("avx2", "linear.h", "* (1.0f / 127.0f)", "/ 127.0f"),
+    "a step by division": Mutant("avx2", "linear_rows.h", "* (1.0f / 127.0f)", "/ 127.0f"),
     "a difference of what is written": Mutant(
         "avx512",
         "delta.h",

@@ -1,0 +1,131 @@
+/* Rows as linear layers compute with them, in the order in which they are read: step by step, in each block by block.
+
+   A step is some groups of one slice. There a block holds R rows side by side: of floats [input][R], of integers [group][R][32] bytes,
+   [group][R] steps of the integers and [group][R] starts. */
+#pragma once
+#include "lanes.h"
+#include "path.h"
+
+#if PATH == PATH_AVX512
+#define ROWS 6 /* of a block, at most: with four tiles 24 sums, of 32 registers */
+#define TALL 4 /* tiles against a block of rows */
+#define FEW 4  /* rows at most that read weights as they lie */
+#elif PATH == PATH_AVX2 || PATH == PATH_NEON
+#define ROWS 6 /* with one tile 12 sums, of 16 registers; with NEON 24 of 32 */
+#define TALL 1
+#define FEW 1
+#else
+#define ROWS 2
+#define TALL 1
+#define FEW 0
+#endif
+
+#define STEP 8       /* groups of integers at a time: with PANEL tiles 16 KiB of the first cache */
+#define FLOAT_STEP 2 /* likewise of floats */
+
+INLINE int step_of(int kind) { return kind >= WEIGHT_INT8 ? STEP : FLOAT_STEP; }
+static int slice_start(int slice, int groups) { return slice * groups / SLICES; }
+static int steps_of_slice(const struct weight *weight) { /* at most */
+    const int step = step_of(weight->kind);
+    return ((weight->groups + SLICES - 1) / SLICES + step - 1) / step;
+}
+
+static int blocks_of(int count) { return (count + ROWS - 1) / ROWS; }
+/* Blocks differ by one row at most, so that the last is no slow remainder; the larger ones come first. */
+static int block_start(int block, int count) {
+    const int blocks = blocks_of(count), more = count % blocks;
+    return block * (count / blocks) + (block < more ? block : more);
+}
+
+/* Where the block that begins with row `first` has its `count` groups from `start` on, which are a step: in groups of rows. */
+INLINE int64_t place_of(int start, int count, int rows, int first) { return (int64_t)start * rows + (int64_t)first * count; }
+
+struct prepared {
+    float *steps;        /* of integers */
+    int32_t *starts;     /* what a sum of products starts from, since weights are stored without their sign: see `zero_of` */
+    int8_t *bytes;
+    const float *floats; /* of float weights */
+};
+
+/* What is taken off each stored integer. With minima nothing is, and `starts` holds the sums of the rows' integers. */
+INLINE int zero_of(int kind) { return kind == WEIGHT_INT8 ? 128 : kind == WEIGHT_INT4 ? 8 : 0; }
+
+static int as_they_are(const struct weight *weight, int count) { return weight->kind < WEIGHT_INT8 && count == 1 && weight->inputs % GROUP == 0; }
+
+/* Bytes that `count` rows take when they are prepared. */
+static int64_t linear_room(const struct weight *weight, int count) {
+    const int64_t groups = (int64_t)weight->groups * count;
+    if (weight->kind >= WEIGHT_INT8) return groups * (int64_t)(GROUP + sizeof(float) + sizeof(int32_t));
+    return as_they_are(weight, count) ? 0 : groups * GROUP * (int64_t)sizeof(float);
+}
+
+static struct prepared prepared_of(const struct linear *work) {
+    const int64_t groups = (int64_t)work->weight->groups * work->count;
+    if (as_they_are(work->weight, work->count)) return (struct prepared){.floats = work->rows};
+    if (work->weight->kind < WEIGHT_INT8) return (struct prepared){.floats = work->room};
+    float *steps = work->room;
+    int32_t *starts = (int32_t *)(steps + groups);
+    return (struct prepared){.steps = steps, .starts = starts, .bytes = (int8_t *)(starts + groups)};
+}
+
+/* In how many parts rows are prepared; 0 where they are used as they are. */
+static int64_t prepare_units(const struct linear *work) {
+    return as_they_are(work->weight, work->count) ? 0 : (int64_t)blocks_of(work->count) * steps_of_slice(work->weight) * SLICES;
+}
+
+/* A group of a row as integers: a step, 32 bytes from -127 to 127, and their sum. */
+static void quantise_group(const float *x, int8_t *bytes, float *step, int32_t *sum) {
+    uint32_t most = 0; /* the largest magnitude, as bits: infinities and what is no number are above all numbers */
+    for (int i = 0; i < GROUP; i++) {
+        uint32_t bits = bits_of_float(x[i]) & 0x7fffffff;
+        most = bits > most ? bits : most;
+    }
+    *sum = 0;
+    if (most < 0x0d800000u || most >= 0x7f800000u) { /* below 2^-100; or no finite step exists */
+        memset(bytes, 0, GROUP);
+        *step = most < 0x0d800000u ? 0.0f : float_of_bits(0x7fc00000u);
+        return;
+    }
+    float inverse = 127.0f / float_of_bits(most);
+    *step = float_of_bits(most) * (1.0f / 127.0f);
+    int32_t total = 0;
+    for (int i = 0; i < GROUP; i++) {
+        /* adding 1.5 * 2^23 rounds to the nearest whole number, ties to even */
+        int32_t q = (int32_t)(bits_of_float(x[i] * inverse + 12582912.0f) - 0x4b400000u);
+        bytes[i] = (int8_t)q;
+        total += q;
+    }
+    *sum = total;
+}
+
+/* Group `group` of R rows from `first` on; `at` is its place among all groups of rows. */
+static void prepare_group(const struct linear *work, const struct prepared *prepared, int first, int R, int group, int64_t at) {
+    const int kind = work->weight->kind, left = work->weight->inputs - group * GROUP, some = left < GROUP ? left : GROUP;
+    for (int row = 0; row < R; row++) {
+        const float *x = work->rows + (first + row) * work->ld_rows + (int64_t)group * GROUP;
+        float padded[GROUP] = {0};
+        if (some < GROUP) x = memcpy(padded, x, sizeof(float) * (size_t)some);
+        if (kind < WEIGHT_INT8) {
+            float *floats = (float *)work->room + at * GROUP + row;
+            for (int i = 0; i < GROUP; i++) floats[i * R] = x[i];
+        } else {
+            quantise_group(x, prepared->bytes + (at + row) * GROUP, prepared->steps + at + row, prepared->starts + at + row);
+            prepared->starts[at + row] *= kind == WEIGHT_INT4_MINIMUM ? 1 : -zero_of(kind);
+        }
+    }
+}
+
+/* Parts `from` to `to` - 1. All must be done, by whichever threads, before the first tile is computed. */
+static void prepare_rows(const struct linear *work, int64_t from, int64_t to) {
+    const struct weight *weight = work->weight;
+    const struct prepared prepared = prepared_of(work);
+    const int blocks = blocks_of(work->count), step = step_of(weight->kind), steps = steps_of_slice(weight);
+    for (int64_t unit = from; unit < to; unit++) {
+        const int block = (int)(unit % blocks), slice = (int)(unit / blocks) / steps;
+        const int start = slice_start(slice, weight->groups) + (int)(unit / blocks) % steps * step;
+        const int left = slice_start(slice + 1, weight->groups) - start, count = left < step ? left : step;
+        const int first = block_start(block, work->count), R = block_start(block + 1, work->count) - first;
+        for (int g = 0; g < count; g++)
+            prepare_group(work, &prepared, first, R, start + g, place_of(start, count, work->count, first) + (int64_t)g * R);
+    }
+}
