@@ -4,7 +4,7 @@
    in registers of its own, which is quicker than waiting for one that does it for all. For the others each thread does a part, and
    then they wait for each other. */
 #pragma once
-#include "attention.h"
+#include "attend.h"
 #include "delta.h"
 #include "experts.h"
 #include "frame.h"
@@ -88,81 +88,6 @@ static void linear_together(const struct frame *frame, const struct operation *t
                  at_register(frame, todo->to, 0, todo->to_at), widths[todo->to], frame->alone ? frame->scratch : frame->common);
 }
 
-/* Of rows [from, to) and kv heads [first, last), as the cache holds them. */
-static void store_heads(const struct frame *frame, const struct operation *todo, int64_t from, int64_t to, int first, int last) {
-    const struct attends *attends = todo->more;
-    const int dim = attends->attention.head_dim, kv_heads = attends->attention.kv_heads;
-    for (int64_t row = from; row < to; row++) {
-        const struct cached *cached = frame->work->caches[frame->work->sessions[row]] + attends->layer;
-        const float *keys = at_register(frame, todo->from, row, todo->other_at), *values = keys + kv_heads * dim;
-        const int64_t position = frame->work->positions[row];
-        for (int head = first; head < last; head++) {
-            const int64_t value = head * cached->head_stride + position * dim;
-            const int64_t key = head * cached->head_stride + position / LANES * LANES * dim + position % LANES;
-            for (int d = 0; d < dim; d++) {
-                if (attends->attention.cache == CACHE_FP32) {
-                    ((float *)cached->keys)[key + d * LANES] = keys[head * dim + d];
-                    ((float *)cached->values)[value + d] = values[head * dim + d];
-                } else {
-                    ((uint16_t *)cached->keys)[key + d * LANES] = bf16_of_float(keys[head * dim + d]);
-                    ((uint16_t *)cached->values)[value + d] = bf16_of_float(values[head * dim + d]);
-                }
-            }
-        }
-    }
-}
-
-static void see(const struct frame *frame, const struct operation *todo, struct seen *seen) {
-    const struct passing *work = frame->work;
-    const struct attends *attends = todo->more;
-    for (int64_t row = 0; row < work->count; row++) {
-        seen[row] = (struct seen){.biases = work->biases ? work->biases[row] : NULL};
-        if (work->positions) {
-            const struct cached *cached = work->caches[work->sessions[row]] + attends->layer;
-            const int64_t stop = work->positions[row] + 1;
-            seen[row].keys = cached->keys;
-            seen[row].values = cached->values;
-            seen[row].head_stride = cached->head_stride;
-            seen[row].tiled = 1;
-            seen[row].first = attends->window && stop > attends->window ? stop - attends->window : 0;
-            seen[row].stop = stop;
-        } else {
-            const int64_t reach = attends->window ? attends->window / 2 : work->count;
-            seen[row].keys = at_register(frame, todo->from, 0, todo->other_at);
-            seen[row].values = (const float *)seen[row].keys + attends->attention.kv_heads * attends->attention.head_dim;
-            seen[row].head_stride = attends->attention.head_dim;
-            seen[row].row_stride = work->program->widths[todo->from];
-            seen[row].first = row > reach ? row - reach : 0;
-            seen[row].stop = row + reach + 1 < work->count ? row + reach + 1 : work->count;
-        }
-    }
-}
-
-static void attend_and_store(const struct frame *frame, const struct operation *todo) {
-    const struct passing *work = frame->work;
-    const struct attends *attends = todo->more;
-    struct seen *seen = (struct seen *)frame->scratch;
-    struct attending attending = {.attention = &attends->attention,
-                                  .queries = at_register(frame, todo->from, 0, todo->from_at),
-                                  .seen = seen,
-                                  .out = at_register(frame, todo->to, 0, todo->to_at),
-                                  .ld_queries = work->program->widths[todo->from],
-                                  .ld_out = work->program->widths[todo->to],
-                                  .count = work->count};
-    see(frame, todo, seen);
-    if (attends->stores && work->positions) {
-        if (frame->alone) { /* a thread stores those heads that it attends to */
-            for (int head = frame->thread; head < attends->attention.kv_heads; head += team_size(frame->team))
-                store_heads(frame, todo, 0, work->count, head, head + 1);
-        } else {
-            store_heads(frame, todo, frame->from, frame->to, 0, attends->attention.kv_heads);
-            team_wait(frame->team);
-        }
-    }
-    attending.room = (float *)(frame->scratch + rounded(sizeof(struct seen) * work->count));
-    attend_share(&attending, frame->thread, frame->team, frame->alone);
-}
-
 /* Rows beside each other of one session pass through its state together; returns how many such passages there are. */
 static int passages_of(const struct passing *work, const struct recurs *recurs, struct passage *passages) {
     int count = 0;
@@ -199,9 +124,7 @@ static int64_t program_room(struct passing *work, int threads) {
             const struct parted parted = {.parts = todo->weight, .count = todo->number};
             scratch = parts_room(&parted, work->count);
         }
-        if (todo->kind == OPERATION_ATTEND)
-            scratch = rounded(sizeof(struct seen) * work->count) +
-                      (int64_t)sizeof(float) * attention_room(&((const struct attends *)todo->more)->attention);
+        if (todo->kind == OPERATION_ATTEND) scratch = attend_room(work, todo->more);
         if (todo->kind == OPERATION_RECUR)
             scratch = rounded(sizeof(struct passage) * work->count) +
                       (int64_t)sizeof(float) * delta_room(&((const struct recurs *)todo->more)->delta, work->count);

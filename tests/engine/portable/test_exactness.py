@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -217,3 +217,22 @@ def test_an_encoder_is_the_same_model(name: str) -> None:
         for stage, head in (loaded(spec, "fp32"), loaded(spec, "fp32", "native"))
     )
     assert difference(ours, theirs) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gpt-oss", "falcon"])
+def test_long_contexts_are_shared_among_threads(name: str) -> None:
+    """From so many positions on a row's blocks are computed by several threads, and joined as one would."""
+    spec, kernels, count = replace(DECODERS[name], max_positions=2048), library(), 1300
+    assert kernels is not None
+    stage, _ = loaded(spec, "bf16")
+    rows = torch.randn(count, spec.width, generator=torch.Generator().manual_seed(5)).to(stage.dtype)
+    cache = stage.open(count)
+    for part in torch.split(rows[:-3], 128):
+        stage.chunk(cache, part)
+    kernels.set_threads(1)
+    expected = stage.chunk(cache, rows[-3:])
+    for threads in (2, 3):
+        kernels.set_threads(threads)
+        cache.rollback(count - 3)
+        one, two = stage.decode([(cache, rows[-3:-2])])[0], stage.decode([(cache, rows[-2:])])[0]
+        assert torch.equal(torch.cat((one, two)), expected)
