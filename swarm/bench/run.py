@@ -58,7 +58,7 @@ async def measure(plan: Plan, progress: Progress = lambda text: None) -> Figures
         progress("loading the head")
         head = await compute.run(lambda: plan.subject.head(plan.precision, plan.numerics))
         heads = Heads(head, compute)
-        async with _file(plan, progress) as file:
+        async with model_file(plan, progress) as file:
             await _speeds(plan, figures, heads, compute, file, progress)
             if file is not None:
                 progress("starting `swarm worker` twice")
@@ -76,7 +76,7 @@ async def measure(plan: Plan, progress: Progress = lambda text: None) -> Figures
 
 
 @asynccontextmanager
-async def _file(plan: Plan, progress: Progress) -> AsyncIterator[Path | None]:
+async def model_file(plan: Plan, progress: Progress) -> AsyncIterator[Path | None]:
     """The model as a file: its own, or for another program one with random weights, which is there for as long."""
     if plan.subject.path is not None or plan.llama_bench is None:
         yield plan.subject.path

@@ -15,8 +15,10 @@ import pytest
 from swarm.bench.against import random_gguf
 from swarm.bench.against.llama_bench import Report, arguments, parse
 from swarm.bench.against.program import Program, output_of, parse_against, parse_program
+from swarm.bench.against.rivals import llama_bench
+from swarm.bench.figures import Other, Speed
 from swarm.bench.plan import Plan
-from swarm.bench.run import even_spans
+from swarm.bench.run import even_spans, model_file
 from swarm.bench.shapes import SHAPES
 from swarm.bench.subject import Subject
 from swarm.checkpoint import open_checkpoint
@@ -24,7 +26,8 @@ from swarm.errors import LocalFault, UsageFault
 from swarm.model.spec import ModelSpec
 from swarm.span import LayerSpan
 
-LLAMA_BENCH = Path(__file__).with_name("llama-bench.json").read_text(encoding="utf-8")
+LLAMA_BENCH_FILE = Path(__file__).with_name("llama-bench.json")
+LLAMA_BENCH = LLAMA_BENCH_FILE.read_text(encoding="utf-8")
 SMALL = SHAPES["hop"] | {"hidden_size": 256, "intermediate_size": 256, "num_attention_heads": 4}
 Usage = namedtuple("Usage", "total used free")
 
@@ -109,6 +112,31 @@ def test_options_that_do_not_go_together() -> None:
     ):
         with pytest.raises(UsageFault, match=complaint):
             plan.check()
+
+
+def test_a_turn_of_llama_bench(tmp_path: Path) -> None:
+    (program := tmp_path / "llama-bench").write_text(f"#!/bin/sh\ncat {LLAMA_BENCH_FILE}\n")
+    program.chmod(0o700)
+    plan = Plan(Subject.of_shape("llama-1b"), "int4")
+
+    rival = llama_bench(plan, Program("llama-bench", program), tmp_path / "model.gguf", 2)
+    other, speed = asyncio.run(rival.measure(64))
+
+    assert other == Other("llama.cpp's Q4_0", "build 1 (0c1e570)", 763097088, fresh=True)
+    assert speed == Speed(36.117513, 14.0214)
+
+
+def test_the_file_of_random_weights_is_there_only_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ModelSpec.from_config(SMALL)
+    plan = Plan(Subject("small", spec), "int8", llama_bench=Program("llama-bench", Path("/bin/sh")))
+
+    async def used() -> Path:
+        async with model_file(plan, lambda text: None) as file:
+            assert file is not None
+            assert file.stat().st_size > random_gguf.file_bytes(random_gguf.tensors_of(spec, "Q8_0"))
+            return file
+
+    assert not asyncio.run(used()).parent.exists()
 
 
 def test_spans_of_nearly_equal_length() -> None:
