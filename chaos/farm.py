@@ -49,7 +49,7 @@ class Layout:
     @property
     def numerics(self) -> str:
         """Of workers, and of the unsplit model that they are compared with."""
-        return "portable" if self.unlike else "native"
+        return "portable" if self.unlike else "auto"
 
 
 class Member:

@@ -64,7 +64,7 @@ class Request:
 class Questions:
     """Prompts and samplings drawn from a seed, and the unsplit model's answers to them."""
 
-    def __init__(self, model: Path, precision: str, seed: int, numerics: str = "native") -> None:
+    def __init__(self, model: Path, precision: str, seed: int, numerics: str = "auto") -> None:
         self._model, self._precision, self._numerics = model, precision, numerics
         vocabulary = int(json.loads((model / "config.json").read_text())["vocab_size"])
         dice = Random(seed)
