@@ -55,7 +55,7 @@ static void see(const struct frame *frame, const struct operation *todo, struct 
     }
 }
 
-static int64_t blocks_of(const struct seen *seen) { return (seen->stop - 1) / BLOCK - seen->first / BLOCK + 1; }
+static int64_t seen_blocks(const struct seen *seen) { return (seen->stop - 1) / BLOCK - seen->first / BLOCK + 1; }
 
 static int is_split(const struct frame *frame, const struct seen *seen) {
     int64_t most = 0;
@@ -99,7 +99,7 @@ static void attend_split(const struct attending *work, const struct frame *frame
     place = states;
     for (int row = 0; row < work->count; row++)
         for (int head = 0; head < attention->kv_heads; head++) {
-            const int64_t blocks = blocks_of(work->seen + row);
+            const int64_t blocks = seen_blocks(work->seen + row);
             for (int i = 0; head % threads == frame->thread && i < group; i++) {
                 float *first = place + i * each, *state = weights;
                 const int begun = begin(attention, head * group + i, state);
