@@ -34,12 +34,25 @@ FILE_VARIABLE = "SWARM_KERNELS_FILE"  # environment: a library in the place of F
 GROUP = 32  # inputs that share a scale
 LANES = 16  # outputs of a tile
 MAX_THREADS = 64
-WEIGHTS = ("fp32", "bf16", "fp16", "int8", "int4", "int4+min")  # kinds, by their numbers in portable.h
-BLOCKS = {
+WEIGHTS = (  # kinds, by their numbers in portable.h
+    *("fp32", "bf16", "fp16", "int8", "int4", "int4+min", "int5", "int5+min"),
+    *("q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "int4+zero", "int8+shared"),
+)
+SHARING = ("int4+zero", "int8+shared")  # of which 2^shift groups share a scale
+ALL_GROUPS = 31  # a shift
+BLOCKS = {  # llama.cpp's types, and others that are called as here -> kinds of weights that hold them exactly
+    **{kind: kind for kind in SHARING},
     "Q8_0": "int8",
     "Q4_0": "int4",
     "Q4_1": "int4+min",
-}  # llama.cpp's types -> kinds of weights that hold them exactly
+    "Q5_0": "int5",
+    "Q5_1": "int5+min",
+    "Q4_K": "q4_k",
+    "Q5_K": "q5_k",
+    "Q6_K": "q6_k",
+    "IQ4_NL": "iq4_nl",
+    "IQ4_XS": "iq4_xs",
+}
 CACHES = ("fp32", "bf16")
 ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh", "relu", "sigmoid", "tanh", "exp", "softplus")
 
@@ -48,7 +61,7 @@ class CWeight(Structure):
     """`struct weight` of portable.h."""
 
     _fields_ = (
-        *((name, c_int32) for name in ("kind", "outputs", "inputs", "groups", "tiles")),
+        *((name, c_int32) for name in ("kind", "outputs", "inputs", "groups", "tiles", "shift")),
         *((name, c_void_p) for name in ("numbers", "scales", "minima")),
     )
 
@@ -74,9 +87,11 @@ class Library:
         c.swarm_choose_path.argtypes = [c_char_p]
         c.swarm_set_threads.argtypes, c.swarm_set_threads.restype = [c_int], None
         c.swarm_packed_bytes.argtypes, c.swarm_packed_bytes.restype = [c_int, c_int, c_int], c_int64
+        c.swarm_scale_bytes.argtypes, c.swarm_scale_bytes.restype = [c_int] * 4, c_int64
+        c.swarm_has_minima.argtypes = [c_int]
         c.swarm_pack_floats.argtypes, c.swarm_pack_floats.restype = [c_int] * 4 + [c_void_p] * 2, None
         c.swarm_pack_integers.argtypes, c.swarm_pack_integers.restype = [c_int] * 4 + [c_void_p] * 6, None
-        c.swarm_pack_blocks.argtypes = [*[c_int] * 4, c_void_p, c_int64, *[c_void_p] * 3]
+        c.swarm_pack_blocks.argtypes = [POINTER(CWeight), c_int, c_int, c_void_p, c_int64]
         c.swarm_linear.argtypes = [POINTER(CWeight), c_void_p, c_int64, c_int, c_void_p, c_void_p, c_int64]
         c.swarm_norm.argtypes = [c_void_p, c_int64, c_int, c_int, c_void_p, c_void_p, c_float, c_int, c_void_p, c_int64]
         c.swarm_norm.restype = None
@@ -124,6 +139,14 @@ class Library:
         """Of the numbers of a packed weight, without scales."""
         return int(self._c.swarm_packed_bytes(WEIGHTS.index(kind), outputs, inputs))
 
+    def scale_bytes(self, kind: str, shift: int, outputs: int, inputs: int) -> int:
+        """Of its scales; none of floats."""
+        return int(self._c.swarm_scale_bytes(WEIGHTS.index(kind), shift, outputs, inputs))
+
+    def has_minima(self, kind: str) -> bool:
+        """Whether these lie apart from its scales, as binary16 for each output and group."""
+        return bool(self._c.swarm_has_minima(WEIGHTS.index(kind)))
+
     def pack_floats(self, kind: str, first: int, count: int, inputs: int, rows: int, packed: int) -> None:
         """Rows [count, inputs] of a kind's own numbers, as outputs from `first` on, into packed zeros."""
         self._c.swarm_pack_floats(WEIGHTS.index(kind), first, count, inputs, rows, packed)
@@ -142,19 +165,12 @@ class Library:
         """Rows [count, groups * 32] of bytes with their [count, groups] scales and minima in fp16, into packed zeros."""
         self._c.swarm_pack_integers(WEIGHTS.index(kind), first, count, groups, rows, scales, minima, *packed)
 
-    def pack_blocks(
-        self,
-        kind: str,
-        first: int,
-        count: int,
-        groups: int,
-        rows: int,
-        row_bytes: int,
-        packed: tuple[int, int, int | None],
-    ) -> None:
-        """Rows [count, row_bytes] of llama.cpp's blocks, see BLOCKS, into packed zeros. Raises ValueError where they are none."""
-        if self._c.swarm_pack_blocks(WEIGHTS.index(kind), first, count, groups, rows, row_bytes, *packed):
-            raise ValueError(f"rows of {row_bytes} bytes: no blocks of {kind} for {groups} groups")
+    def pack_blocks(self, weight: CWeight, first: int, count: int, rows: int, row_bytes: int) -> None:
+        """Rows [count, row_bytes] of blocks, see BLOCKS, as outputs from `first` on, into zeros. Raises ValueError."""
+        if self._c.swarm_pack_blocks(byref(weight), first, count, rows, row_bytes):
+            raise ValueError(
+                f"rows of {row_bytes} bytes: no blocks of {WEIGHTS[weight.kind]} for {weight.groups} groups"
+            )
 
     def linear(
         self, weight: CWeight, rows: int, stride: int, count: int, bias: int | None, out: int, out_stride: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import gguf
 import numpy as np
@@ -13,17 +14,41 @@ from gguf import quants
 from numpy.typing import NDArray
 
 from swarm.checkpoint.formats import StoredBlocks
+from swarm.checkpoint.formats.packing import Integers, group_of_each
 from swarm.engine.portable.packed import PackedWeight
 from swarm.kernels import Library
 from swarm.kernels.library import BLOCKS
 
 OUTPUTS, INPUTS, ROWS = 37, 1024, 7
-HALVES = {"Q8_0": (0,), "Q4_0": (0,), "Q4_1": (0, 2)}  # where in a block scales and least values lie
+HALVES = {  # where in a block scales and those of least values lie
+    "Q8_0": (0,),
+    "Q4_0": (0,),
+    "Q4_1": (0, 2),
+    "Q5_0": (0,),
+    "Q5_1": (0, 2),
+    "Q4_K": (0, 2),
+    "Q5_K": (0, 2),
+    "Q6_K": (208,),
+    "IQ4_NL": (0,),
+    "IQ4_XS": (0,),
+}
 # SHA-256 of what `rows` come to through `blocks`: other bits are another standard (docs/NUMERICS.md), and a new number
 GOLDEN = {
+    "Q5_0": "0ce01b997fb5e7352be175f6be5a984b6a62772ea7345e196c462088f1c94f40",
+    "Q5_1": "d3a19cbf7c0855eb01108abd22a424718963c7e616e9cbff6024fe43e78fde21",
+    "Q4_K": "b397e4e92cf00ebb05a7a8541f9382d3f3bc93f449c440db8a5d2afd8945575b",
+    "Q5_K": "7eab92c22178ebd7bc5ba92de79f89772c015578f97d27b2244d2bd443d29e32",
+    "Q6_K": "623bb478fe2df170d9ad749a51f846b68b98e86e0ca27f60103abeb4453dcbf5",
+    "IQ4_NL": "009525c01b05cf827412ca786be8953fa030ea5454e7cff381a8877da54dca0f",
+    "IQ4_XS": "143b7fc63eb39a9b859b65e2f6d30690673f7a5657e7cab9773dfc73d5fd9571",
     "Q8_0": "e11aa803df197abe4d35e0f561528383cf64056849c7935633bc3aadf501b734",
     "Q4_0": "a7487d6b2ac3f01750798660a482407a9548d5b292d031ef0a9787fad5cbf435",
     "Q4_1": "6526179cb5fdf43b5ff99dbcc5449fd81dfe11682b97e20ecac5f60cefe357fb",
+}
+
+SHARING_GOLDEN = {
+    "int4+zero": "bf71384fae19176d49cbf604c408515e48e848b1c7d3997527b98d9419fa0ad0",
+    "int8+shared": "c5120af347e1e62e701801cee0da157012bdf26a388ea4ac56cbfecc62a5914f",
 }
 
 Numbers = NDArray[np.float32]
@@ -59,7 +84,7 @@ def rows_of(count: int) -> Numbers:
     return np.random.default_rng(count).integers(-(1 << 15), 1 << 15, (count, INPUTS)).astype(np.float32) / 16384
 
 
-@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize("kind", HALVES)
 def test_the_numbers_are_those_of_the_file(kernels: Library, kind: str) -> None:
     """A row of one 127 has a step of one, so that its product is 127 times a weight, rounded once; twice with a least value."""
     found = product(kernels, packed(kind), np.eye(INPUTS, dtype=np.float32) * 127).T
@@ -70,7 +95,7 @@ def test_the_numbers_are_those_of_the_file(kernels: Library, kind: str) -> None:
         assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize("kind", HALVES)
 def test_one_set_of_bits(kernels: Library, kind: str) -> None:
     weight, rows = packed(kind), rows_of(ROWS)
     for path in kernels.paths():
@@ -82,7 +107,49 @@ def test_one_set_of_bits(kernels: Library, kind: str) -> None:
             assert found == GOLDEN[kind], (path, threads, together)
 
 
-@pytest.mark.parametrize("kind", BLOCKS)
+def integers(bits: int, size: int | None) -> Integers:
+    """Any numbers, zeros and scales."""
+    groups, draws, most = INPUTS // (size or INPUTS), np.random.default_rng(bits), 1 << bits
+    numbers = torch.from_numpy(draws.integers(0, most, (INPUTS, OUTPUTS), dtype=np.uint8))
+    zeros = (
+        torch.from_numpy(draws.integers(0, most, (groups, OUTPUTS), dtype=np.uint8)) if bits == 4 else torch.tensor(128)
+    )
+    scales = torch.from_numpy((draws.integers(-2048, 2048, (groups, OUTPUTS)) / 4096).astype(np.float16))
+    return Integers(numbers, zeros.expand(groups, OUTPUTS), scales, group_of_each(INPUTS, size))
+
+
+@pytest.mark.parametrize("size", [32, 128, None], ids=str)
+@pytest.mark.parametrize("bits", [4, 8])
+def test_integers_that_share_scales(kernels: Library, bits: int, size: int | None) -> None:
+    """Of GPTQ, AWQ and compressed-tensors."""
+    whole = integers(bits, size)
+    stored = whole.blocks(bits, size)
+    assert stored is not None
+    weight = PackedWeight.zeros(BLOCKS[stored.kind], OUTPUTS, INPUTS, stored.shared)
+    weight.put_blocks(0, stored)
+    found = product(kernels, weight, np.eye(INPUTS, dtype=np.float32) * 127).T
+    expected = whole.dequantise().double().numpy() * 127
+    assert np.array_equal(found, expected.astype(np.float32))
+    seen = set()
+    for path in kernels.paths():
+        kernels.choose(path)
+        for together in (1, ROWS):
+            parts = [product(kernels, weight, rows_of(ROWS)[at : at + together]) for at in range(0, ROWS, together)]
+            seen.add(hashlib.sha256(np.concatenate(parts).tobytes()).hexdigest())
+    assert len(seen) == 1
+    assert size != 128 or seen == {SHARING_GOLDEN[stored.kind]}
+
+
+def test_integers_that_fit_no_blocks() -> None:
+    whole = integers(4, 128)
+    assert whole.blocks(4, 96) is None
+    shuffled = replace(whole, group=whole.group.flip(0))
+    assert shuffled.blocks(4, 128) is None
+    assert replace(whole, scales=whole.scales.float() + 1e-6).blocks(4, 128) is None
+    assert replace(whole, numbers=whole.numbers * 2).blocks(4, 128) is None
+
+
+@pytest.mark.parametrize("kind", HALVES)
 def test_it_takes_no_more_than_the_file(kind: str) -> None:
     weight = PackedWeight.zeros(BLOCKS[kind], 64, INPUTS)
     numbers, size = gguf.GGML_QUANT_SIZES[Type[kind]]

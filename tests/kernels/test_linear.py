@@ -70,7 +70,7 @@ def pack(kernels: Library, kind: str, weight: Numbers) -> Packed:
         )  # fmt: skip
     places = (numbers.ctypes.data, scales.ctypes.data, minima.ctypes.data)
     return Packed(
-        CWeight(WEIGHTS.index(kind), outputs, inputs, groups, tiles, *places), exact, (numbers, scales, minima)
+        CWeight(WEIGHTS.index(kind), outputs, inputs, groups, tiles, 0, *places), exact, (numbers, scales, minima)
     )
 
 
@@ -103,7 +103,7 @@ def bits(values: Numbers) -> NDArray[np.uint32]:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("kind", GOLDEN)
 def test_one_set_of_bits(kernels: Library, kind: str, shape: tuple[int, int]) -> None:
     packed, rows, bias = pack(kernels, kind, numbers_of(*shape)), hostile(shape[1]), numbers_of(shape[0])
     expected = None
@@ -117,7 +117,7 @@ def test_one_set_of_bits(kernels: Library, kind: str, shape: tuple[int, int]) ->
             assert np.array_equal(found, expected), (path, threads, together)
 
 
-@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("kind", GOLDEN)
 def test_a_row_of_many_is_the_row_alone(kernels: Library, kind: str) -> None:
     """More rows than are kept at a time, slices of more groups than are opened at a time, tiles that fill no panel."""
     packed, rows = pack(kernels, kind, numbers_of(88, 2600)), numbers_of(103, 2600)
@@ -132,7 +132,7 @@ def test_a_row_of_many_is_the_row_alone(kernels: Library, kind: str) -> None:
             assert np.array_equal(product(kernels, packed, rows[:count]), expected[:count]), (path, count)
 
 
-@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("kind", GOLDEN)
 def test_it_is_the_product(kernels: Library, kind: str) -> None:
     packed, rows, bias = pack(kernels, kind, numbers_of(96, 1000)), numbers_of(ROWS, 1000), numbers_of(96)
     found, exact = product(kernels, packed, rows, bias), rows.astype(np.float64) @ packed.exact.T + bias
@@ -140,7 +140,7 @@ def test_it_is_the_product(kernels: Library, kind: str) -> None:
     assert error < (1e-6 if kind in FLOATS else 0.02)  # of integers, what rounding rows to 8 bits costs
 
 
-@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("kind", GOLDEN)
 def test_golden_bits(kernels: Library, kind: str) -> None:
     found = bits(product(kernels, pack(kernels, kind, numbers_of(96, 200)), hostile(200), numbers_of(96)))
     assert hashlib.sha256(found.tobytes()).hexdigest() == GOLDEN[kind]

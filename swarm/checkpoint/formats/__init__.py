@@ -10,7 +10,7 @@ from swarm.checkpoint.formats.awq import Awq
 from swarm.checkpoint.formats.compressed_tensors import Compressed
 from swarm.checkpoint.formats.fp8 import BlockFp8
 from swarm.checkpoint.formats.gptq import Gptq
-from swarm.checkpoint.formats.layout import BadPart, Format, Layout, Part, Settings, StoredBlocks
+from swarm.checkpoint.formats.layout import ALL_INPUTS, BadPart, Format, Layout, Part, Settings, StoredBlocks
 from swarm.checkpoint.formats.mxfp4 import Mxfp4
 from swarm.checkpoint.formats.stacked_experts import Stacked
 
@@ -22,4 +22,4 @@ FORMATS: Mapping[str, Callable[[Settings], Format]] = {  # by the config's quant
     "mxfp4": Mxfp4.from_settings,
 }
 
-__all__ = ["FORMATS", "BadPart", "Format", "Layout", "Part", "Settings", "Stacked", "StoredBlocks"]
+__all__ = ["ALL_INPUTS", "FORMATS", "BadPart", "Format", "Layout", "Part", "Settings", "Stacked", "StoredBlocks"]

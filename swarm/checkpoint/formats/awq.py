@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from swarm.checkpoint.formats.layout import SCALES, Layout, Part, Settings
-from swarm.checkpoint.formats.packing import affine, group_of_each, groups_of, unpack
+from swarm.checkpoint.formats.packing import Integers, group_of_each, groups_of, in_integers, unpack
 from swarm.model.tensor_names import Shape
 
 BITS = 4
@@ -44,11 +44,11 @@ class Awq:
             Part(f"{base}.scales", SCALES, ((groups, outputs),)),
         )
 
-        def dequantise(words: Tensor, zero_words: Tensor, scales: Tensor) -> Tensor:
+        def integers(words: Tensor, zero_words: Tensor, scales: Tensor) -> Integers:
             numbers, zeros = _in_order(words)[:, :outputs], _in_order(zero_words)[:, :outputs]
-            return affine(numbers, zeros, scales, group_of_each(inputs, self.group_size)).T
+            return Integers(numbers, zeros, scales, group_of_each(inputs, self.group_size))
 
-        return Layout(parts, dequantise)
+        return in_integers(parts, integers, BITS, self.group_size)
 
 
 def _in_order(words: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from swarm.checkpoint.formats.layout import SCALES, BadPart, Layout, Part, Settings
-from swarm.checkpoint.formats.packing import affine, group_of_each, groups_of, unpack
+from swarm.checkpoint.formats.packing import Integers, group_of_each, groups_of, in_integers, unpack
 from swarm.model.tensor_names import Shape
 
 WAYS = ("pack-quantized", "int-quantized", "naive-quantized", "float-quantized")
@@ -81,12 +81,14 @@ class Compressed:
             parts["shape"] = Part(f"{name}_shape", ("I64", "I32"), ((2,),))
         labels = list(parts)
 
-        def dequantise(*tensors: Tensor) -> Tensor:
-            return self._dequantise(name, shape, groups, dict(zip(labels, tensors, strict=True)))
+        def integers(*tensors: Tensor) -> Integers:
+            return self._integers(name, shape, groups, dict(zip(labels, tensors, strict=True)))
 
-        return Layout(tuple(parts.values()), dequantise)
+        if self.kind == "int":
+            return in_integers(tuple(parts.values()), integers, self.bits, self.group_size)
+        return Layout(tuple(parts.values()), lambda *tensors: integers(*tensors).dequantise())
 
-    def _dequantise(self, name: str, shape: Shape, groups: int, given: dict[str, Tensor]) -> Tensor:
+    def _integers(self, name: str, shape: Shape, groups: int, given: dict[str, Tensor]) -> Integers:
         outputs, inputs = shape
         if "shape" in given and given["shape"].tolist() != list(shape):
             raise BadPart(f"{name}_shape", f"says {given['shape'].tolist()}, but the config asks for {list(shape)}")
@@ -107,7 +109,7 @@ class Compressed:
                 zeros = zeros.int() + half
         zeros = scales.new_zeros(()) if zeros is None else zeros
         wide = (outputs, groups)
-        return affine(weight.T, _spread(zeros, wide).T, _spread(scales, wide).T, group).T
+        return Integers(weight.T, _spread(zeros, wide).T, _spread(scales, wide).T, group)
 
 
 def _spread(tensor: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from swarm.checkpoint.formats.layout import SCALES, BadPart, Layout, Part, Settings
-from swarm.checkpoint.formats.packing import affine, group_of_each, groups_of, unpack
+from swarm.checkpoint.formats.packing import Integers, group_of_each, groups_of, in_integers, unpack
 from swarm.model.tensor_names import Shape
 
 ONES = {4: 0x11111111, 8: 0x01010101}  # a one in each number of a word
@@ -52,7 +52,7 @@ class Gptq:
         if index in stored:
             parts += (Part(index, ("I32",), ((inputs,),)),)
 
-        def dequantise(words: Tensor, zero_words: Tensor, scales: Tensor, group: Tensor | None = None) -> Tensor:
+        def integers(words: Tensor, zero_words: Tensor, scales: Tensor, group: Tensor | None = None) -> Integers:
             if group is None:
                 group = group_of_each(inputs, self.group_size)
             elif inputs and not 0 <= int(group.min()) <= int(group.max()) < groups:
@@ -61,6 +61,6 @@ class Gptq:
             as_they_are = self.symmetric and bool((zeros == 1 << (self.bits - 1)).all())
             if self.zeros_less_one and not as_they_are:
                 zeros = unpack(zero_words + ONES[self.bits], self.bits, 1)[:, :outputs]
-            return affine(unpack(words, self.bits, 0)[:inputs], zeros, scales, group).T
+            return Integers(unpack(words, self.bits, 0)[:inputs], zeros, scales, group)
 
-        return Layout(parts, dequantise)
+        return in_integers(parts, integers, self.bits, self.group_size)

@@ -13,6 +13,7 @@ from swarm.model.tensor_names import Shape
 
 MAX_BLOCK = 1 << 24  # of one dimension of a block or group; beyond any matrix
 PLAIN = ("F32", "BF16", "F16")  # dtypes of weights that are stored as they are
+ALL_INPUTS = 0
 SCALES = PLAIN  # and of scales
 
 
@@ -36,11 +37,16 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class StoredBlocks:
-    """A matrix in blocks of whole numbers that share a scale, as llama.cpp lays them out: nothing of it is rounded."""
+    """A matrix in blocks of whole numbers that share a scale: nothing of it is rounded.
+
+    They are as llama.cpp lays them out, or `int4+zero` (a scale, a zero from 0 to 15, a byte of nothing, then for each 32 inputs
+    16 bytes: input i in the lower half and i + 16 in the upper one) or `int8+shared` (a scale, int8). Scales are fp16.
+    """
 
     kind: str  # as llama.cpp calls it: Q8_0, Q4_1
     rows: Tensor  # uint8 [outputs, bytes of a row's blocks], inputs ascending
     columns: int
+    shared: int = 32  # inputs that share a scale, where the kind leaves that open; ALL_INPUTS: all
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import torch
@@ -12,6 +13,7 @@ from swarm.checkpoint.formats import StoredBlocks
 from swarm.engine.numerics import Precision
 from swarm.engine.portable.linear import PortableLinear
 from swarm.engine.portable.packed import FLOATS, PackedWeight
+from swarm.kernels import GROUP
 from swarm.kernels.library import BLOCKS
 
 Matrix = StoredBlocks | Tensor
@@ -48,9 +50,9 @@ def stored_linear(
     owner = owners[rows]
     places, parts, first = rows - starts[owner], [], 0
     runs = [(number, len(list(run))) for number, run in groupby(owner.tolist())]
-    for kind, same in groupby(runs, key=lambda run: kind_of(matrices[run[0]])):
+    for (kind, shared), same in groupby(runs, key=lambda run: kind_of(matrices[run[0]])):
         of_kind = list(same)
-        part = PackedWeight.zeros(kind, sum(length for _, length in of_kind), columns)
+        part = PackedWeight.zeros(kind, sum(length for _, length in of_kind), columns, shared)
         at = 0
         for number, length in of_kind:
             own = places[first : first + length]
@@ -60,9 +62,9 @@ def stored_linear(
     return PortableLinear(parts, bias, precision)
 
 
-def kind_of(matrix: Matrix) -> str:
-    """The kind of weight that holds it exactly."""
-    return FLOATS[matrix.dtype] if isinstance(matrix, Tensor) else BLOCKS[matrix.kind]
+def kind_of(matrix: Matrix) -> tuple[str, int]:
+    """The kind of weight that holds it exactly, and how many inputs share a scale."""
+    return (FLOATS[matrix.dtype], GROUP) if isinstance(matrix, Tensor) else (BLOCKS[matrix.kind], matrix.shared)
 
 
 def _put(part: PackedWeight, at: int, matrix: Matrix, places: Tensor) -> None:
@@ -81,4 +83,4 @@ def _taken(matrix: Matrix, places: Tensor) -> Matrix:
         rows = rows[first : first + len(places)]
     else:
         rows = rows.index_select(0, places)
-    return rows if isinstance(matrix, Tensor) else StoredBlocks(matrix.kind, rows, matrix.columns)
+    return rows if isinstance(matrix, Tensor) else replace(matrix, rows=rows)

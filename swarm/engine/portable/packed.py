@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from swarm.checkpoint.formats import StoredBlocks
+from swarm.checkpoint.formats import ALL_INPUTS, StoredBlocks
 from swarm.engine.numerics import portable_kernels
 from swarm.kernels import GROUP, LANES
-from swarm.kernels.library import BLOCKS, WEIGHTS, CWeight
+from swarm.kernels.library import ALL_GROUPS, BLOCKS, WEIGHTS, CWeight
 
 QUANTISED_ROWS = 1024  # at a time, so that what is needed besides the result stays small
 FLOATS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-WITH_MINIMA = ("int4+min",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +23,21 @@ class PackedWeight:
 
     kind: str
     numbers: Tensor
-    scales: Tensor  # fp16, of integers
-    minima: Tensor  # fp16, of kinds that have them
+    scales: Tensor  # bytes; none of floats
+    minima: Tensor  # fp16, of kinds that have them apart
     c: CWeight
 
     @classmethod
-    def zeros(cls, kind: str, outputs: int, inputs: int) -> PackedWeight:
+    def zeros(cls, kind: str, outputs: int, inputs: int, shared: int = GROUP) -> PackedWeight:
+        """`shared`: how many inputs share a scale, where a kind leaves that open; ALL_INPUTS: all of them."""
         groups, tiles = -(-inputs // GROUP), -(-outputs // LANES)
-        numbers = torch.zeros(portable_kernels().packed_bytes(kind, outputs, inputs), dtype=torch.uint8)
-        scales = torch.zeros(0 if kind in FLOATS.values() else tiles * groups * LANES, dtype=torch.float16)
-        minima = torch.zeros_like(scales) if kind in WITH_MINIMA else torch.zeros(0, dtype=torch.float16)
-        places = numbers.data_ptr(), scales.data_ptr(), minima.data_ptr() if kind in WITH_MINIMA else None
-        c = CWeight(WEIGHTS.index(kind), outputs, inputs, groups, tiles, *places)
+        kernels = portable_kernels()
+        numbers = torch.zeros(kernels.packed_bytes(kind, outputs, inputs), dtype=torch.uint8)
+        shift = ALL_GROUPS if shared == ALL_INPUTS else (shared // GROUP).bit_length() - 1
+        scales = torch.zeros(kernels.scale_bytes(kind, shift, outputs, inputs), dtype=torch.uint8)
+        minima = torch.zeros(tiles * groups * LANES if kernels.has_minima(kind) else 0, dtype=torch.float16)
+        places = numbers.data_ptr(), scales.data_ptr(), minima.data_ptr() if len(minima) else None
+        c = CWeight(WEIGHTS.index(kind), outputs, inputs, groups, tiles, shift, *places)
         return cls(kind, numbers, scales, minima, c)
 
     @classmethod
@@ -68,10 +70,8 @@ class PackedWeight:
     def put_blocks(self, first: int, blocks: StoredBlocks) -> None:
         """Blocks of this kind; columns that there are not are zeros."""
         assert BLOCKS[blocks.kind] == self.kind, f"{blocks.kind} is no {self.kind}"
-        rows, minima = blocks.rows.contiguous(), self.minima.data_ptr() if len(self.minima) else None
-        packed = self.numbers.data_ptr(), self.scales.data_ptr(), minima
-        place = rows.data_ptr(), rows.shape[1]
-        portable_kernels().pack_blocks(self.kind, first, rows.shape[0], self.c.groups, *place, packed)
+        rows = blocks.rows.contiguous()
+        portable_kernels().pack_blocks(self.c, first, rows.shape[0], rows.data_ptr(), rows.shape[1])
 
 
 def quantised(weight: Tensor, kind: str) -> tuple[Tensor, Tensor]:

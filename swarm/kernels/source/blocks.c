@@ -1,51 +1,96 @@
-/* Weights from blocks as llama.cpp lays them (Q8_0, Q4_0, Q4_1) to the tiles of packing.c. Nothing is rounded. */
+/* Weights from blocks as llama.cpp lays them to the tiles of kinds.h. Nothing is rounded. */
 #include <string.h>
-#include "portable.h"
+#include "kinds.h"
 
 #define WORDS (GROUP / 4) /* of a group's numbers, four in a word */
+#define EACH(bits) ((bits) * 0x01010101u) /* in each byte of a word */
 
-static uint32_t word_at(const uint8_t *bytes, int number) {
+struct block {
+    int groups, bytes;  /* of one */
+    int numbers, scale; /* where the nibbles or bytes begin, and the scale in binary16 */
+    int packed, count;  /* where scales of groups begin, and their bytes */
+};
+
+/* `row_bytes` matter where all groups of a row share a scale. */
+static struct block block_of(int kind, int shift, int64_t row_bytes) {
+    const int all = shift == 31, shared = all ? 0 : 1 << shift;
+    switch (kind) {
+    case WEIGHT_INT4_ZERO: return (struct block){all ? (int)(row_bytes - 4) / 16 : shared, all ? (int)row_bytes : 4 + 16 * shared, 4, 0, 2, 1};
+    case WEIGHT_INT8_SHARED: return (struct block){all ? (int)(row_bytes - 2) / 32 : shared, all ? (int)row_bytes : 2 + 32 * shared, 2, 0, 0, 0};
+    case WEIGHT_INT8: return (struct block){1, 34, 2, 0, 0, 0};
+    case WEIGHT_INT4:
+    case WEIGHT_IQ4_NL: return (struct block){1, 18, 2, 0, 0, 0};
+    case WEIGHT_INT4_MINIMUM: return (struct block){1, 20, 4, 0, 0, 0};
+    case WEIGHT_INT5: return (struct block){1, 22, 6, 0, 0, 0};
+    case WEIGHT_INT5_MINIMUM: return (struct block){1, 24, 8, 0, 0, 0};
+    case WEIGHT_Q4_K: return (struct block){8, 144, 16, 0, 4, 12};
+    case WEIGHT_Q5_K: return (struct block){8, 176, 48, 0, 4, 12};
+    case WEIGHT_Q6_K: return (struct block){8, 210, 0, 208, 192, 16};
+    case WEIGHT_IQ4_XS: return (struct block){8, 136, 8, 0, 2, 6};
+    default: return (struct block){0};
+    }
+}
+
+static uint32_t word_at(const uint8_t *bytes) {
     uint32_t word;
-    memcpy(&word, bytes + 4 * number, 4);
+    memcpy(&word, bytes, 4);
     return word;
 }
 
-/* Bytes of a block of 32 numbers; 0 where a kind has none. */
-static int block_bytes(int kind) {
+/* Four bits, each in a byte of its own. */
+static uint32_t apart(uint32_t bits) { return ((bits & 15) * 0x00204081u) & EACH(1); }
+
+/* Word i of group g of a block: numbers 4i to 4i + 3. */
+static uint32_t read_word(int kind, const uint8_t *numbers, int g, int i) {
+    const uint32_t half = word_at(numbers + g * 16 + i % 4 * 4) >> i / 4 * 4 & EACH(15); /* of 16 bytes: lower halves, then upper ones */
     switch (kind) {
-    case WEIGHT_INT8: return 34;
-    case WEIGHT_INT4: return 18;
-    case WEIGHT_INT4_MINIMUM: return 20;
-    default: return 0;
+    case WEIGHT_INT8:
+    case WEIGHT_INT8_SHARED: return word_at(numbers + g * 32 + i * 4) ^ EACH(128);
+    case WEIGHT_INT5:
+    case WEIGHT_INT5_MINIMUM: return half | apart(word_at(numbers - 4) >> 4 * i) << 4;
+    case WEIGHT_Q4_K: return word_at(numbers + g / 2 * 32 + i * 4) >> g % 2 * 4 & EACH(15);
+    case WEIGHT_Q5_K:
+        return (word_at(numbers + g / 2 * 32 + i * 4) >> g % 2 * 4 & EACH(15)) | (word_at(numbers - 32 + i * 4) >> g & EACH(1)) << 4;
+    case WEIGHT_Q6_K:
+        return (word_at(numbers + g / 4 * 64 + g % 2 * 32 + i * 4) >> g % 4 / 2 * 4 & EACH(15)) |
+               (word_at(numbers + 128 + g / 4 * 32 + i * 4) >> g % 4 * 2 & EACH(3)) << 4;
+    default: return half;
     }
 }
 
-/* One group's numbers to its lane of a tile. */
-static void place_numbers(int kind, const uint8_t *block, uint8_t *place) {
-    const uint8_t *numbers = block + (kind == WEIGHT_INT4_MINIMUM ? 4 : 2);
-    const int words = kind == WEIGHT_INT8 ? WORDS : WORDS / 2;
-    for (int i = 0; i < words; i++) {
-        uint32_t word = word_at(numbers, i); /* of nibbles the file's order is the tile's */
-        if (kind == WEIGHT_INT8) word ^= 0x80808080u;
-        memcpy(place + i * 64, &word, 4);
+/* Group g of a block to a lane of a tile. */
+static void place_numbers(int kind, const uint8_t *numbers, int g, uint8_t *place) {
+    uint32_t words[WORDS], placed[WORDS] = {0};
+    const int count = integer_bytes(kind) / 64;
+    for (int i = 0; i < WORDS; i++) words[i] = read_word(kind, numbers, g, i);
+    if (count == WORDS) memcpy(placed, words, sizeof placed);
+    else for (int i = 0; i < WORDS; i++) {
+        placed[i % 4] |= (words[i] & EACH(15)) << i / 4 * 4;
+        if (count == 5) placed[4] |= (words[i] >> 4 & EACH(1)) << i;
+        if (count == 6) placed[4 + i / 4] |= (words[i] >> 4 & EACH(3)) << i % 4 * 2;
     }
+    for (int i = 0; i < count; i++) memcpy(place + i * 64, placed + i, 4);
 }
 
-/* Rows of blocks, `row_bytes` each, as outputs `from` onwards of `groups` groups, into packed zeros. A row may have fewer groups. -1
-   where the kind has no blocks. */
-int swarm_pack_blocks(int kind, int from, int count, int groups, const uint8_t *rows, int64_t row_bytes, uint8_t *packed, uint16_t *scales,
-                      uint16_t *minima) {
-    const int size = block_bytes(kind);
-    if (!size || row_bytes % size || row_bytes / size > groups) return -1;
-    const int64_t bytes = kind == WEIGHT_INT8 ? GROUP * 16 : GROUP * 8;
+/* Rows of blocks, `row_bytes` each, as outputs `from` onwards, into a weight of zeros. A row may have fewer groups. -1 where the kind has
+   no blocks, or they do not fit. */
+int swarm_pack_blocks(const struct weight *weight, int from, int count, const uint8_t *rows, int64_t row_bytes) {
+    const int kind = weight->kind, groups = weight->groups;
+    const struct block one = block_of(kind, weight->shift, row_bytes);
+    if (one.bytes < 1 || row_bytes % one.bytes || row_bytes / one.bytes * one.groups > groups) return -1;
+    const int64_t bytes = integer_bytes(kind), blocks = scale_blocks(kind, weight->shift, groups);
+    const int halves = (scale_bytes(kind) - 16 * one.count) / 32; /* the scale, and perhaps the scale of minima */
     for (int i = 0; i < count; i++) {
         const int64_t tile = (from + i) / 16, lane = (from + i) % 16;
         const uint8_t *block = rows + i * row_bytes;
-        for (int64_t g = 0; g < row_bytes / size; g++, block += size) {
-            const int64_t group = tile * groups + g;
-            place_numbers(kind, block, packed + group * bytes + lane * 4);
-            memcpy(scales + group * 16 + lane, block, 2);
-            if (kind == WEIGHT_INT4_MINIMUM) memcpy(minima + group * 16 + lane, block + 2, 2);
+        for (int64_t b = 0; b < row_bytes / one.bytes; b++, block += one.bytes) {
+            for (int g = 0; g < one.groups; g++)
+                place_numbers(kind, block + one.numbers, g,
+                              (uint8_t *)weight->numbers + (tile * groups + b * one.groups + g) * bytes + lane * 4);
+            uint8_t *place = (uint8_t *)weight->scales + (tile * blocks + b) * scale_bytes(kind);
+            for (int half = 0; half < halves; half++) memcpy(place + half * 32 + lane * 2, block + one.scale + half * 2, 2);
+            for (int j = 0; j < one.count; j++) place[halves * 32 + j * 16 + lane] = block[one.packed + j];
+            if (minima_apart(kind)) memcpy((uint8_t *)weight->minima + (tile * groups + b) * 32 + lane * 2, block + 2, 2);
         }
     }
     return 0;

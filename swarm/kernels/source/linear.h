@@ -3,29 +3,11 @@
    Few rows read weights as they lie, for each of them once. Many share what is opened of a few tiles at a time, which stays in the first
    cache meanwhile. */
 #pragma once
-#include "linear_floats.h"
-#include "linear_integers.h"
+#include "opened.h"
 
-#define PANEL 4        /* tiles at a time: several streams read memory faster than one */
 #define AHEAD 4096     /* bytes that few rows ask for before they need them */
 #define CHUNK 16       /* blocks of rows whose sums are kept meanwhile */
 #define DEPTH 4        /* sums of slices that wait for their partner: 1 of 4, 1 of 2, 1 of 1, and the newest */
-#define ALIGNED __attribute__((aligned(64)))
-
-#if PATH == PATH_PLAIN
-#define FETCH(place) ((void)(place))
-#define FETCH_FAR(place) ((void)(place))
-#define KEEP_IN_MEMORY(numbers) ((void)(numbers))
-#else
-#define FETCH(place) __builtin_prefetch(place, 0, 3)
-#define FETCH_FAR(place) __builtin_prefetch(place, 0, 2) /* into the second cache */
-#define KEEP_IN_MEMORY(numbers) __asm__ volatile("" ::"r"(numbers) : "memory")
-#endif
-
-INLINE int group_size(int kind) { /* bytes of a tile's group */
-    static const int bytes[] = {4, 2, 2, 1};
-    return kind >= WEIGHT_INT4 ? GROUP * LANES / 2 : GROUP * LANES * bytes[kind];
-}
 
 INLINE void emit(const struct linear *work, int row, int tile, lanes sum) {
     const struct weight *weight = work->weight;
@@ -44,15 +26,16 @@ INLINE void few_rows(int kind, int R, const struct linear *work, const struct pr
     const int groups = weight->groups, size = group_size(kind);
     const int64_t stride = (int64_t)groups * size;
     const uint8_t *numbers[T];
-    const uint16_t *scales[T], *minima[T];
+    const uint8_t *scales[T];
+    const uint16_t *minima[T];
     UNROLL for (int t = 0; t < T; t++) {
         numbers[t] = (const uint8_t *)weight->numbers + (tile + t) * stride;
-        if (kind >= WEIGHT_INT8) scales[t] = weight->scales + (int64_t)(tile + t) * groups * LANES;
-        if (kind == WEIGHT_INT4_MINIMUM) minima[t] = weight->minima + (int64_t)(tile + t) * groups * LANES;
+        scales[t] = kind >= WEIGHT_INT8 ? scales_of(weight, tile + t) : NULL;
+        minima[t] = minima_of(weight, tile + t);
     }
     lanes sums[SLICES * FEW * T];
     for (int slice = 0; slice < SLICES; slice++) {
-        lanes part[FEW * T], scale[T], minimum[T];
+        lanes part[FEW * T], scale[T], second[T];
         if (kind >= WEIGHT_INT8 && R * T > 12) KEEP_IN_MEMORY(part);
         UNROLL for (int i = 0; i < R * T; i++) part[i] = set(0);
         for (int g = slice_start(slice, groups); g < slice_start(slice + 1, groups); g++) {
@@ -61,11 +44,10 @@ INLINE void few_rows(int kind, int R, const struct linear *work, const struct pr
             UNROLL for (int t = 0; t < T; t++)
                 for (int byte = 0; byte < size; byte += 64) FETCH(numbers[t] + ahead + byte);
             if (kind >= WEIGHT_INT8) {
-                UNROLL for (int t = 0; t < T; t++) scale[t] = load_half(scales[t] + g * LANES);
-                if (kind == WEIGHT_INT4_MINIMUM) UNROLL for (int t = 0; t < T; t++) minimum[t] = load_half(minima[t] + g * LANES);
+                UNROLL for (int t = 0; t < T; t++) load_scales(kind, weight->shift, scales[t], minima[t], g, scale + t, second + t);
                 if (R * T > 12) KEEP_IN_MEMORY(part);
-                add_group(kind == WEIGHT_INT8 ? LAYOUT_BYTES : LAYOUT_NIBBLES, kind == WEIGHT_INT4_MINIMUM, R, T, numbers, 64, scale, minimum,
-                          x->bytes + g * (R * GROUP), x->steps + g * R, x->starts + g * R, part, T);
+                add_group(kind, 0, R, T, numbers, 64, scale, second, x->bytes + g * (R * GROUP), x->steps + g * R,
+                          x->starts + g * (R * starts_of(kind)), part, T);
             } else add_floats(kind, R, T, (const void *const *)numbers, LANES, x->floats + g * (R * GROUP), part);
             UNROLL for (int t = 0; t < T; t++) numbers[t] += size;
         }
@@ -93,20 +75,23 @@ FEW_KERNELS(WEIGHT_FP16)
 FEW_KERNELS(WEIGHT_INT8)
 FEW_KERNELS(WEIGHT_INT4)
 FEW_KERNELS(WEIGHT_INT4_MINIMUM)
+FEW_KERNELS(WEIGHT_INT5)
+FEW_KERNELS(WEIGHT_INT5_MINIMUM)
+FEW_KERNELS(WEIGHT_Q4_K)
+FEW_KERNELS(WEIGHT_Q5_K)
+FEW_KERNELS(WEIGHT_Q6_K)
+FEW_KERNELS(WEIGHT_IQ4_NL)
+FEW_KERNELS(WEIGHT_IQ4_XS)
+FEW_KERNELS(WEIGHT_INT4_ZERO)
+FEW_KERNELS(WEIGHT_INT8_SHARED)
 static few_kernel *const few_kernels[][FEW] = {FEW_OF(WEIGHT_FP32), FEW_OF(WEIGHT_BF16), FEW_OF(WEIGHT_FP16),
-                                               FEW_OF(WEIGHT_INT8), FEW_OF(WEIGHT_INT4), FEW_OF(WEIGHT_INT4_MINIMUM)};
+                                               FEW_OF(WEIGHT_INT8), FEW_OF(WEIGHT_INT4), FEW_OF(WEIGHT_INT4_MINIMUM),
+                                               FEW_OF(WEIGHT_INT5), FEW_OF(WEIGHT_INT5_MINIMUM), FEW_OF(WEIGHT_Q4_K), FEW_OF(WEIGHT_Q5_K),
+                                               FEW_OF(WEIGHT_Q6_K), FEW_OF(WEIGHT_IQ4_NL), FEW_OF(WEIGHT_IQ4_XS),
+                                               FEW_OF(WEIGHT_INT4_ZERO),
+                                               FEW_OF(WEIGHT_INT8_SHARED)};
 #endif
 
-/* What several rows share: some groups of PANEL tiles side by side, so that a block of rows reads them as one stream. */
-struct opened {
-    union {
-        ALIGNED uint8_t bytes[STEP][8][PANEL][64];
-        ALIGNED float floats[FLOAT_STEP][GROUP][PANEL][LANES];
-    };
-    ALIGNED lanes scales[STEP][PANEL];
-    ALIGNED lanes minima[STEP][PANEL];
-    int count; /* groups */
-};
 /* Which weights to ask memory for meanwhile: those of the next groups, `each` lines of 64 bytes with each group of a block. */
 struct ahead {
     const uint8_t *line, *end; /* of a tile's */
@@ -128,18 +113,18 @@ INLINE void fetch_ahead(struct ahead *ahead) {
 /* What `blocks` blocks of R rows and T tiles from `tile` of the panel come to; `at` is the place of the first block's first opened group. */
 typedef void block_kernel(const struct opened *opened, int tile, const struct prepared *x, int64_t at, int blocks, struct ahead *ahead, lanes *parts);
 
-INLINE void integers_block(int layout, int minimum, int R, int T, const struct opened *opened, int tile, const struct prepared *x, int64_t at,
+INLINE void integers_block(int kind, int R, int T, const struct opened *opened, int tile, const struct prepared *x, int64_t at,
                            int blocks, struct ahead *ahead, lanes *parts) {
     const int8_t *bytes = x->bytes + at * GROUP;
     const float *steps = x->steps + at;
-    const int32_t *starts = x->starts + at;
+    const int32_t *starts = x->starts + at * starts_of(kind);
     const int count = opened->count;
     for (int block = 0; block < blocks; block++, parts += R * PANEL)
-        for (int g = 0; g < count; g++, bytes += R * GROUP, steps += R, starts += R) {
+        for (int g = 0; g < count; g++, bytes += R * GROUP, steps += R, starts += R * starts_of(kind)) {
             const uint8_t *numbers[4];
             UNROLL for (int t = 0; t < T; t++) numbers[t] = opened->bytes[g][0][tile + t];
             if (R * T > 12) KEEP_IN_MEMORY(parts); /* registers do not suffice for them as well */
-            add_group(layout, minimum, R, T, numbers, PANEL * 64, &opened->scales[g][tile], &opened->minima[g][tile], bytes, steps, starts, parts, PANEL);
+            add_group(kind, 1, R, T, numbers, PANEL * 64, &opened->scales[g][tile], &opened->seconds[g][tile], bytes, steps, starts, parts, PANEL);
             fetch_ahead(ahead);
         }
 }
@@ -170,8 +155,9 @@ INLINE void floats_block(int R, int T, const struct opened *opened, int tile, co
     }
 #define FOR_WIDTH(R, T)                                                                                                                \
     BLOCK_KERNEL(floats_##R##_##T, floats_block, R, T)                                                                                 \
-    BLOCK_KERNEL(bytes_##R##_##T, integers_block, LAYOUT_BYTES, 0, R, T)                                                               \
-    BLOCK_KERNEL(minimum_##R##_##T, integers_block, LAYOUT_UNPACKED, 1, R, T)
+    BLOCK_KERNEL(bytes_##R##_##T, integers_block, WEIGHT_INT8, R, T)                                                                   \
+    BLOCK_KERNEL(minimum_##R##_##T, integers_block, WEIGHT_INT4_MINIMUM, R, T)                                                         \
+    BLOCK_KERNEL(halves_##R##_##T, integers_block, WEIGHT_Q6_K, R, T)
 #if ROWS == 6
 #define EACH_ROWS(name, T) {name##_1_##T, name##_2_##T, name##_3_##T, name##_4_##T, name##_5_##T, name##_6_##T}
 #define FOR_ROWS(T) FOR_WIDTH(1, T) FOR_WIDTH(2, T) FOR_WIDTH(3, T) FOR_WIDTH(4, T) FOR_WIDTH(5, T) FOR_WIDTH(6, T)
@@ -186,43 +172,41 @@ FOR_ROWS(4)
 #else
 #define EACH_WIDTH(name) {EACH_ROWS(name, 1)}
 #endif
-#if PATH == PATH_AVX2 || PATH == PATH_NEON /* whose sums of bytes and of nibbles are not alike */
-#define NIBBLES(R) BLOCK_KERNEL(nibbles_##R##_1, integers_block, LAYOUT_UNPACKED, 0, R, 1)
-NIBBLES(1)
-NIBBLES(2)
-NIBBLES(3)
-NIBBLES(4)
-NIBBLES(5)
-NIBBLES(6)
-#define NIBBLE_KERNELS EACH_WIDTH(nibbles)
+#if PATH == PATH_AVX2 || PATH == PATH_NEON /* whose sums of bytes and of few bits are not alike */
+#define FEW_BITS(R)                                                                                                                    \
+    BLOCK_KERNEL(nibbles_##R##_1, integers_block, WEIGHT_INT4, R, 1)                                                                   \
+    BLOCK_KERNEL(five_##R##_1, integers_block, WEIGHT_INT5, R, 1)                                                                      \
+    BLOCK_KERNEL(five_minimum_##R##_1, integers_block, WEIGHT_INT5_MINIMUM, R, 1)
+FEW_BITS(1)
+FEW_BITS(2)
+FEW_BITS(3)
+FEW_BITS(4)
+FEW_BITS(5)
+FEW_BITS(6)
+#define NIBBLES EACH_WIDTH(nibbles)
+#define FIVE EACH_WIDTH(five)
+#define FIVE_MINIMUM EACH_WIDTH(five_minimum)
 #else
-#define NIBBLE_KERNELS EACH_WIDTH(bytes)
+#define NIBBLES EACH_WIDTH(bytes)
+#define FIVE EACH_WIDTH(bytes)
+#define FIVE_MINIMUM EACH_WIDTH(minimum)
 #endif
 static block_kernel *const float_kernels[2][ROWS] = EACH_WIDTH(floats);
-static block_kernel *const integer_kernels[3][2][ROWS] = {EACH_WIDTH(bytes), NIBBLE_KERNELS, EACH_WIDTH(minimum)};
-
-/* Groups `group` to `group` + `count` - 1 of some tiles. */
-static void open_groups(const struct weight *weight, int tile, int tiles, int group, int count, struct opened *opened) {
-    const int kind = weight->kind, size = group_size(kind);
-    opened->count = count;
-    for (int t = 0; t < tiles; t++) {
-        const int64_t first = (int64_t)(tile + t) * weight->groups + group;
-        const uint8_t *numbers = (const uint8_t *)weight->numbers + first * size;
-        if (kind < WEIGHT_INT8) {
-            spread_floats(kind, numbers, count * GROUP, PANEL * LANES, opened->floats[0][0][t]);
-            continue;
-        }
-        if (kind == WEIGHT_INT8) spread_bytes(numbers, count, PANEL * 64, opened->bytes[0][0][t]);
-        else spread_nibbles(numbers, count, PANEL * 64, opened->bytes[0][0][t]);
-        const int64_t then = first + count + (group + count < weight->groups ? 0 : (int64_t)(PANEL - 1) * weight->groups); /* is opened next */
-        for (int g = 0; g < count; g++) {
-            if (g % 2 == 0) FETCH_FAR(weight->scales + (then + g) * LANES);
-            if (g % 2 == 0 && kind == WEIGHT_INT4_MINIMUM) FETCH_FAR(weight->minima + (then + g) * LANES);
-            opened->scales[g][t] = load_half(weight->scales + (first + g) * LANES);
-            if (kind == WEIGHT_INT4_MINIMUM) opened->minima[g][t] = load_half(weight->minima + (first + g) * LANES);
-        }
-    }
-}
+/* Opened, several kinds are one. */
+static block_kernel *const integer_kernels[][2][ROWS] = {
+    [WEIGHT_INT8] = EACH_WIDTH(bytes),
+    [WEIGHT_INT4] = NIBBLES,
+    [WEIGHT_INT4_MINIMUM] = EACH_WIDTH(minimum),
+    [WEIGHT_INT5] = FIVE,
+    [WEIGHT_INT5_MINIMUM] = FIVE_MINIMUM,
+    [WEIGHT_Q4_K] = EACH_WIDTH(minimum),
+    [WEIGHT_Q5_K] = FIVE_MINIMUM,
+    [WEIGHT_Q6_K] = EACH_WIDTH(halves),
+    [WEIGHT_IQ4_NL] = EACH_WIDTH(bytes),
+    [WEIGHT_IQ4_XS] = EACH_WIDTH(bytes),
+    [WEIGHT_INT4_ZERO] = EACH_WIDTH(minimum),
+    [WEIGHT_INT8_SHARED] = EACH_WIDTH(bytes),
+};
 
 /* Some blocks of rows, and some tiles. */
 struct band {
@@ -236,7 +220,7 @@ static void add_opened(const struct linear *work, const struct prepared *x, cons
                        const uint8_t *after, lanes *parts) {
     const int kind = work->weight->kind, T = band->tiles == PANEL ? TALL : 1, count = opened->count;
     const int64_t size = group_size(kind), stride = work->weight->groups * size;
-    block_kernel *const *kernels = kind >= WEIGHT_INT8 ? integer_kernels[kind - WEIGHT_INT8][T > 1] : float_kernels[T > 1];
+    block_kernel *const *kernels = kind >= WEIGHT_INT8 ? integer_kernels[kind][T > 1] : float_kernels[T > 1];
     const int calls = (band->to - band->from) * (band->tiles / T) * count;
     struct ahead ahead = {after, after + count * size, count * size, stride, band->tiles};
     if (after) ahead.each = (int)((band->tiles * ahead.size / 64 + calls - 1) / calls);

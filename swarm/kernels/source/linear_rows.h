@@ -5,6 +5,7 @@
 #pragma once
 #include "lanes.h"
 #include "path.h"
+#include "unpack.h"
 
 #if PATH == PATH_AVX512
 #define ROWS 6 /* of a block, at most: with four tiles 24 sums, of 32 registers */
@@ -42,20 +43,21 @@ INLINE int64_t place_of(int start, int count, int rows, int first) { return (int
 
 struct prepared {
     float *steps;        /* of integers */
-    int32_t *starts;     /* what a sum of products starts from, since weights are stored without their sign: see `zero_of` */
+    int32_t *starts;     /* what a sum of products starts from, since weights are stored without their sign (`zero_of`); the sums of the
+                            rows' integers where there are minima; two for a group where each half has a scale of its own */
     int8_t *bytes;
     const float *floats; /* of float weights */
 };
 
-/* What is taken off each stored integer. With minima nothing is, and `starts` holds the sums of the rows' integers. */
-INLINE int zero_of(int kind) { return kind == WEIGHT_INT8 ? 128 : kind == WEIGHT_INT4 ? 8 : 0; }
+/* For each group of a row. */
+INLINE int starts_of(int kind) { return by_halves(kind) ? 2 : 1; }
 
 static int as_they_are(const struct weight *weight, int count) { return weight->kind < WEIGHT_INT8 && count == 1 && weight->inputs % GROUP == 0; }
 
 /* Bytes that `count` rows take when they are prepared. */
 static int64_t linear_room(const struct weight *weight, int count) {
     const int64_t groups = (int64_t)weight->groups * count;
-    if (weight->kind >= WEIGHT_INT8) return groups * (int64_t)(GROUP + sizeof(float) + sizeof(int32_t));
+    if (weight->kind >= WEIGHT_INT8) return groups * (int64_t)(GROUP + sizeof(float) + sizeof(int32_t) * (size_t)starts_of(weight->kind));
     return as_they_are(weight, count) ? 0 : groups * GROUP * (int64_t)sizeof(float);
 }
 
@@ -65,7 +67,7 @@ static struct prepared prepared_of(const struct linear *work) {
     if (work->weight->kind < WEIGHT_INT8) return (struct prepared){.floats = work->room};
     float *steps = work->room;
     int32_t *starts = (int32_t *)(steps + groups);
-    return (struct prepared){.steps = steps, .starts = starts, .bytes = (int8_t *)(starts + groups)};
+    return (struct prepared){.steps = steps, .starts = starts, .bytes = (int8_t *)(starts + groups * starts_of(work->weight->kind))};
 }
 
 /* In how many parts rows are prepared; 0 where they are used as they are. */
@@ -109,8 +111,16 @@ static void prepare_group(const struct linear *work, const struct prepared *prep
             float *floats = (float *)work->room + at * GROUP + row;
             for (int i = 0; i < GROUP; i++) floats[i * R] = x[i];
         } else {
-            quantise_group(x, prepared->bytes + (at + row) * GROUP, prepared->steps + at + row, prepared->starts + at + row);
-            prepared->starts[at + row] *= kind == WEIGHT_INT4_MINIMUM ? 1 : -zero_of(kind);
+            int8_t *bytes = prepared->bytes + (at + row) * GROUP;
+            int32_t *starts = prepared->starts + (at + row) * starts_of(kind);
+            quantise_group(x, bytes, prepared->steps + at + row, starts);
+            if (by_halves(kind)) {
+                starts[1] = 0;
+                for (int i = GROUP / 2; i < GROUP; i++) starts[1] += bytes[i];
+                starts[0] -= starts[1];
+                starts[1] *= -zero_of(kind);
+            }
+            starts[0] *= with_minimum(kind) ? 1 : -zero_of(kind);
         }
     }
 }

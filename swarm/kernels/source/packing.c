@@ -1,18 +1,23 @@
 /* Weights from rows as checkpoints have them to tiles of 16 outputs, in which lanes are outputs and inputs ascend.
 
-   fp32, fp16: [tile][input][16]; bf16: [tile][input / 2][16][2]; int8: [tile][group][8][16][4], bytes + 128; int4: [tile][group][4][16][4],
-   input i in the low half and i + 16 in the high half of a byte. Scales and minima: [tile][group][16]. Outputs and inputs that there are
-   not are zeros. */
+   fp32, fp16: [tile][input][16]; bf16: [tile][input / 2][16][2]; int8: [tile][group][8][16][4], bytes + 128; others: see kinds.h. Scales
+   and minima: [tile][group][16]. Outputs and inputs that there are not are zeros. */
 #include <string.h>
-#include "portable.h"
+#include "kinds.h"
 
 static int number_bytes(int kind) { return kind == WEIGHT_FP32 ? 4 : 2; }
 
 int64_t swarm_packed_bytes(int kind, int outputs, int inputs) {
     int64_t tiles = (outputs + 15) / 16, groups = (inputs + GROUP - 1) / GROUP;
-    if (kind >= WEIGHT_INT8) return tiles * groups * GROUP * 16 / (kind == WEIGHT_INT8 ? 1 : 2);
+    if (kind >= WEIGHT_INT8) return tiles * groups * integer_bytes(kind);
     return tiles * groups * GROUP * 16 * number_bytes(kind);
 }
+
+int64_t swarm_scale_bytes(int kind, int shift, int outputs, int inputs) {
+    return kind >= WEIGHT_INT8 ? (outputs + 15) / 16 * scale_blocks(kind, shift, (inputs + GROUP - 1) / GROUP) * scale_bytes(kind) : 0;
+}
+
+int swarm_has_minima(int kind) { return minima_apart(kind); }
 
 /* Rows of [count][inputs] numbers, as outputs `from` onwards, into packed zeros. */
 void swarm_pack_floats(int kind, int from, int count, int inputs, const void *rows, void *packed) {

@@ -9,7 +9,11 @@
 #define MAX_THREADS 64
 #define MAX_HEAD_DIM 512
 
-enum weight_kind { WEIGHT_FP32, WEIGHT_BF16, WEIGHT_FP16, WEIGHT_INT8, WEIGHT_INT4, WEIGHT_INT4_MINIMUM };
+enum weight_kind {
+    WEIGHT_FP32, WEIGHT_BF16, WEIGHT_FP16, WEIGHT_INT8, WEIGHT_INT4, WEIGHT_INT4_MINIMUM, WEIGHT_INT5, WEIGHT_INT5_MINIMUM,
+    WEIGHT_Q4_K, WEIGHT_Q5_K, WEIGHT_Q6_K, WEIGHT_IQ4_NL, WEIGHT_IQ4_XS, /* as llama.cpp's blocks say */
+    WEIGHT_INT4_ZERO, WEIGHT_INT8_SHARED, /* 2^shift groups share a scale, and a zero */
+};
 enum cache_kind { CACHE_FP32, CACHE_BF16 };
 enum activation_kind {
     ACTIVATION_SILU,
@@ -25,9 +29,10 @@ enum activation_kind {
 /* Weights of [outputs, inputs], packed in tiles of 16 outputs; inputs are padded with zeros to whole groups. */
 struct weight {
     int32_t kind, outputs, inputs, groups, tiles;
+    int32_t shift;            /* of kinds whose groups share scales; 31: all groups share one */
     const void *numbers;      /* see packing.c */
-    const uint16_t *scales;   /* binary16 [tile][group][16], of integers */
-    const uint16_t *minima;   /* likewise; WEIGHT_INT4_MINIMUM only */
+    const uint16_t *scales;   /* of integers; see kinds.h, most are binary16 [tile][group][16] */
+    const uint16_t *minima;   /* binary16 [tile][group][16], of kinds that have them there */
 };
 
 struct attention {
