@@ -8,7 +8,7 @@
 
 #define ROWS_AT_ONCE 32   /* that pass a part of the state before the next part's turn */
 #define LENGTH_EPS 1e-6f  /* added to the square of a query's or key's length */
-#if PATH == PATH_AVX2
+#if PATH == PATH_AVX2 || PATH == PATH_NEON
 #define STATE_LANES 2 /* that one part of a state is wide: what fits the registers beside the sums */
 #else
 #define STATE_LANES 4
