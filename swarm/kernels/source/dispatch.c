@@ -2,10 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "path.h"
-#if defined(__aarch64__) && defined(__linux__)
-#include <asm/hwcap.h>
-#include <sys/auxv.h>
-#endif
+#include "processor.h"
 
 #define SMALL 20000 /* products of numbers below which one thread is quicker than several */
 
@@ -16,15 +13,10 @@ static const struct path *chosen;
 
 static int runs_here(const struct path *path) {
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (path == &path_avx512)
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
-    if (path == &path_avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#elif defined(__aarch64__) && defined(__linux__)
-    if (path == &path_neon) return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
-#elif defined(__aarch64__) && defined(__APPLE__)
-    if (path == &path_neon) return 1; /* every processor of theirs has dot products */
+    if (path == &path_avx512) return has_avx512_vnni();
+    if (path == &path_avx2) return has_avx2();
+#elif defined(__aarch64__)
+    if (path == &path_neon) return has_dot_products();
 #endif
     return path == &path_plain;
 }

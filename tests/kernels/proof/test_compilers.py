@@ -22,9 +22,12 @@ def test_the_installed_library_has_golden_bits(command: list[str], tmp_path: Pat
     assert not unlike(answers([program], list(golden())), golden())
 
 
-def test_zig_has_golden_bits(tmp_path: Path) -> None:
+def test_zig_has_golden_bits(command: list[str], tmp_path: Path) -> None:
     pytest.importorskip("ziglang")
-    program = build(tmp_path, ZIG)
+    program = build(tmp_path, ZIG, ("-O2",))
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    assert paths([program]) == paths([link(installed, command, [str(library_file())])])
     assert not unlike(answers([program], list(golden())), golden())
 
 

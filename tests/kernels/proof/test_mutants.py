@@ -38,6 +38,9 @@ MUTANTS = {
         "for (int width = 1; width < SLICES; width *= 2)\n        for (int slice = 0; slice < SLICES; slice += 2 * width)",
         "for (int width = SLICES / 2; width; width /= 2)\n        for (int slice = 0; slice < width; slice++)",
     ),
+    "a slice's sum added to another": Mutant(
+        "plain", "linear.h", "add(parts[depth - 2][i], parts[depth - 1][i])", "add(parts[depth - 2][i], parts[0][i])"
+    ),
     "slices cut a group later": Mutant(
         "avx2", "linear_rows.h", "return slice * groups / SLICES;", "return (slice * groups + SLICES - 1) / SLICES;"
     ),
@@ -76,7 +79,10 @@ MUTANTS = {
         "fma3(load(value + n * LANES), set(room->strengths[row]), negative(mul(recalled[n], set(room->strengths[row]))))",
     ),
     "blocks joined without fma": Mutant(
-        "plain", "attention.h", "__builtin_fmaf(sum, now, state[1] * before)", "sum * now + state[1] * before"
+        "plain",
+        "attention.h",
+        "__builtin_fmaf(block[1], now[0], state[1] * before[0])",
+        "block[1] * now[0] + state[1] * before[0]",
     ),
 }  # fmt: skip
 
