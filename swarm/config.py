@@ -106,7 +106,7 @@ class ClientConfig:
     retry_seconds: float = 0.25  # between two looks for a chain while layers are missing
     suspicion_seconds: float = 30.0  # a peer that failed is avoided for this long, if there is another
     max_history_bytes: int = 2 * GIB  # inputs kept for replay, one session
-    replay_rows: int = 64  # decode rows per message in a replay
+    replay_rows: int = 256  # decode rows per message in a replay
     renew_seconds: float = 20.0  # between two renewals of an idle session's leases
     max_kept: int = 16  # sessions that have ended, whose rows others may begin with; 0: nobody begins with others' rows
     max_kept_bytes: int = 512 * MIB  # of inputs of those, for replays

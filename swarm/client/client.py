@@ -272,7 +272,7 @@ class Client:
         def answered() -> bool:
             return answer.finish_reason is not None
 
-        known = SharedPrompt(owner, tuple(ids), answered) if reuse else None
+        known = SharedPrompt(owner, tuple(ids), answered, lambda: answer.token_ids) if reuse else None
         answer = Answer(
             ids,
             options,

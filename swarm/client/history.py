@@ -26,6 +26,14 @@ class Entry:
     def count(self) -> int:
         return self.tensor.shape[0]
 
+    def head(self, count: int) -> Entry:
+        """Its first rows, which are not copied."""
+        if count == self.count:
+            return self
+        tensor = self.tensor
+        data = tensor.data[: len(tensor.data) // self.count * count]
+        return Entry(self.rows, self.position, Tensor(tensor.dtype, (count, *tensor.shape[1:]), data))
+
 
 class History:
     """The rows that crossed one boundary of the chain, positions 0 to `length`."""
@@ -98,14 +106,14 @@ class History:
         return rows == self.length > 0 or rows in self._positions[1:]
 
     def head(self, rows: int) -> History:
-        """The first rows; their entries are shared. Raises ValueError where none ends there."""
+        """The first rows; their entries are shared, the last of them perhaps in part. Raises ValueError beyond the end."""
         found = History()
         for entry in self._entries:
             if found.length >= rows:
                 break
-            found.append(entry)
+            found.append(entry.head(min(entry.count, rows - found.length)))
         if found.length != rows:
-            raise ValueError(f"no entry of {self!r} ends at {rows}")
+            raise ValueError(f"the first {rows} rows of {self!r}")
         return found
 
     def __repr__(self) -> str:

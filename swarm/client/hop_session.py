@@ -14,6 +14,7 @@ from swarm.client.failover.busy_limit import BusyLimit
 from swarm.client.history import Entry, History
 from swarm.client.peers import Peers
 from swarm.config import ClientConfig
+from swarm.engine.numerics import any_cut
 from swarm.errors import Overloaded, PeerFault, PeerLost, PeerStalled, ProtocolFault, SwarmError
 from swarm.records import ModelRef
 from swarm.routing.chain import Hop
@@ -185,7 +186,8 @@ class HopSession:
     def _begin_with(self, parent: HopSession, reply: Opened) -> None:
         """The session has the first rows of another. Raises PeerFault."""
         rows = reply.position
-        if not self.inputs.ends_at(rows) or reply.numerics != parent.numerics:
+        fits = 0 < rows <= self.inputs.length if any_cut(reply.numerics) else self.inputs.ends_at(rows)
+        if not fits or reply.numerics != parent.numerics:
             raise ProtocolFault(
                 f"peer {self.hop.peer_id.short} opened a session at row {rows} in {reply.numerics}, where row "
                 f"{self.inputs.length} in {parent.numerics} was asked for"

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from swarm.client.audits.auditor import Auditor
 from swarm.client.heads import Heads
 from swarm.client.peers import Peers
-from swarm.client.prefixes.cache import PrefixCache, Prompt
+from swarm.client.prefixes.cache import LEAST_ROWS, PrefixCache, Prompt
 from swarm.client.resolver import Resolver
 from swarm.client.room import Room
 from swarm.client.session import ChainSession
@@ -61,7 +61,8 @@ async def open_chain(
             try:
                 yield session, heads
             finally:
-                session.keep = prompt.answered() and bool(parent.keys)
+                held = session.stem if prompt.answered() else None
+                session.keep = held is not None and held.rows >= LEAST_ROWS
     finally:
         kept.end(parent, session.kept)
 

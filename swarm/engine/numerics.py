@@ -168,6 +168,11 @@ def arithmetic_of(numerics: str | None) -> str:
     return "portable" if numerics is not None and numerics.startswith(f"{PORTABLE}:") else "native"
 
 
+def any_cut(numerics: str | None) -> bool:
+    """Whether rows of a numerics class have the same bits however they are cut into calls, and in whichever way computed."""
+    return arithmetic_of(numerics) == "portable"
+
+
 def portable_kernels() -> Library:
     """Raises UsageFault where they were not built."""
     kernels = library()

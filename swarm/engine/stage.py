@@ -63,6 +63,7 @@ class Stage:
         self.width = decoder.spec.width
         self.precision = decoder.precision.name
         self.dtype = decoder.precision.dtype
+        self._any_cut = decoder.precision.portable
         self.numerics = numerics_class(decoder.precision, device)
         self.weight_bytes = decoder.bytes
 
@@ -169,7 +170,7 @@ class Stage:
             raise UsageFault(f"a chunk of {rows.shape[0]} rows: at most {CHUNK_ROWS} are computed together")
         cache.begin(rows.shape[0])
         computed = self.decoder.chunk(cache, rows)
-        cache.advance(rows.shape[0], whole_chunk=rows.shape[0] == CHUNK_ROWS)
+        cache.advance(rows.shape[0], whole_chunk=self._any_cut or rows.shape[0] == CHUNK_ROWS)
         return computed
 
     def _whole(self, cache: SessionCache, rows: Tensor) -> Tensor:
@@ -208,9 +209,10 @@ class Stage:
         positions = [cache.position + row for cache, rows in work for row in range(rows.shape[0])]
         sizes = [rows.shape[0] for _, rows in work]
         x = work[0][1] if len(work) == 1 else torch.cat([rows for _, rows in work])
+        most = CHUNK_ROWS if self._any_cut else PASS_ROWS
         parts = [
-            self.decoder.decode(caches[start : start + PASS_ROWS], positions[start : start + PASS_ROWS], part)
-            for start, part in zip(range(0, len(caches), PASS_ROWS), torch.split(x, PASS_ROWS), strict=True)
+            self.decoder.decode(caches[start : start + most], positions[start : start + most], part)
+            for start, part in zip(range(0, len(caches), most), torch.split(x, most), strict=True)
         ]
         for (cache, _), size in zip(work, sizes, strict=True):
             cache.advance(size)

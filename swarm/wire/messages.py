@@ -14,7 +14,7 @@ from swarm.wire.receipts import Receipt
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
-PROTOCOL_VERSION = 2  # 1 knows neither receipts nor kept sessions: its messages have fields less
+PROTOCOL_VERSION = 3  # 2 takes prompts along a grid alone, and no beginning but whole chunks of it
 MAX_DETAIL_BYTES = 1024
 MAX_PAGE_RECORDS = 256
 
@@ -76,7 +76,7 @@ class Open:
         int  # the session's cache is reserved for this many rows, or refused; it grows with rows beyond, if it can
     )
     parent: bytes | None = None
-    parent_rows: int = 0  # whole chunks, computed as chunks: decoded rows have other bits. Fewer may be had: see Opened
+    parent_rows: int = 0  # in native numerics whole chunks, computed as chunks. Fewer may be had: see Opened
 
 
 @dataclass(frozen=True, slots=True)

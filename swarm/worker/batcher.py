@@ -16,7 +16,9 @@ from swarm.engine.promise import Promise
 from swarm.errors import Overloaded
 from swarm.wire.rows import Rows
 
-MAX_BATCH_ROWS = 64  # decode rows of one call; a longer replay goes on in the next, after the others had their turn
+MAX_BATCH_ROWS = (
+    64  # decode rows of one call, or a piece of a chunk; a longer replay goes on in the next, after the others
+)
 
 T = TypeVar("T")
 
@@ -45,7 +47,7 @@ class Work:
     count: int
     kind: Rows
     done: Promise[Any] = field(repr=False)
-    taken: int = 0  # rows of a long replay that are computed already
+    taken: int = 0  # rows that are computed already, of more than one call takes
     parts: list[Any] = field(default_factory=list, repr=False)
 
 
@@ -58,11 +60,14 @@ class Batcher:
         compute: Compute,
         join: Callable[[list[Any]], Any],
         max_queue_rows: int,
+        piece_rows: int | None = None,
     ) -> None:
         self._stage = stage
         self._compute = compute
         self._join = join  # parts of [count, hidden] -> one tensor
         self._max_queue_rows = max_queue_rows
+        self._piece_rows = piece_rows  # of a chunk in one call, others having their turn between; None: all at once
+        self._batch_rows = max(MAX_BATCH_ROWS, piece_rows or 0)
         self._decodes: deque[Work] = deque()
         self._chunks: deque[Work] = deque()
         self._gathering = Coalescing()  # of decode rows; members are the caches' ids
@@ -124,9 +129,9 @@ class Batcher:
         return batch
 
     def _take(self) -> list[tuple[Work, int]]:
-        """Works with how many of their rows are computed now: first come, first served, MAX_BATCH_ROWS in all."""
+        """Works with how many of their rows are computed now: first come, first served, so many in all."""
         batch: list[tuple[Work, int]] = []
-        room = MAX_BATCH_ROWS
+        room = self._batch_rows
         while self._decodes and room:
             work = self._decodes.popleft()
             count = min(room, work.count - work.taken)
@@ -173,17 +178,27 @@ class Batcher:
         return self._stage.decode([(work.cache, work.rows[work.taken : work.taken + count]) for work, count in batch])
 
     async def _chunk(self, work: Work) -> None:
+        count = work.count - work.taken
+        if self._piece_rows is not None:
+            count = min(count, self._piece_rows)
+
         def call() -> Any:
-            work.cache.rollback(work.position)
-            return self._stage.chunk(work.cache, work.rows)
+            work.cache.rollback(work.position + work.taken)
+            whole = count == work.count
+            return self._stage.chunk(work.cache, work.rows if whole else work.rows[work.taken : work.taken + count])
 
         try:
             rows = await self._compute.run(call)
         except Exception as error:  # as in _decode
             self._fail(work, error)
             return
-        self.queue_rows -= work.count
-        work.done.fulfil(rows)
+        work.taken += count
+        work.parts.append(rows)
+        self.queue_rows -= count
+        if work.taken < work.count:
+            self._chunks.append(work)
+        else:
+            self._answer(work)
 
     def _fail(self, work: Work, error: Exception) -> None:
         self.queue_rows -= work.count - work.taken

@@ -12,9 +12,10 @@ from functools import partial
 from typing import Any, Protocol
 
 from swarm.config import WorkerConfig
-from swarm.engine import chunk_rows
+from swarm.engine import CHUNK_ROWS, chunk_rows
 from swarm.engine.backends import Stage
 from swarm.engine.compute_thread import lacks_memory
+from swarm.engine.numerics import any_cut
 from swarm.engine.row_tensors import Rows as EngineRows
 from swarm.engine.row_tensors import join_rows
 from swarm.errors import Draining, LocalFault, Overloaded, SessionFault, UsageFault, WrongModel
@@ -68,7 +69,9 @@ class WorkerService:
         self._signer = Signer(identity, model.digest)
         self._compute = compute
         self._copies: set[asyncio.Task[None]] = set()
-        self._batcher = Batcher(stage, compute, join_rows, self.config.max_queue_rows)
+        self._any_cut = any_cut(stage.numerics) and not stage.spec.both_ways
+        pieces = CHUNK_ROWS if self._any_cut else None
+        self._batcher = Batcher(stage, compute, join_rows, self.config.max_queue_rows, pieces)
         self._steps: dict[bytes, asyncio.Task[Result]] = {}  # by session: the step being computed
         self._emptied = asyncio.Event()
         self._memory_trim = MemoryTrim()
@@ -303,7 +306,7 @@ class WorkerService:
         """A step that was not seen before. Raises SessionFault or UsageFault."""
         if slot.busy or message.step < slot.step:
             raise SessionFault(f"step {message.step} of session {slot!r} is out of order")
-        check_rows(message, chunk_rows(self.stage.spec), self.stage.spec.both_ways)
+        check_rows(message, chunk_rows(self.stage.spec), self.stage.spec.both_ways, self._any_cut)
         rows = self.stage.rows(message.tensor)
         check_position(slot, message)
         count = rows.shape[0]

@@ -279,12 +279,12 @@ class SessionTable:
             self.close(slot)
 
 
-def check_rows(message: Forward, chunk_rows: int, both_ways: bool) -> None:
-    """Whether these rows can be computed together, at their position. Raises UsageFault."""
+def check_rows(message: Forward, chunk_rows: int, both_ways: bool, any_cut: bool = False) -> None:
+    """Whether these rows can be computed together, at their position; with `any_cut` any can. Raises UsageFault."""
     if both_ways and (message.rows is Rows.DECODE or message.position):
         raise UsageFault("this model takes all rows of a text at once: a session has one chunk, and nothing follows it")
     count = message.tensor.shape[0]
-    if message.rows is Rows.CHUNK and message.position % chunk_rows + count > chunk_rows:
+    if message.rows is Rows.CHUNK and not any_cut and message.position % chunk_rows + count > chunk_rows:
         raise UsageFault(f"a chunk of {count} rows at position {message.position} crosses the grid of {chunk_rows}")
 
 

@@ -17,7 +17,8 @@ from support.swarm import LocalSwarm, LocalWorker
 
 from swarm.client import Client
 from swarm.client.generate import Answer, Options
-from swarm.client.prefixes.cache import keys_of
+from swarm.client.prefixes.cache import LEAST_ROWS
+from swarm.client.prefixes.prefix import shared
 from swarm.config import ClientConfig, WorkerConfig
 from swarm.trace import Event, Trace
 
@@ -28,13 +29,13 @@ ROW_BYTES = 2 * 2 * 2 * 16 * 4  # of one row in a cache: keys and values, two la
 
 
 @pytest.fixture(scope="module")
-def unsplit(model: Path) -> Callable[[Sequence[int], str], list[int]]:
+def unsplit(model: Path) -> Callable[..., list[int]]:
     """What the unsplit model answers."""
 
     @cache
-    def answered(prompt: tuple[int, ...], precision: str) -> list[int]:
+    def answered(prompt: tuple[int, ...], precision: str, numerics: str) -> list[int]:
         async def main() -> list[int]:
-            async with Client(model, local=True, precision=precision) as client:
+            async with Client(model, local=True, precision=precision, numerics=numerics) as client:
                 answer = client.generate(prompt, options=OPTIONS)
                 await answer.read()
                 return answer.token_ids
@@ -42,7 +43,7 @@ def unsplit(model: Path) -> Callable[[Sequence[int], str], list[int]]:
         with ThreadPoolExecutor(1) as thread:  # the test's own loop runs in this one
             return thread.submit(lambda: asyncio.run(main())).result()
 
-    return lambda prompt, precision="fp32": answered(tuple(prompt), precision)
+    return lambda prompt, precision="fp32", numerics="auto": answered(tuple(prompt), precision, numerics)
 
 
 class Seen:
@@ -97,26 +98,31 @@ async def ask_keeping_rows(client: Client, prompt: Sequence[int], **options: Any
     return answer, rows
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("shared", [0, 100, 127, 128, 129, 255, 256, 299, 300])
-def test_a_hit_and_a_miss_give_equal_bits(model: Path, unsplit: Any, precision: str, shared: int) -> None:
-    prompt = PROMPT[:shared] + [9] * (330 - shared)
+@pytest.mark.parametrize(
+    ("numerics", "precision", "alike"),
+    [("portable", "fp32", alike) for alike in (0, 63, 64, 127, 128, 129, 300)]
+    + [("portable", "bf16", 255)]
+    + [("native", precision, alike) for precision in ("fp32", "bf16") for alike in (100, 127, 129, 256, 300)],
+)
+def test_a_hit_and_a_miss_give_equal_bits(model: Path, unsplit: Any, numerics: str, precision: str, alike: int) -> None:
+    prompt = PROMPT[:alike] + [9] * (330 - alike)
+    reused = alike // 128 * 128 if numerics == "native" else alike if alike >= LEAST_ROWS else 0
 
     async def act(swarm: LocalSwarm) -> None:
         async with swarm.client() as client:
             await ask(client, PROMPT)
             hit, hit_rows = await ask_keeping_rows(client, prompt)
             miss, miss_rows = await ask_keeping_rows(client, prompt, reuse=False)
-            assert hit.cached_tokens == shared // 128 * 128
+            assert hit.cached_tokens == reused
             assert miss.cached_tokens == 0
-            assert hit.token_ids == miss.token_ids == unsplit(prompt, precision)
+            assert hit.token_ids == miss.token_ids == unsplit(prompt, precision, numerics)
             assert hit_rows == miss_rows
             assert [len(rows) for rows in hit_rows] == [335 * 64 * (4 if precision == "fp32" else 2)] * 3
 
-    play(model, act, precision=precision)
+    play(model, act, precision=precision, numerics=numerics)
 
 
-@pytest.mark.parametrize("length", [50, 128, 129, 256, 257, 300])
+@pytest.mark.parametrize("length", [50, 128, 257])
 def test_the_same_prompt_again(model: Path, unsplit: Any, length: int) -> None:
     """At most all of it but the last row, which has to come out of the chain."""
 
@@ -126,25 +132,27 @@ def test_the_same_prompt_again(model: Path, unsplit: Any, length: int) -> None:
             for turn in range(3):
                 seen.events.clear()
                 answer = await ask(client, PROMPT[:length])
-                assert answer.cached_tokens == ((length - 1) // 128 * 128 if turn else 0)
+                assert answer.cached_tokens == (length - 1 if turn and length > LEAST_ROWS else 0)
                 assert sum(seen.rows()) == 2 * (length - answer.cached_tokens + OPTIONS.max_tokens - 1)  # type: ignore[operator]
                 assert answer.token_ids == unsplit(PROMPT[:length])
 
     play(model, act)
 
 
-def test_decoded_rows_are_computed_anew(model: Path, unsplit: Any) -> None:
+@pytest.mark.parametrize(("numerics", "reused"), [("native", (0, 256)), ("portable", (269, 271))])
+def test_decoded_rows(model: Path, unsplit: Any, numerics: str, reused: tuple[int, int]) -> None:
+    """In native numerics they have other bits than a chunk's, and are computed anew."""
+
     async def act(swarm: LocalSwarm) -> None:
         async with swarm.client() as client:
             first = client.generate(PROMPT[:120], options=replace(OPTIONS, max_tokens=150))
             await first.read()
             longer = [*PROMPT[:120], *first.token_ids, 5]
             second = await ask(client, longer)
-            assert second.cached_tokens == 0
-            assert second.token_ids == unsplit(longer)
-            assert (await ask(client, [*longer, 6])).cached_tokens == 256
+            assert second.token_ids == unsplit(longer, numerics=numerics)
+            assert (second.cached_tokens, (await ask(client, [*longer, 6])).cached_tokens) == reused
 
-    play(model, act)
+    play(model, act, numerics=numerics)
 
 
 def test_a_conversation_keeps_its_last_turn_alone(model: Path, unsplit: Any) -> None:
@@ -158,7 +166,7 @@ def test_a_conversation_keeps_its_last_turn_alone(model: Path, unsplit: Any) -> 
                 cached.append(answer.cached_tokens)
                 prompt += [*answer.token_ids, *PROMPT[:100]]
                 assert len(client._parts.kept) == 1  # type: ignore[arg-type]
-            assert cached == [0, 256, 384, 512]
+            assert cached == [0, 305, 411, 517]  # the last token's row is not computed before it is asked for
 
     play(model, act)
 
@@ -184,20 +192,20 @@ def test_two_owners_never_share(model: Path) -> None:
             await ask(client, PROMPT, owner="one")
             assert (await ask(client, PROMPT, owner="other")).cached_tokens == 0
             assert (await ask(client, PROMPT)).cached_tokens == 0
-            assert (await ask(client, PROMPT, owner="one")).cached_tokens == 256
+            assert (await ask(client, PROMPT, owner="one")).cached_tokens == 299
         async with swarm.client() as stranger:
             assert (await ask(stranger, PROMPT, owner="one")).cached_tokens == 0
 
     play(model, act)
 
 
-def test_keys_tell_owners_and_cuts_apart() -> None:
-    keys = keys_of("one", PROMPT)
-    assert len(keys) == 2
-    assert keys_of("one", PROMPT[:255]) == keys[:1]
-    assert not set(keys_of("other", PROMPT)) & set(keys)
-    assert keys_of("one", [1, 23, *PROMPT[:200]]) != keys_of("one", [12, 3, *PROMPT[:200]])
-    assert keys_of("one", [0, *PROMPT]) != keys
+@pytest.mark.parametrize("alike", [0, 1, 2, 3, 5, 8, 9, 10])
+def test_how_much_two_prompts_share(alike: int) -> None:
+    one = tuple(range(10))
+    other = (*range(alike), *range(50, 60 - alike))
+    assert shared(one, other) == shared(other, one) == alike
+    assert shared(one, one[:alike]) == shared(one, (*one[:alike], 7, 7) if alike < 7 else other) == alike
+    assert shared((), one) == 0
 
 
 def test_reuse_may_be_off(model: Path) -> None:
@@ -222,12 +230,12 @@ def test_a_killed_parent_costs_nothing_but_its_rows(model: Path, unsplit: Any) -
             assert again.cached_tokens == 0
             assert again.token_ids == unsplit(PROMPT)
             assert seen.named("session.branch", "failed") == 1
-            assert (await ask(client, PROMPT)).cached_tokens == 256
+            assert (await ask(client, PROMPT)).cached_tokens == 299
 
     play(model, act)
 
 
-@pytest.mark.parametrize("position", [256, 300, 303])
+@pytest.mark.parametrize("position", [299, 300, 303])
 @pytest.mark.parametrize("hop", [0, 1])
 def test_a_failover_in_a_session_that_began_with_another_s_rows(
     model: Path, unsplit: Any, position: int, hop: int
@@ -248,13 +256,13 @@ def test_a_failover_in_a_session_that_began_with_another_s_rows(
         async with swarm.client(Trace(listen)) as client:
             await ask(client, PROMPT)
             answer = await ask(client, PROMPT)
-            assert answer.cached_tokens == 256
+            assert answer.cached_tokens == 299
             assert len(victims) == len(answer.session.recoveries) == 1  # type: ignore[union-attr]
             assert answer.session.exact  # type: ignore[union-attr]
             assert answer.token_ids == unsplit(PROMPT)
             third = await ask(client, [*PROMPT, 1])
             assert third.token_ids == unsplit([*PROMPT, 1])
-            assert third.cached_tokens == 256  # from the session that was replayed
+            assert third.cached_tokens == 300  # from the session that was replayed
 
     play(model, act)
 
@@ -266,9 +274,9 @@ def test_the_least_recently_used_goes_first(model: Path) -> None:
         async with swarm.client() as client:
             await ask(client, prompts[0])
             await ask(client, prompts[1])
-            assert (await ask(client, prompts[0])).cached_tokens == 128
+            assert (await ask(client, prompts[0])).cached_tokens == 139
             await ask(client, prompts[2])
-            assert (await ask(client, prompts[0])).cached_tokens == 128
+            assert (await ask(client, prompts[0])).cached_tokens == 139
             assert (await ask(client, prompts[1])).cached_tokens == 0
 
     play(model, act, client_config=ClientConfig(max_kept=2))
@@ -282,9 +290,9 @@ def test_so_many_bytes_are_kept(model: Path) -> None:
             kept = client._parts.kept
             assert kept is not None
             assert len(kept) == 2
-            assert kept.size == 2 * 3 * 128 * 64 * 4
+            assert kept.size == 2 * 3 * 145 * 64 * 4
 
-    play(model, act, client_config=ClientConfig(max_kept_bytes=2 * 3 * 128 * 64 * 4))
+    play(model, act, client_config=ClientConfig(max_kept_bytes=2 * 3 * 145 * 64 * 4))
 
 
 def test_kept_sessions_go_before_anyone_hears_overloaded(model: Path, unsplit: Any) -> None:
@@ -308,7 +316,7 @@ def test_kept_sessions_are_renewed_and_then_given_up(model: Path) -> None:
         async with swarm.client() as client:
             await ask(client, PROMPT)
             await asyncio.sleep(150)
-            assert (await ask(client, PROMPT)).cached_tokens == 256
+            assert (await ask(client, PROMPT)).cached_tokens == 299
             await asyncio.sleep(230)
             assert len(client._parts.kept) == 0  # type: ignore[arg-type]
             assert all(not worker.service.stage.pool.reserved for worker in swarm.workers)

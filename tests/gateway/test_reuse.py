@@ -36,9 +36,7 @@ def test_the_next_turn_reports_cached_tokens_to_its_own_key_alone() -> None:
             messages[1] = {"role": "assistant", "content": messages[1]["content"]}
             hit = await ask(http, "first", messages)
             miss = await ask(http, "second", messages)
-            assert (
-                hit["usage"]["prompt_tokens_details"]["cached_tokens"] == first["usage"]["prompt_tokens"] // 128 * 128
-            )
+            assert hit["usage"]["prompt_tokens_details"]["cached_tokens"] >= first["usage"]["prompt_tokens"]
             assert miss["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
             assert hit["choices"][0]["message"] == miss["choices"][0]["message"]
 

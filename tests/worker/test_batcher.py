@@ -142,6 +142,23 @@ def test_a_long_replay_goes_on_after_the_others_had_their_turn() -> None:
     assert max(sum(rows for _, rows in call) for call in calls) <= MAX_BATCH_ROWS
 
 
+def test_a_long_chunk_goes_on_after_the_others_had_their_turn() -> None:
+    async def main() -> list[list[tuple[str, int]]]:
+        stage = FakeStage()
+        async with Batcher(stage, SlowCompute(stage), joined, 1000, 128) as into:
+            prompts = [into.submit(FakeCache(name), 0, list(range(300)), 300, Rows.CHUNK) for name in "pq"]
+            rows, others, _ = await asyncio.gather(*prompts, decode(into, FakeCache("d"), 2))
+            assert rows == others == [-row for row in range(300)]
+            assert into.queue_rows == 0
+        return stage.calls
+
+    calls = run_virtual(main())
+    assert [call[0] for call in calls if call[0][0] != "d"] == [
+        (f"chunk {name}", rows) for rows in (128, 128, 44) for name in "pq"
+    ]
+    assert [call[0][0] for call in calls].index("d") < 2
+
+
 def test_one_session_s_error_reaches_it_alone() -> None:
     async def main() -> None:
         stage = FakeStage()

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from support.clock import run_virtual
 from support.models import make_model
 from support.swarm import LocalSwarm
@@ -32,8 +33,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def one_worker(model: Path) -> AsyncIterator[tuple[LocalSwarm, Channel]]:
-    async with LocalSwarm(model, [(1, 3)]) as swarm:
+async def one_worker(model: Path, numerics: str = "auto") -> AsyncIterator[tuple[LocalSwarm, Channel]]:
+    async with LocalSwarm(model, [(1, 3)], numerics=numerics) as swarm:
         channel = await call(swarm, seed=200)
         yield swarm, channel
         await channel.aclose()
@@ -114,7 +115,7 @@ def test_a_bad_forward_is_refused_and_the_session_goes_on(
     model: Path, bad: Forward, kind: type[Exception], message: str
 ) -> None:
     async def main() -> None:
-        async with one_worker(model) as (swarm, channel):
+        async with one_worker(model, "native") as (swarm, channel):
             await channel.request(opening(swarm))
             with pytest.raises(kind, match=message):
                 await channel.request(bad)
@@ -134,6 +135,31 @@ def test_another_peer_s_session_does_not_exist(model: Path) -> None:
             assert await thief.request(Close(NAME)) == Closed(NAME)
             assert isinstance(await channel.request(forward()), Result)
             await thief.aclose()
+
+    run_virtual(main())
+
+
+def test_portable_rows_have_the_same_bits_however_they_are_cut(model: Path) -> None:
+    async def main() -> None:
+        rows = torch.randn(300, HIDDEN, generator=torch.Generator().manual_seed(3)).numpy().tobytes()
+
+        async def taken(channel: Channel, *cuts: tuple[Rows, int]) -> bytes:
+            position, parts = 0, []
+            await channel.request(opening(swarm, max_rows=300))
+            for step, (kind, count) in enumerate(cuts):
+                data = memoryview(rows)[position * HIDDEN * 4 : (position + count) * HIDDEN * 4]
+                tensor = Tensor("fp32", (count, HIDDEN), data)
+                reply = await channel.request(forward(step, position, kind=kind, tensor=tensor))
+                assert isinstance(reply, Result)
+                parts.append(bytes(reply.tensor.data))
+                position += count
+            return b"".join(parts)
+
+        async with one_worker(model, "portable") as (swarm, channel):
+            whole = await taken(channel, (Rows.CHUNK, 300))
+            assert len(whole) == len(rows)
+            uneven = [(Rows.CHUNK, 100), (Rows.DECODE, 1), (Rows.CHUNK, 129), (Rows.DECODE, 70)]
+            assert await taken(channel, *uneven) == whole
 
     run_virtual(main())
 

@@ -1,15 +1,14 @@
 """The sessions that another may begin with the rows of: those under way, and those that have ended and are kept for a while.
 
-A prompt that begins as an earlier one of the same owner did finds the longest beginning that they share, in whole chunks of the
-grid that were computed as chunks: these rows have the very bits that computing them anew would give. What is kept is kept at the
-workers, which drop it as soon as somebody needs the place, and here for replays. Nothing depends on it: a worker that has
-dropped a session costs the new one a round trip.
+A prompt that begins as an earlier one of the same owner did, or as that one and its answer, finds the longest beginning that they
+share, as far as these rows have the very bits that computing them anew would give: to the row in portable numerics, elsewhere in
+whole chunks of the grid that were computed as chunks. What is kept is kept at the workers, which drop it as soon as somebody
+needs the place, and here for replays. Nothing depends on it: a worker that has dropped a session costs the new one a round trip.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,16 +16,16 @@ from typing import Protocol
 from swarm.client.heads import Heads
 from swarm.client.hop_session import HopFault, close_hop_sessions
 from swarm.client.peers import Peers
-from swarm.client.prefixes.prefix import Prefix
+from swarm.client.prefixes.prefix import Prefix, shared
 from swarm.client.resolver import Resolver
 from swarm.client.room import Room
 from swarm.config import ClientConfig
-from swarm.engine import CHUNK_ROWS
 from swarm.engine.numerics import arithmetic_of
 from swarm.errors import LocalFault, PeerFault, SessionFault
 from swarm.identity import PeerId
 from swarm.trace import Trace
 
+LEAST_ROWS = 64  # that are worth a session that begins with them: fewer are computed sooner than asked for
 BRANCH_SECONDS = 5.0  # for workers to copy rows; computing them anew is then no worse
 
 
@@ -37,6 +36,11 @@ class Prompt:
     owner: str  # nobody else's session begins with its rows
     ids: tuple[int, ...]
     answered: Callable[[], bool]  # its answer has come to its end; one that was given up is not kept
+    told: Callable[[], Sequence[int]] = tuple  # ids of the answer so far
+
+    def seen(self) -> tuple[int, ...]:
+        """Ids of the prompt and of its answer: of the session's rows, and of one that it may not hold yet."""
+        return (*self.ids, *self.told())
 
 
 class Growing(Protocol):
@@ -50,14 +54,19 @@ class Growing(Protocol):
 class Parent:
     """A session that others may begin with."""
 
-    keys: tuple[bytes, ...]  # of its prompt's first chunk, of its first two, and so on
+    prompt: Prompt
     session: Growing | None  # None: it has ended
     kept: Prefix | None = None  # once it has
+    kept_ids: tuple[int, ...] = ()  # of the rows that are kept
     used_at: float = 0.0
 
     @property
     def stem(self) -> Prefix | None:
         return self.session.stem if self.session is not None else self.kept
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return self.prompt.seen() if self.session is not None else self.kept_ids
 
 
 class PrefixCache:
@@ -68,7 +77,7 @@ class PrefixCache:
         self._peers = peers
         self._config = config
         self._trace = trace
-        self._parents: dict[bytes, dict[Parent, None]] = {}  # by each of their keys
+        self._parents: dict[str, dict[Parent, None]] = {}  # by owner
         self._ended: dict[Parent, None] = {}  # the least recently used first
         self._closing: set[asyncio.Task[None]] = set()
         self._renewer: asyncio.Task[None] | None = None
@@ -101,8 +110,7 @@ class PrefixCache:
         self, prompt: Prompt, room: Room, heads_for: Callable[[str, str], Awaitable[Heads]]
     ) -> tuple[Prefix, Heads] | None:
         """A new session that holds the first rows of a prompt already, with its head; None: it has to begin with none."""
-        keys = keys_of(prompt.owner, prompt.ids[:-1])  # the last row has to come out of the chain
-        found = self._longest(keys)
+        found = self._longest(prompt)
         if found is None:
             return None
         parent, stem, rows = found
@@ -123,9 +131,8 @@ class PrefixCache:
 
     def begin(self, prompt: Prompt, session: Growing) -> Parent:
         """A session is under way; `end` when it is no more."""
-        parent = Parent(keys_of(prompt.owner, prompt.ids), session)
-        for key in parent.keys:
-            self._parents.setdefault(key, {})[parent] = None
+        parent = Parent(prompt, session)
+        self._parents.setdefault(prompt.owner, {})[parent] = None
         return parent
 
     def end(self, parent: Parent, kept: Prefix | None) -> None:
@@ -135,23 +142,28 @@ class PrefixCache:
             self._forget(parent)
             return
         parent.kept = kept.trim()
+        parent.kept_ids = parent.prompt.seen()[: parent.kept.rows]
         for older in tuple(self._ended):
-            if older.keys[-1] in parent.keys and older.kept is not None and older.kept.precision == kept.precision:
+            covered = older.prompt.owner == parent.prompt.owner and older.ids == parent.ids[: len(older.ids)]
+            if covered and older.kept is not None and older.kept.precision == kept.precision:
                 self._drop(older)  # whatever may begin with it may begin with this one
         self._use(parent)
         while len(self._ended) > self._config.max_kept or self.size > self._config.max_kept_bytes:
             self._drop(next(iter(self._ended)))
 
-    def _longest(self, keys: Sequence[bytes]) -> tuple[Parent, Prefix, int] | None:
-        shunned = self._shunned()
-        for count in range(len(keys), 0, -1):
-            for parent in reversed(self._parents.get(keys[count - 1], {})):
-                stem = parent.stem
-                if stem is None or stem.rows < count * CHUNK_ROWS:
-                    continue
-                if not passes(stem, shunned):
-                    return parent, stem, count * CHUNK_ROWS
-        return None
+    def _longest(self, prompt: Prompt) -> tuple[Parent, Prefix, int] | None:
+        """The session that shares most of a prompt, of several the youngest, and how many rows of it."""
+        shunned, ids = self._shunned(), prompt.ids[:-1]  # the last row has to come out of the chain
+        found = None
+        least = LEAST_ROWS
+        for parent in reversed(self._parents.get(prompt.owner, {})):
+            stem = parent.stem
+            if stem is None or passes(stem, shunned):
+                continue
+            rows = stem.beginning(shared(ids, parent.ids))
+            if rows >= least:
+                found, least = (parent, stem, rows), rows + 1
+        return found
 
     def _shunned(self) -> frozenset[PeerId]:
         return self._peers.avoided(strictly=True) | self._resolver.banned
@@ -184,11 +196,10 @@ class PrefixCache:
             closing.add_done_callback(self._closing.discard)
 
     def _forget(self, parent: Parent) -> None:
-        for key in parent.keys:
-            others = self._parents.get(key, {})
-            others.pop(parent, None)
-            if not others:
-                self._parents.pop(key, None)
+        others = self._parents.get(parent.prompt.owner, {})
+        others.pop(parent, None)
+        if not others:
+            self._parents.pop(parent.prompt.owner, None)
 
     async def _renew(self) -> None:
         """Keep the workers' leases, as long as the sessions are worth it."""
@@ -209,14 +220,3 @@ class PrefixCache:
 def passes(stem: Prefix, shunned: frozenset[PeerId]) -> bool:
     """Whether it rests on a peer that failed or lied."""
     return any(link.hop.peer_id in shunned for link in stem.links)
-
-
-def keys_of(owner: str, ids: Sequence[int]) -> tuple[bytes, ...]:
-    """A key for each beginning of whole chunks: two prompts of one owner share the key of the beginning that they share."""
-    key = hashlib.sha256(owner.encode()).digest()
-    keys = []
-    for stop in range(CHUNK_ROWS, len(ids) + 1, CHUNK_ROWS):
-        chunk = ",".join(map(str, ids[stop - CHUNK_ROWS : stop]))
-        key = hashlib.sha256(key + chunk.encode()).digest()
-        keys.append(key)
-    return tuple(keys)

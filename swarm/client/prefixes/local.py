@@ -9,14 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from swarm.client.prefixes.cache import Prompt, keys_of
-from swarm.engine import CHUNK_ROWS
+from swarm.client.prefixes.cache import LEAST_ROWS, Prompt
+from swarm.client.prefixes.prefix import beginning, shared
 from swarm.engine.backends import Stage
+from swarm.engine.numerics import any_cut
 
 
 @dataclass(slots=True, eq=False)
 class _Ended:
-    keys: tuple[bytes, ...]  # of its prompt's first chunk, of its first two, and so on
+    owner: str
+    ids: tuple[int, ...]  # of the rows that another may begin with
     cache: Any
 
 
@@ -26,6 +28,7 @@ class LocalPrefixes:
     def __init__(self, stage: Stage, max_kept: int) -> None:
         self._stage = stage
         self._max_kept = max_kept
+        self._any_cut = any_cut(stage.numerics)
         self._ended: list[_Ended] = []  # the least recently used first
 
     def __len__(self) -> int:
@@ -49,24 +52,27 @@ class LocalPrefixes:
 
     def _longest(self, prompt: Prompt) -> tuple[_Ended | None, int]:
         """The one that shares most of a prompt, and how many rows of it."""
-        keys = keys_of(prompt.owner, prompt.ids[:-1])  # the last row has to be computed
-        for count in range(len(keys), 0, -1):
-            for each in reversed(self._ended):
-                shared = len(each.keys) >= count and each.keys[count - 1] == keys[count - 1]
-                if shared and (rows := each.cache.beginning(count * CHUNK_ROWS)):
-                    return each, rows
-        return None, 0
+        parent, most, ids = None, LEAST_ROWS - 1, prompt.ids[:-1]  # the last row has to be computed
+        for each in reversed(self._ended):
+            if each.owner != prompt.owner:
+                continue
+            rows = each.cache.beginning(beginning(shared(ids, each.ids), self._any_cut))
+            if rows > most:
+                parent, most = each, rows
+        return (None, 0) if parent is None else (parent, most)
 
     def keep(self, prompt: Prompt, cache: Any) -> None:
         """A session has ended with its answer."""
-        keys = keys_of(prompt.owner, prompt.ids)
-        if not keys or not self._max_kept:
+        rows = cache.position if self._any_cut else beginning(min(len(prompt.ids), cache.position), False)
+        if rows < LEAST_ROWS or not self._max_kept:
             cache.close()
             return
-        for older in [each for each in self._ended if each.keys[-1] in keys]:
-            self._drop(older)  # whatever may begin with it may begin with this one
+        kept = _Ended(prompt.owner, prompt.seen()[:rows], cache)
+        for older in [each for each in self._ended if each.owner == kept.owner]:
+            if older.ids == kept.ids[: len(older.ids)]:
+                self._drop(older)  # whatever may begin with it may begin with this one
         cache.settle()
-        self._ended.append(_Ended(keys, cache))
+        self._ended.append(kept)
         while len(self._ended) > self._max_kept:
             self._drop(self._ended[0])
 

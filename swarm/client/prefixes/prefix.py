@@ -7,6 +7,7 @@ those of any other. Whose parent it may be is decided in `cache`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +15,25 @@ from swarm.client.history import History
 from swarm.client.hop_session import HopSession, close_hop_sessions, gather_hop_sessions
 from swarm.client.peers import Peers
 from swarm.engine import CHUNK_ROWS
+from swarm.engine.numerics import any_cut
 from swarm.records import ModelRef
+
+
+def beginning(rows: int, any_cut: bool) -> int:
+    """How many of so many rows that two sessions share one may take from the other."""
+    return rows if any_cut else rows // CHUNK_ROWS * CHUNK_ROWS
+
+
+def shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids are the same from the first on."""
+    least, most = 0, min(len(one), len(other))
+    while least < most:
+        middle = (least + most + 1) // 2
+        if one[least:middle] == other[least:middle]:
+            least = middle
+        else:
+            most = middle - 1
+    return least
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +45,18 @@ class Prefix:
     precision: str
 
     @property
+    def any_cut(self) -> bool:
+        """Whether others may begin with any of its first rows: they have no other bits in another call."""
+        return all(any_cut(link.numerics) for link in self.links)
+
+    @property
     def rows(self) -> int:
-        """That others may begin with: those of whole chunks of the grid, at the beginning."""
-        return self.outputs.whole_chunks(CHUNK_ROWS)
+        """That others may begin with: all, or those of whole chunks of the grid at the beginning."""
+        return self.outputs.length if self.any_cut else self.outputs.whole_chunks(CHUNK_ROWS)
+
+    def beginning(self, rows: int) -> int:
+        """How many of its first rows, so many at most, another session may begin with."""
+        return beginning(min(rows, self.rows), self.any_cut)
 
     @property
     def bytes(self) -> int:
