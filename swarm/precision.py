@@ -19,7 +19,13 @@ FLOATS = ("fp32", "bf16", "fp16")
 NATIVE = ("fp32", "bf16")  # that torch's kernels compute too, as the only one of a model
 PRECISIONS = (*FLOATS, "int8", "int4", AS_STORED)
 MAX_PLAN_BYTES = 120  # a plan stands in every record twice, the second time in the numerics class
+PORTABLE = "portable-1"  # the version of docs/NUMERICS.md: a change of bits is a new number
 EVERYWHERE = LayerSpan(0, MAX_LAYERS)  # of a plan that is the same for all layers, however many these are
+
+
+def any_cut(numerics: str | None) -> bool:
+    """Whether rows of a numerics class have the same bits however they are cut into calls: that of portable kernels."""
+    return numerics is not None and numerics.startswith(f"{PORTABLE}:")
 
 
 @dataclass(frozen=True, slots=True)

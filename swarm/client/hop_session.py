@@ -14,8 +14,8 @@ from swarm.client.failover.busy_limit import BusyLimit
 from swarm.client.history import Entry, History
 from swarm.client.peers import Peers
 from swarm.config import ClientConfig
-from swarm.engine.numerics import any_cut
 from swarm.errors import Overloaded, PeerFault, PeerLost, PeerStalled, ProtocolFault, SwarmError
+from swarm.precision import any_cut
 from swarm.records import ModelRef
 from swarm.routing.chain import Hop
 from swarm.transport.channels.channel import Channel

@@ -14,7 +14,7 @@ import torch
 
 from swarm.errors import UsageFault
 from swarm.kernels import GROUP, Library, library
-from swarm.precision import AS_STORED, FLOATS, Plan
+from swarm.precision import AS_STORED, FLOATS, PORTABLE, Plan, any_cut
 
 CHUNK_ROWS = 128  # the grid of absolute positions on which chunk boundaries lie
 MAX_CLASS_BYTES = 150  # a class stands in every record
@@ -22,7 +22,6 @@ ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # environment that chan
 SCALE_BITS = 16  # of a group of integers
 KernelPath = Literal["onednn", "plain", "portable"]
 NUMERICS = ("native", "portable")
-PORTABLE = "portable-1"  # the version of docs/NUMERICS.md: a change of bits is a new number
 _settled: int | None = None
 
 
@@ -165,12 +164,7 @@ def precision_known(name: str) -> Precision:
 
 def arithmetic_of(numerics: str | None) -> str:
     """Which of NUMERICS a numerics class is of; native where there is none."""
-    return "portable" if numerics is not None and numerics.startswith(f"{PORTABLE}:") else "native"
-
-
-def any_cut(numerics: str | None) -> bool:
-    """Whether rows of a numerics class have the same bits however they are cut into calls, and in whichever way computed."""
-    return arithmetic_of(numerics) == "portable"
+    return "portable" if any_cut(numerics) else "native"
 
 
 def portable_kernels() -> Library:

@@ -170,7 +170,7 @@ class Stage:
             raise UsageFault(f"a chunk of {rows.shape[0]} rows: at most {CHUNK_ROWS} are computed together")
         cache.begin(rows.shape[0])
         computed = self.decoder.chunk(cache, rows)
-        cache.advance(rows.shape[0], whole_chunk=self._any_cut or rows.shape[0] == CHUNK_ROWS)
+        cache.advance(rows.shape[0], whole_chunk=rows.shape[0] == CHUNK_ROWS)
         return computed
 
     def _whole(self, cache: SessionCache, rows: Tensor) -> Tensor:

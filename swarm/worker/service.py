@@ -15,11 +15,11 @@ from swarm.config import WorkerConfig
 from swarm.engine import CHUNK_ROWS, chunk_rows
 from swarm.engine.backends import Stage
 from swarm.engine.compute_thread import lacks_memory
-from swarm.engine.numerics import any_cut
 from swarm.engine.row_tensors import Rows as EngineRows
 from swarm.engine.row_tensors import join_rows
 from swarm.errors import Draining, LocalFault, Overloaded, SessionFault, UsageFault, WrongModel
 from swarm.identity import Identity, PeerId
+from swarm.precision import any_cut
 from swarm.records import ModelRef
 from swarm.shares import Holder
 from swarm.trace import Trace

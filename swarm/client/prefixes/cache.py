@@ -20,12 +20,13 @@ from swarm.client.prefixes.prefix import Prefix, shared
 from swarm.client.resolver import Resolver
 from swarm.client.room import Room
 from swarm.config import ClientConfig
+from swarm.engine import CHUNK_ROWS
 from swarm.engine.numerics import arithmetic_of
 from swarm.errors import LocalFault, PeerFault, SessionFault
 from swarm.identity import PeerId
 from swarm.trace import Trace
 
-LEAST_ROWS = 64  # that are worth a session that begins with them: fewer are computed sooner than asked for
+LEAST_ROWS = CHUNK_ROWS  # that are worth a session that begins with them: fewer are computed sooner than asked for
 BRANCH_SECONDS = 5.0  # for workers to copy rows; computing them anew is then no worse
 
 

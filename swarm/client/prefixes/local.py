@@ -12,7 +12,7 @@ from typing import Any
 from swarm.client.prefixes.cache import LEAST_ROWS, Prompt
 from swarm.client.prefixes.prefix import beginning, shared
 from swarm.engine.backends import Stage
-from swarm.engine.numerics import any_cut
+from swarm.precision import any_cut
 
 
 @dataclass(slots=True, eq=False)

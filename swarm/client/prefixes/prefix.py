@@ -15,7 +15,7 @@ from swarm.client.history import History
 from swarm.client.hop_session import HopSession, close_hop_sessions, gather_hop_sessions
 from swarm.client.peers import Peers
 from swarm.engine import CHUNK_ROWS
-from swarm.engine.numerics import any_cut
+from swarm.precision import any_cut
 from swarm.records import ModelRef
 
 
