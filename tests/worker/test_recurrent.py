@@ -65,7 +65,7 @@ class Peer:
 @asynccontextmanager
 async def worker(model: Path, peers: int = 1) -> AsyncIterator[list[Peer]]:
     """Sessions of one client at one worker, open."""
-    async with LocalSwarm(model, [(0, 3)], numerics="native") as swarm:
+    async with LocalSwarm(model, [(0, 3)]) as swarm:
         identity, address = Identity.from_seed(bytes([99]) * 32), swarm.workers[0].address
         node = swarm.hub.node(identity.peer_id)
         channel = await dial(node, (address,), swarm.workers[0].peer_id, ChannelConfig())
