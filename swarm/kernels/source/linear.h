@@ -36,19 +36,20 @@ INLINE void few_rows(int kind, int R, const struct linear *work, const struct pr
     lanes sums[SLICES * FEW * T];
     for (int slice = 0; slice < SLICES; slice++) {
         lanes part[FEW * T], scale[T], second[T];
-        if (kind >= WEIGHT_INT8 && R * T > 12) KEEP_IN_MEMORY(part);
+        if (kind >= WEIGHT_INT8 && R * T > SUMS_KEPT) KEEP_IN_MEMORY(part);
         UNROLL for (int i = 0; i < R * T; i++) part[i] = set(0);
         for (int g = slice_start(slice, groups); g < slice_start(slice + 1, groups); g++) {
-            /* behind the end of a tile comes what is read after these */
+            /* behind the end of a tile comes what is read after these; processors foresee floats, which take longer to read, by themselves */
             const int64_t ahead = AHEAD + ((int64_t)g * size + AHEAD >= stride ? (T - 1) * stride : 0);
-            UNROLL for (int t = 0; t < T; t++)
+            if (kind >= WEIGHT_INT8) UNROLL for (int t = 0; t < T; t++)
                 for (int byte = 0; byte < size; byte += 64) FETCH(numbers[t] + ahead + byte);
             if (kind >= WEIGHT_INT8) {
                 UNROLL for (int t = 0; t < T; t++) load_scales(kind, weight->shift, scales[t], minima[t], g, scale + t, second + t);
-                if (R * T > 12) KEEP_IN_MEMORY(part);
+                if (R * T > SUMS_KEPT) KEEP_IN_MEMORY(part);
                 add_group(kind, 0, R, T, numbers, 64, scale, second, x->bytes + g * (R * GROUP), x->steps + g * R,
                           x->starts + g * (R * starts_of(kind)), part, T);
-            } else add_floats(kind, R, T, (const void *const *)numbers, LANES, x->floats + g * (R * GROUP), part);
+            } else
+                for (int k = 0; k < GROUP; k += 2) add_inputs(kind, R, T, (const void *const *)numbers, k, LANES, x->floats + g * (R * GROUP), part);
             UNROLL for (int t = 0; t < T; t++) numbers[t] += size;
         }
         UNROLL for (int i = 0; i < R * T; i++) sums[slice * R * T + i] = part[i];
@@ -66,12 +67,19 @@ typedef void few_kernel(const struct linear *work, const struct prepared *x, int
 #define FEW_KERNELS(kind) FEW_KERNEL(kind, 1) FEW_KERNEL(kind, 2) FEW_KERNEL(kind, 3) FEW_KERNEL(kind, 4)
 #define FEW_OF(kind) {kind##_1, kind##_2, kind##_3, kind##_4}
 #else
-#define FEW_KERNELS(kind) FEW_KERNEL(kind, 1)
-#define FEW_OF(kind) {kind##_1}
+#define FEW_KERNELS(kind) FEW_KERNEL(kind, 1) FEW_KERNEL(kind, 2)
+#define FEW_OF(kind) {kind##_1, kind##_2}
 #endif
-FEW_KERNELS(WEIGHT_FP32)
-FEW_KERNELS(WEIGHT_BF16)
-FEW_KERNELS(WEIGHT_FP16)
+#if FEW_FLOATS == FEW
+#define FLOAT_KERNELS(kind) FEW_KERNELS(kind)
+#define FLOATS_OF(kind) FEW_OF(kind)
+#else
+#define FLOAT_KERNELS(kind) FEW_KERNEL(kind, 1)
+#define FLOATS_OF(kind) {kind##_1}
+#endif
+FLOAT_KERNELS(WEIGHT_FP32)
+FLOAT_KERNELS(WEIGHT_BF16)
+FLOAT_KERNELS(WEIGHT_FP16)
 FEW_KERNELS(WEIGHT_INT8)
 FEW_KERNELS(WEIGHT_INT4)
 FEW_KERNELS(WEIGHT_INT4_MINIMUM)
@@ -84,7 +92,7 @@ FEW_KERNELS(WEIGHT_IQ4_NL)
 FEW_KERNELS(WEIGHT_IQ4_XS)
 FEW_KERNELS(WEIGHT_INT4_ZERO)
 FEW_KERNELS(WEIGHT_INT8_SHARED)
-static few_kernel *const few_kernels[][FEW] = {FEW_OF(WEIGHT_FP32), FEW_OF(WEIGHT_BF16), FEW_OF(WEIGHT_FP16),
+static few_kernel *const few_kernels[][FEW] = {FLOATS_OF(WEIGHT_FP32), FLOATS_OF(WEIGHT_BF16), FLOATS_OF(WEIGHT_FP16),
                                                FEW_OF(WEIGHT_INT8), FEW_OF(WEIGHT_INT4), FEW_OF(WEIGHT_INT4_MINIMUM),
                                                FEW_OF(WEIGHT_INT5), FEW_OF(WEIGHT_INT5_MINIMUM), FEW_OF(WEIGHT_Q4_K), FEW_OF(WEIGHT_Q5_K),
                                                FEW_OF(WEIGHT_Q6_K), FEW_OF(WEIGHT_IQ4_NL), FEW_OF(WEIGHT_IQ4_XS),
@@ -92,7 +100,8 @@ static few_kernel *const few_kernels[][FEW] = {FEW_OF(WEIGHT_FP32), FEW_OF(WEIGH
                                                FEW_OF(WEIGHT_INT8_SHARED)};
 #endif
 
-/* Which weights to ask memory for meanwhile: those of the next groups, `each` lines of 64 bytes with each group of a block. */
+/* Which weights to ask memory for meanwhile: those of the next groups, `each` lines of 64 bytes with each group of a
+   block of integers and each two inputs of floats. */
 struct ahead {
     const uint8_t *line, *end; /* of a tile's */
     int64_t size, stride;      /* of a tile's, and from tile to tile, in bytes */
@@ -123,7 +132,7 @@ INLINE void integers_block(int kind, int R, int T, const struct opened *opened, 
         for (int g = 0; g < count; g++, bytes += R * GROUP, steps += R, starts += R * starts_of(kind)) {
             const uint8_t *numbers[4];
             UNROLL for (int t = 0; t < T; t++) numbers[t] = opened->bytes[g][0][tile + t];
-            if (R * T > 12) KEEP_IN_MEMORY(parts); /* registers do not suffice for them as well */
+            if (R * T > SUMS_KEPT) KEEP_IN_MEMORY(parts); /* registers do not suffice for them as well */
             add_group(kind, 1, R, T, numbers, PANEL * 64, &opened->scales[g][tile], &opened->seconds[g][tile], bytes, steps, starts, parts, PANEL);
             fetch_ahead(ahead);
         }
@@ -140,8 +149,10 @@ INLINE void floats_block(int R, int T, const struct opened *opened, int tile, co
         for (int g = 0; g < count; g++, floats += R * GROUP) {
             const void *numbers[4];
             UNROLL for (int t = 0; t < T; t++) numbers[t] = opened->floats[g][0][tile + t];
-            add_floats(WEIGHT_FP32, R, T, numbers, PANEL * LANES, floats, sums);
-            fetch_ahead(ahead);
+            for (int k = 0; k < GROUP; k += 2) {
+                add_inputs(WEIGHT_FP32, R, T, numbers, k, PANEL * LANES, floats, sums);
+                fetch_ahead(ahead);
+            }
         }
         UNROLL for (int r = 0; r < R; r++)
             UNROLL for (int t = 0; t < T; t++) parts[r * PANEL + t] = sums[r * T + t];
@@ -221,7 +232,7 @@ static void add_opened(const struct linear *work, const struct prepared *x, cons
     const int kind = work->weight->kind, T = band->tiles == PANEL ? TALL : 1, count = opened->count;
     const int64_t size = group_size(kind), stride = work->weight->groups * size;
     block_kernel *const *kernels = kind >= WEIGHT_INT8 ? integer_kernels[kind][T > 1] : float_kernels[T > 1];
-    const int calls = (band->to - band->from) * (band->tiles / T) * count;
+    const int calls = (band->to - band->from) * (band->tiles / T) * count * (kind >= WEIGHT_INT8 ? 1 : GROUP / 2);
     struct ahead ahead = {after, after + count * size, count * size, stride, band->tiles};
     if (after) ahead.each = (int)((band->tiles * ahead.size / 64 + calls - 1) / calls);
     for (int block = band->from, run; block < band->to; block += run) {
@@ -266,7 +277,7 @@ static void some_tiles(const struct linear *work, int from, int to) {
     const uint8_t *numbers = (const uint8_t *)weight->numbers + from * (panel / PANEL);
     for (int tile = from; tile < to; tile += PANEL, numbers += panel) {
 #if FEW
-        if (work->count <= FEW && to - tile >= PANEL) {
+        if (work->count <= (weight->kind >= WEIGHT_INT8 ? FEW : FEW_FLOATS) && to - tile >= PANEL) {
             few_kernels[weight->kind][work->count - 1](work, &prepared, tile);
             continue;
         }

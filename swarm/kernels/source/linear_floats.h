@@ -11,20 +11,18 @@ INLINE void load_inputs(int kind, const void *numbers, int at, int step, lanes *
     }
 }
 
-/* A group of T tiles, in which each input's 16 numbers follow the last one's `step` numbers on, and a block of R rows [input][R]; added to
-   sums[R][T]. */
-INLINE void add_floats(int kind, int R, int T, const void *const *w, int step, const float *x, lanes *sums) {
-    for (int k = 0; k < GROUP; k += 2) {
-        lanes even[4], odd[4];
-        UNROLL for (int t = 0; t < T; t++) load_inputs(kind, w[t], k * step, step, even + t, odd + t);
-        UNROLL for (int r = 0; r < R; r++) {
-            lanes now = set(x[k * R + r]);
-            UNROLL for (int t = 0; t < T; t++) sums[r * T + t] = fma3(even[t], now, sums[r * T + t]);
-        }
-        UNROLL for (int r = 0; r < R; r++) {
-            lanes now = set(x[k * R + R + r]);
-            UNROLL for (int t = 0; t < T; t++) sums[r * T + t] = fma3(odd[t], now, sums[r * T + t]);
-        }
+/* Inputs k and k + 1 of a group of T tiles, in which each input's 16 numbers follow the last one's `step` numbers on, and of a block of R
+   rows [input][R]; added to sums[R][T]. */
+INLINE void add_inputs(int kind, int R, int T, const void *const *w, int k, int step, const float *x, lanes *sums) {
+    lanes even[4], odd[4];
+    UNROLL for (int t = 0; t < T; t++) load_inputs(kind, w[t], k * step, step, even + t, odd + t);
+    UNROLL for (int r = 0; r < R; r++) {
+        lanes now = set(x[k * R + r]);
+        UNROLL for (int t = 0; t < T; t++) sums[r * T + t] = fma3(even[t], now, sums[r * T + t]);
+    }
+    UNROLL for (int r = 0; r < R; r++) {
+        lanes now = set(x[k * R + R + r]);
+        UNROLL for (int t = 0; t < T; t++) sums[r * T + t] = fma3(odd[t], now, sums[r * T + t]);
     }
 }
 

@@ -3,6 +3,18 @@
 #include "linear_rows.h"
 #include "unpack.h"
 
+/* Compilers keep more in registers than there are, and spill it: this has them read it from where it is. */
+#if PATH == PATH_PLAIN
+#define KEEP_IN_MEMORY(numbers) ((void)(numbers))
+#else
+#define KEEP_IN_MEMORY(numbers) __asm__ volatile("" ::"r"(numbers) : "memory")
+#endif
+#if PATH == PATH_AVX512
+#define SUMS_KEPT 12 /* besides as many that are being added */
+#else
+#define SUMS_KEPT 4
+#endif
+
 /* Of a kind as it is stored, or `opened`, one integer to a byte: sums of 32 products for R rows and T tiles, of 16 where each half has a
    scale of its own. Of what is opened 64 bytes hold four inputs and the next four follow `step` bytes on; x is [R][32]; starts are [R], or
    [R][2]. */
@@ -44,6 +56,7 @@ INLINE void sum_group(int kind, int opened, int half, int R, int T, const uint8_
     const int from = by_halves(kind) && half ? 4 : 0, to = by_halves(kind) && !half ? 4 : 8;
     UNROLL for (int eight = 0; eight < T * 2; eight++) {
         __m256i total[ROWS], pairs[ROWS];
+        KEEP_IN_MEMORY(x); /* reading the row's numbers again is cheaper than keeping them from the other half */
         UNROLL for (int i = from; i < to; i++) {
             const uint8_t *p = w[eight / 2];
             __m256i number = opened ? _mm256_loadu_si256((const void *)(p + eight % 2 * 32 + i * step)) : unpack(kind, p, i, eight % 2);
@@ -59,9 +72,11 @@ INLINE void sum_group(int kind, int opened, int half, int R, int T, const uint8_
                 if (bytes) other = _mm256_sign_epi8(other, number);
                 other = _mm256_maddubs_epi16(size, other);
                 pairs[r] = i % fitting ? _mm256_add_epi16(pairs[r], other) : other;
+                __asm__("" : "+x"(pairs[r])); /* added now, not in a tree for which there are no registers */
                 if (i % fitting < fitting - 1) continue;
                 other = _mm256_madd_epi16(pairs[r], ones);
                 total[r] = i - from < fitting ? other : _mm256_add_epi32(total[r], other);
+                __asm__("" : "+x"(total[r]));
             }
         }
         UNROLL for (int r = 0; r < R; r++) {

@@ -9,11 +9,9 @@
 #if PATH == PATH_PLAIN
 #define FETCH(place) ((void)(place))
 #define FETCH_FAR(place) ((void)(place))
-#define KEEP_IN_MEMORY(numbers) ((void)(numbers))
 #else
 #define FETCH(place) __builtin_prefetch(place, 0, 3)
 #define FETCH_FAR(place) __builtin_prefetch(place, 0, 2) /* into the second cache */
-#define KEEP_IN_MEMORY(numbers) __asm__ volatile("" ::"r"(numbers) : "memory")
 #endif
 
 /* Of one tile. */
