@@ -76,6 +76,23 @@ def test_kinds_that_differ_within_a_layer(plain: Path, tmp_path: Path) -> None:
     assert torch.equal(head.logits(torch.cat(pieces)), found)
 
 
+def test_kinds_of_super_blocks(plain: Path, tmp_path: Path) -> None:
+    """As files called Q4_K_M have them."""
+    wide = {"attn_v": Type.Q6_K, "ffn_down": Type.Q6_K, "token_embd": Type.Q6_K}
+
+    def kinds(name: str, tensor: Tensor) -> Type:
+        if tensor.dim() < 2:
+            return Type.F32
+        return next((kind for part, kind in wide.items() if part in name), Type.Q4_K)
+
+    model = to_gguf(plain, tmp_path / "x.gguf", kinds)
+    exact, found = answers(model, "fp32"), answers(model, "as-stored")
+    assert (found - exact).norm() < 0.03 * exact.norm()
+    stage, head = loaded(model, "as-stored")
+    assert {part.kind for layer in stage.decoder.layers for part in layer.mixer.qkv.parts} == {"q4_k", "q6_k"}  # type: ignore[union-attr]
+    assert stage.weight_bytes + head.logits_bytes < 1.01 * model.stat().st_size
+
+
 def test_floats_as_they_are(plain: Path, tmp_path: Path) -> None:
     assert torch.equal(answers(to_gguf(plain, tmp_path / "x.gguf"), "as-stored"), answers(plain, "as-stored"))
 
