@@ -66,13 +66,14 @@ SCENARIOS = (
                 hunted=True,
             ),
             audited(
-                "large-noise, when it is asked",
-                Strike(Lies("large-noise", "replays"), Target("replicas", 0, count=1), Moment("before")),
+                "large-noise, when it takes over",
+                Strike(Kill(), hop(0), row(MIDDLE)),
+                Strike(Lies("large-noise", "replays"), hop(0), Moment("replay")),
                 hunted=True,
             ),
         ),
         layout=Layout(spans=2, replicas=3, inside=True, unlike=True),
-        limits=Limits(recoveries=8, caught=len(FOUND) + len(SMALL) + 2),
+        limits=Limits(recoveries=7, caught=len(FOUND) + len(SMALL) + 2),
         precisions=("bf16", "int4"),
     ),
 )
