@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from swarm.checkpoint.formats import StoredBlocks
 from swarm.checkpoint.formats.packing import Integers, group_of_each
+from swarm.checkpoint.gguf.blocks import mxfp4_as_q8_0
 from swarm.engine.portable.packed import PackedWeight
 from swarm.kernels import Library
 from swarm.kernels.library import BLOCKS
@@ -105,6 +106,20 @@ def test_one_set_of_bits(kernels: Library, kind: str) -> None:
             parts = [product(kernels, weight, rows[at : at + together]) for at in range(0, ROWS, together)]
             found = hashlib.sha256(np.concatenate(parts).tobytes()).hexdigest()
             assert found == GOLDEN[kind], (path, threads, together)
+
+
+def test_floats_of_four_bits_are_int8_without_being_rounded() -> None:
+    blocks_ = np.random.default_rng(17).integers(0, 256, (OUTPUTS, INPUTS // 32, 17), dtype=np.uint8)
+    blocks_[..., 0] = np.random.default_rng(5).integers(104, 144, blocks_.shape[:2])
+    rows = torch.from_numpy(blocks_.reshape(OUTPUTS, -1))
+    widened = mxfp4_as_q8_0(rows)
+    assert widened is not None
+    assert np.array_equal(quants.dequantize(widened.numpy(), Type.Q8_0), quants.dequantize(rows.numpy(), Type.MXFP4))
+    for exponent in (103, 144, 0, 255):
+        rows[3, 17], rows[3, 18] = exponent, 1
+        assert mxfp4_as_q8_0(rows) is None
+    rows[3, 17:34] = 0  # nothing but zeros has no scale to speak of
+    assert mxfp4_as_q8_0(rows) is not None
 
 
 def integers(bits: int, size: int | None) -> Integers:

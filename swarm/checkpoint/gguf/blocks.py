@@ -132,6 +132,19 @@ def _mxfp4(blocks: Tensor) -> Tensor:
     return _chosen(HALVES, _nibbles(blocks[:, 1:])) * scale
 
 
+def mxfp4_as_q8_0(rows: Tensor) -> Tensor | None:
+    """Rows of blocks of 4-bit floats as blocks of int8, which hold the same numbers; None where a scale is no fp16."""
+    blocks = rows.reshape(-1, 17)
+    numbers = torch.tensor(HALVES, dtype=torch.int8)[_nibbles(blocks[:, 1:]).long()]
+    power = blocks[:, :1].int() - 128  # of two, which such halves are scaled by
+    some = (numbers != 0).any(1, keepdim=True)
+    if bool((some & ((power < -24) | (power > 15))).any()):
+        return None
+    normal, small = (power + 15).clamp(0, 30) << 10, 1 << (power + 24).clamp(0, 9)  # bits of fp16
+    scales = (torch.where(power < -14, small, normal) * some).to(torch.int16)
+    return torch.cat([scales.view(torch.uint8), numbers.view(torch.uint8)], 1).view(rows.shape[0], -1)
+
+
 def _chosen(levels: tuple[int, ...], numbers: Tensor) -> Tensor:
     return torch.tensor(levels, dtype=torch.float32)[numbers.long()]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from swarm.checkpoint.formats.layout import BadPart, Layout, Part, StoredBlocks
-from swarm.checkpoint.gguf.blocks import BLOCKS
+from swarm.checkpoint.gguf.blocks import BLOCKS, mxfp4_as_q8_0
 from swarm.checkpoint.gguf.delta_order import BY_INPUT, BY_VALUE, DECAYS, ValueHeads, logarithms
 from swarm.checkpoint.gguf.dialects import ADDED, Dialect
 from swarm.checkpoint.gguf.keys import Keys
@@ -98,6 +98,9 @@ class Ggml:
             stored = one_expert(tensor).view(shape[0], -1)
             if kind == BY_INPUT and by_value is not None:
                 return None  # its columns change places, and blocks are of several
+            if self.types[own] == "MXFP4":
+                widened = mxfp4_as_q8_0(in_order(stored))
+                return None if widened is None else StoredBlocks("Q8_0", widened, shape[1])
             return StoredBlocks(self.types[own], in_order(stored), shape[1])
 
         def rows(ids: Tensor, tensor: Tensor) -> Tensor:

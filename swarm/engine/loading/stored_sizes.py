@@ -14,6 +14,7 @@ from swarm.model.tensor_names import Shape, stacked_tensors
 
 MAX_MODELS = 16  # that are remembered
 MAX_SIZES = 1 << 18  # of tensors of one model
+WIDENED = {"MXFP4": 2}  # kinds that become another, and how many times the bytes of the file that takes
 MADE = 2  # bytes of a number that is made bf16
 VECTOR = 4  # of one that belongs to no matrix, which is fp32
 
@@ -40,7 +41,9 @@ class StoredSizes:
             stored = self._tensors.stored_size(name, shape)
         except ModelFault:  # whoever loads it says which
             stored = None
-        return MADE * math.prod(shape) if stored is None or stored[0] not in (*BLOCKS, *FLOATS) else stored[1]
+        if stored is None or stored[0] not in (*BLOCKS, *FLOATS, *WIDENED):
+            return MADE * math.prod(shape)
+        return WIDENED.get(stored[0], 1) * stored[1]
 
 
 @lru_cache(MAX_MODELS)

@@ -26,7 +26,7 @@ MIXED = {"attn_k": Type.Q8_0, "attn_v": Type.F16, "ffn_down": Type.MXFP4, "attn_
 
 
 def mixed(name: str, tensor: Tensor) -> Type:
-    """Kinds that differ within a layer, one of which no kernel takes."""
+    """Kinds that differ within a layer, one of which becomes another."""
     if tensor.dim() < 2:
         return Type.F32
     return MIXED.get(name.split(".")[2] if name.startswith("blk.") else "", Type.Q4_0)
