@@ -93,10 +93,10 @@ def cuts_of(spec: ModelSpec) -> list[int]:
     return [cut for cut in range(1, spec.layer_count) if held_in_part(LayerSpan(0, cut), spec.bonds) is None]
 
 
-def check(directory: Path, prompt: list[int], steps: int, tolerance: float) -> None:
+def check(directory: Path, prompt: list[int], steps: int, tolerance: float, numerics: str = "native") -> None:
     oracle = oracle_of(directory)
-    whole = Stage.load(directory, precision="fp32")
-    head = Head.load(directory, precision="fp32")
+    whole = Stage.load(directory, precision="fp32", numerics=numerics)
+    head = Head.load(directory, precision="fp32", numerics=numerics)
     tokens, logits = generate([whole], head, prompt, steps)
     with torch.inference_mode():
         # Teacher-forced on our tokens: had one of theirs been another, the argmax of their logits would say so
@@ -105,7 +105,7 @@ def check(directory: Path, prompt: list[int], steps: int, tolerance: float) -> N
     assert theirs[len(prompt) - 1 :].argmax(-1).tolist() == tokens
     for cut in cuts_of(whole.spec):
         spans = LayerSpan(0, cut), LayerSpan(cut, whole.spec.layer_count)
-        parts = [Stage.load(directory, span, precision="fp32") for span in spans]
+        parts = [Stage.load(directory, span, precision="fp32", numerics=numerics) for span in spans]
         fewer = min(steps, 12)
         again, split_logits = generate(parts, head, prompt, fewer)
         assert again == tokens[:fewer]
