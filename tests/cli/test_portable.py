@@ -15,6 +15,7 @@ from swarm.kernels import library
 
 PROMPT = "bits are bits"
 ASKED = ("client", "--max-tokens", "400", "--temperature", "0", "--raw")
+COMPUTED = ("--numerics", "portable", "--precision", "bf16")
 KINDS = ("plain", "avx2", "avx512")
 
 
@@ -24,7 +25,7 @@ def test_unlike_replicas_say_the_same_through_a_death(tmp_path: Path, monkeypatc
     assert kernels is not None
     kinds = [name for name in KINDS if name in kernels.paths()]
     model = make_model(tmp_path / "tiny", dtype="bf16", tokenizer=True, num_hidden_layers=4, eos_token_id=None)
-    alone = CliRunner().invoke(main, [*ASKED, "--model", str(model), "--local", "--numerics", "portable", PROMPT])
+    alone = CliRunner().invoke(main, [*ASKED, "--model", str(model), "--local", *COMPUTED, PROMPT])
     assert alone.exit_code == 0, alone.stderr
     whole = alone.stdout.encode()
     processes = [SwarmProcess.server("bootstrap", tmp_path)]
@@ -36,8 +37,7 @@ def test_unlike_replicas_say_the_same_through_a_death(tmp_path: Path, monkeypatc
                 str(model),
                 "--layers",
                 layers,
-                "--numerics",
-                "portable",
+                *COMPUTED,
                 "--threads",
                 str(1 + number % 2),
             )
