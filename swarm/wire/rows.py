@@ -8,7 +8,7 @@ SESSION_ID_BYTES = 16
 
 
 class Rows(IntEnum):
-    """How rows are computed, which decides their bits (docs/DESIGN.md, Numerics)."""
+    """How rows are computed, which decides their bits in native numerics (docs/DESIGN.md), and elsewhere only who waits."""
 
     CHUNK = 1  # a prompt chunk: one call with exactly these rows
     DECODE = 2  # each row by itself, in tiles

@@ -1,4 +1,4 @@
-"""Joins the rows of all sessions for the one compute thread: decode rows share tiles, prompt chunks slip between them.
+"""Joins the rows of all sessions for the one compute thread: decode rows share calls, prompt chunks slip between them.
 
 Knows nothing of messages or peers. The event loop never computes: each batch is one call on the compute thread.
 """
@@ -16,9 +16,7 @@ from swarm.engine.promise import Promise
 from swarm.errors import Overloaded
 from swarm.wire.rows import Rows
 
-MAX_BATCH_ROWS = (
-    64  # decode rows of one call, or a piece of a chunk; a longer replay goes on in the next, after the others
-)
+MAX_BATCH_ROWS = 64  # decode rows of one call, where chunks go as they come; a longer replay goes on in the next
 
 T = TypeVar("T")
 

@@ -142,6 +142,18 @@ def test_a_long_replay_goes_on_after_the_others_had_their_turn() -> None:
     assert max(sum(rows for _, rows in call) for call in calls) <= MAX_BATCH_ROWS
 
 
+def test_where_chunks_go_in_pieces_a_replay_takes_as_few_calls_as_its_prompt_did() -> None:
+    async def main() -> list[list[tuple[str, int]]]:
+        stage = FakeStage()
+        async with Batcher(stage, SlowCompute(stage), joined, 1000, 128) as into:
+            await into.submit(FakeCache("prompt"), 0, list(range(300)), 300, Rows.CHUNK)
+            await into.submit(FakeCache("replay"), 0, list(range(300)), 300, Rows.DECODE)
+        return stage.calls
+
+    calls = [call[0][1] for call in run_virtual(main())]
+    assert calls == 2 * [128, 128, 44]
+
+
 def test_a_long_chunk_goes_on_after_the_others_had_their_turn() -> None:
     async def main() -> list[list[tuple[str, int]]]:
         stage = FakeStage()
