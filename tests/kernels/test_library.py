@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _ctypes
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,19 @@ def test_what_is_no_library_of_kernels_is_refused_by_name(
     monkeypatch.setenv(FILE_VARIABLE, str(file))
     with pytest.raises(UsageFault, match=f"{FILE_VARIABLE}={file}"):
         fresh()
+
+
+def test_installed_kernels_of_another_version_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FILE_VARIABLE, raising=False)
+    monkeypatch.setattr(sys.modules[library.__module__], "FILE", Path(_ctypes.__file__))
+    with pytest.raises(UsageFault, match=r"_ctypes.*another version; install swarm again"):
+        fresh()
+
+
+def test_where_nothing_was_built_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FILE_VARIABLE, raising=False)
+    monkeypatch.setattr(sys.modules[library.__module__], "FILE", tmp_path / "portable.so")
+    assert fresh() is None
 
 
 def test_a_path_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
