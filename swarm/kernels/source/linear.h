@@ -164,24 +164,28 @@ INLINE void floats_block(int R, int T, const struct opened *opened, int tile, co
                      lanes *parts) {                                                                                                   \
         call(__VA_ARGS__, opened, tile, x, at, blocks, ahead, parts);                                                                  \
     }
-#define FOR_WIDTH(R, T)                                                                                                                \
-    BLOCK_KERNEL(floats_##R##_##T, floats_block, R, T)                                                                                 \
+#define FLOATS(R, T) BLOCK_KERNEL(floats_##R##_##T, floats_block, R, T)
+#define INTEGERS(R, T)                                                                                                                 \
     BLOCK_KERNEL(bytes_##R##_##T, integers_block, WEIGHT_INT8, R, T)                                                                   \
     BLOCK_KERNEL(minimum_##R##_##T, integers_block, WEIGHT_INT4_MINIMUM, R, T)                                                         \
     BLOCK_KERNEL(halves_##R##_##T, integers_block, WEIGHT_Q6_K, R, T)
 #if ROWS == 6
 #define EACH_ROWS(name, T) {name##_1_##T, name##_2_##T, name##_3_##T, name##_4_##T, name##_5_##T, name##_6_##T}
-#define FOR_ROWS(T) FOR_WIDTH(1, T) FOR_WIDTH(2, T) FOR_WIDTH(3, T) FOR_WIDTH(4, T) FOR_WIDTH(5, T) FOR_WIDTH(6, T)
+#define FOR_ROWS(kernels, T) kernels(1, T) kernels(2, T) kernels(3, T) kernels(4, T) kernels(5, T) kernels(6, T)
 #else
 #define EACH_ROWS(name, T) {name##_1_##T, name##_2_##T}
-#define FOR_ROWS(T) FOR_WIDTH(1, T) FOR_WIDTH(2, T)
+#define FOR_ROWS(kernels, T) kernels(1, T) kernels(2, T)
 #endif
-FOR_ROWS(1)
-#if TALL == 4
-FOR_ROWS(4)
-#define EACH_WIDTH(name) {EACH_ROWS(name, 1), EACH_ROWS(name, 4)}
+FOR_ROWS(FLOATS, 1)
+FOR_ROWS(INTEGERS, 1)
+#if TALL_FLOATS == 4
+FOR_ROWS(FLOATS, 4)
+FOR_ROWS(INTEGERS, 2)
+#define EACH_WIDTH(name) {EACH_ROWS(name, 1), EACH_ROWS(name, 2)}
+static block_kernel *const float_kernels[2][ROWS] = {EACH_ROWS(floats, 1), EACH_ROWS(floats, 4)};
 #else
 #define EACH_WIDTH(name) {EACH_ROWS(name, 1)}
+static block_kernel *const float_kernels[2][ROWS] = {EACH_ROWS(floats, 1)};
 #endif
 #if PATH == PATH_AVX2 || PATH == PATH_NEON /* whose sums of bytes and of few bits are not alike */
 #define FEW_BITS(R)                                                                                                                    \
@@ -202,7 +206,6 @@ FEW_BITS(6)
 #define FIVE EACH_WIDTH(bytes)
 #define FIVE_MINIMUM EACH_WIDTH(minimum)
 #endif
-static block_kernel *const float_kernels[2][ROWS] = EACH_WIDTH(floats);
 /* Opened, several kinds are one. */
 static block_kernel *const integer_kernels[][2][ROWS] = {
     [WEIGHT_INT8] = EACH_WIDTH(bytes),
@@ -229,7 +232,8 @@ struct band {
 /* The groups from `group` on that are opened, added to parts[rows][PANEL] of the band. `after`: the weights of as many that come next. */
 static void add_opened(const struct linear *work, const struct prepared *x, const struct band *band, const struct opened *opened, int group,
                        const uint8_t *after, lanes *parts) {
-    const int kind = work->weight->kind, T = band->tiles == PANEL ? TALL : 1, count = opened->count;
+    const int kind = work->weight->kind, tall = kind >= WEIGHT_INT8 ? TALL_INTEGERS : TALL_FLOATS;
+    const int T = band->tiles == PANEL ? tall : 1, count = opened->count;
     const int64_t size = group_size(kind), stride = work->weight->groups * size;
     block_kernel *const *kernels = kind >= WEIGHT_INT8 ? integer_kernels[kind][T > 1] : float_kernels[T > 1];
     const int calls = (band->to - band->from) * (band->tiles / T) * count * (kind >= WEIGHT_INT8 ? 1 : GROUP / 2);

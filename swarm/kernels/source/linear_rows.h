@@ -8,18 +8,21 @@
 #include "unpack.h"
 
 #if PATH == PATH_AVX512
-#define ROWS 6       /* of a block, at most: with four tiles 24 sums, of 32 registers */
-#define TALL 4       /* tiles against a block of rows */
-#define FEW 4        /* rows at most that read weights as they lie */
-#define FEW_FLOATS 4 /* likewise of float weights */
+#define ROWS 6          /* of a block, at most: with four tiles 24 sums, of 32 registers */
+#define TALL_FLOATS 4   /* tiles against a block of rows */
+#define TALL_INTEGERS 2 /* likewise: the sums of groups and of slices together fill the registers */
+#define FEW 4           /* rows at most that read weights as they lie */
+#define FEW_FLOATS 4    /* likewise of float weights */
 #elif PATH == PATH_AVX2 || PATH == PATH_NEON
 #define ROWS 6 /* with one tile 12 sums, of 16 registers; with NEON 24 of 32 */
-#define TALL 1
+#define TALL_FLOATS 1
+#define TALL_INTEGERS 1
 #define FEW 2
 #define FEW_FLOATS 1
 #else
 #define ROWS 2
-#define TALL 1
+#define TALL_FLOATS 1
+#define TALL_INTEGERS 1
 #define FEW 0
 #endif
 
