@@ -28,7 +28,7 @@ def test_honest_workers_are_found_equal(model: Path, precision: str) -> None:
     async def act(swarm: LocalSwarm) -> None:
         seen = Seen()
         async with swarm.client(Trace(seen), random=First()) as client:
-            assert [await again(client) for _ in range(3)] == [0, 256, 256]
+            assert [await again(client) for _ in range(3)] == [0, 299, 299]
             await client.auditor.idle()
         assert seen.verdicts == ["equal"] * 3
         assert not seen.banned
@@ -36,7 +36,7 @@ def test_honest_workers_are_found_equal(model: Path, precision: str) -> None:
     play(model, [(0, 4)] * 3, act, precision=precision)
 
 
-@pytest.mark.parametrize("position", [256, 300, 310])
+@pytest.mark.parametrize("position", [299, 300, 310])
 def test_who_lies_only_in_sessions_that_began_with_others_rows_is_banned(
     model: Path, tmp_path: Path, position: int
 ) -> None:
@@ -50,7 +50,7 @@ def test_who_lies_only_in_sessions_that_began_with_others_rows_is_banned(
             await client.auditor.idle()
             liar = swarm.worker(first.session.chain.hops[0].peer_id.short)  # type: ignore[union-attr]
             turn(liar, Lie.IDENTITY, moment=lambda cache, count: cache.position >= position)
-            assert await again(client) == 256
+            assert await again(client) == 299
             await client.auditor.idle()
             assert client.banned == {liar.peer_id}
             assert await again(client) == 0  # not with the liar's rows
@@ -81,7 +81,7 @@ def test_who_gives_other_rows_than_the_parent_s_is_banned(model: Path) -> None:
                     cache.layer(layer)[:] += 1
 
             liar.service.stage.copy = forged  # type: ignore[method-assign]
-            assert await again(client) == 256
+            assert await again(client) == 299
             await client.auditor.idle()
         assert seen.banned == [liar.peer_id.short]
 
@@ -109,7 +109,7 @@ def test_a_liar_that_replaces_a_worker_of_such_a_session_is_found(model: Path) -
         async with swarm.client(Trace(listen), random=First()) as client:
             await again(client)
             await client.auditor.idle()
-            assert await again(client) == 256
+            assert await again(client) == 299
             await client.auditor.idle()
             dead = [worker.peer_id for worker in workers if not worker.alive]
             assert len(dead) == 1
