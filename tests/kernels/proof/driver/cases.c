@@ -1,6 +1,8 @@
 #include "cases.h"
 
 int64_t swarm_packed_bytes(int kind, int outputs, int inputs);
+int64_t swarm_scale_bytes(int kind, int shift, int outputs, int inputs);
+int swarm_has_minima(int kind);
 void swarm_pack_floats(int kind, int from, int count, int inputs, const void *rows, void *packed);
 void swarm_pack_integers(int kind, int from, int count, int groups, const uint8_t *rows, const uint16_t *scales, const uint16_t *minima,
                          uint8_t *packed, uint16_t *packed_scales, uint16_t *packed_minima);
@@ -48,12 +50,27 @@ static void integers_packed(struct seed *seed, enum values values, int kind, int
     give_back(minima);
 }
 
+/* Kinds that files hold: any bytes are numbers of theirs, and scales are halves first. */
+static void stored_packed(struct seed *seed, enum values values, int kind, int outputs, struct weight *weight, struct room packed[3]) {
+    weight->shift = kind >= WEIGHT_INT4_ZERO ? (int)(draw(seed) % 3) : 0;
+    const int64_t numbers = swarm_packed_bytes(kind, outputs, weight->inputs), minima = (int64_t)weight->tiles * weight->groups * 16;
+    const int64_t scales = swarm_scale_bytes(kind, weight->shift, outputs, weight->inputs) / 2;
+    for (int i = 0; i < 3; i++) packed[i] = room_for(i == 0 ? numbers : i == 1 ? scales : minima, i == 0 ? 1 : 2);
+    for (int64_t i = 0; i < numbers; i++) ((uint8_t *)packed[0].items)[i] = (uint8_t)draw(seed);
+    fill_halves(seed, values, 1, packed[1].items, 1, scales);
+    fill_halves(seed, values, 1, packed[2].items, 1, minima);
+    weight->numbers = packed[0].items;
+    weight->scales = packed[1].items;
+    weight->minima = swarm_has_minima(kind) ? packed[2].items : NULL;
+}
+
 /* kind, outputs, inputs, rows, bias, numbers between rows */
 static struct outcome linear(const int *sizes, enum values values, struct seed seed) {
     const int kind = sizes[0], outputs = sizes[1], inputs = sizes[2], count = sizes[3], apart = sizes[5];
     struct weight weight = {kind, outputs, inputs, (inputs + GROUP - 1) / GROUP, (outputs + 15) / 16, 0, NULL, NULL, NULL};
     struct room packed[3] = {{NULL, NULL}, {NULL, NULL}, {NULL, NULL}};
-    if (kind >= WEIGHT_INT8) integers_packed(&seed, values, kind, outputs, &weight, packed);
+    if (kind >= WEIGHT_INT5) stored_packed(&seed, values, kind, outputs, &weight, packed);
+    else if (kind >= WEIGHT_INT8) integers_packed(&seed, values, kind, outputs, &weight, packed);
     else packed[0] = floats_packed(&seed, values == HOSTILE && draw(&seed) % 2 ? HOSTILE : TAME, kind, outputs, inputs, &weight);
     struct room rows = numbers_of(&seed, values, count, inputs + apart), bias = numbers_of(&seed, TAME, 1, outputs);
     struct outcome out = outcome_of((int64_t)count * (outputs + apart));
