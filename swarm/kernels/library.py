@@ -90,7 +90,8 @@ class Library:
         c.swarm_scale_bytes.argtypes, c.swarm_scale_bytes.restype = [c_int] * 4, c_int64
         c.swarm_has_minima.argtypes = [c_int]
         c.swarm_pack_floats.argtypes, c.swarm_pack_floats.restype = [c_int] * 4 + [c_void_p] * 2, None
-        c.swarm_pack_integers.argtypes, c.swarm_pack_integers.restype = [c_int] * 4 + [c_void_p] * 6, None
+        c.swarm_pack_rounded.argtypes = [POINTER(CWeight), *[c_int] * 4, c_void_p]
+        c.swarm_pack_rounded.restype = None
         c.swarm_pack_blocks.argtypes = [POINTER(CWeight), c_int, c_int, c_void_p, c_int64]
         c.swarm_linear.argtypes = [POINTER(CWeight), c_void_p, c_int64, c_int, c_void_p, c_void_p, c_int64]
         c.swarm_norm.argtypes = [c_void_p, c_int64, c_int, c_int, c_void_p, c_void_p, c_float, c_int, c_void_p, c_int64]
@@ -151,19 +152,9 @@ class Library:
         """Rows [count, inputs] of a kind's own numbers, as outputs from `first` on, into packed zeros."""
         self._c.swarm_pack_floats(WEIGHTS.index(kind), first, count, inputs, rows, packed)
 
-    def pack_integers(
-        self,
-        kind: str,
-        first: int,
-        count: int,
-        groups: int,
-        rows: int,
-        scales: int,
-        minima: int | None,
-        packed: tuple[int, int, int | None],
-    ) -> None:
-        """Rows [count, groups * 32] of bytes with their [count, groups] scales and minima in fp16, into packed zeros."""
-        self._c.swarm_pack_integers(WEIGHTS.index(kind), first, count, groups, rows, scales, minima, *packed)
+    def pack_rounded(self, weight: CWeight, kind: str, first: int, count: int, columns: int, rows: int) -> None:
+        """Rows [count, columns] of floats of that kind, rounded to integers, as outputs from `first` on, into zeros."""
+        self._c.swarm_pack_rounded(byref(weight), WEIGHTS.index(kind), first, count, columns, rows)
 
     def pack_blocks(self, weight: CWeight, first: int, count: int, rows: int, row_bytes: int) -> None:
         """Rows [count, row_bytes] of blocks, see BLOCKS, as outputs from `first` on, into zeros. Raises ValueError."""

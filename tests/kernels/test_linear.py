@@ -64,14 +64,18 @@ def pack(kernels: Library, kind: str, weight: Numbers) -> Packed:
         whole = np.clip(np.rint(steps), 0 if kind == "int4+min" else -most - 1, most)
         exact = (whole * scale[..., None].astype(np.float64) + low[..., None]).reshape(outputs, -1)[:, :inputs]
         stored = (whole + (8 if kind == "int4" else 0)).astype(np.int8).view(np.uint8).copy()
-        kernels.pack_integers(
-            kind, 0, outputs, groups, stored.ctypes.data, scale.ctypes.data, low.ctypes.data if kind == "int4+min" else None,
-            (numbers.ctypes.data, scales.ctypes.data, minima.ctypes.data),
-        )  # fmt: skip
     places = (numbers.ctypes.data, scales.ctypes.data, minima.ctypes.data)
-    return Packed(
-        CWeight(WEIGHTS.index(kind), outputs, inputs, groups, tiles, 0, *places), exact, (numbers, scales, minima)
-    )
+    c = CWeight(WEIGHTS.index(kind), outputs, inputs, groups, tiles, 0, *places)
+    if kind not in FLOATS:
+        halves = (scale, low) if kind == "int4+min" else (scale,)
+        whole_bytes = stored.reshape(outputs, groups, GROUP)
+        if kind != "int8":
+            whole_bytes = whole_bytes[..., :16] | whole_bytes[..., 16:] << 4
+        blocks = np.concatenate([half[..., None].view(np.uint8) for half in halves] + [whole_bytes], -1).reshape(
+            outputs, -1
+        )
+        kernels.pack_blocks(c, 0, outputs, blocks.ctypes.data, blocks.shape[1])
+    return Packed(c, exact, (numbers, scales, minima))
 
 
 def product(kernels: Library, packed: Packed, rows: Numbers, bias: Numbers | None = None) -> Numbers:

@@ -13,7 +13,6 @@ from swarm.engine.numerics import portable_kernels
 from swarm.kernels import GROUP, LANES
 from swarm.kernels.library import ALL_GROUPS, BLOCKS, WEIGHTS, CWeight
 
-QUANTISED_ROWS = 1024  # at a time, so that what is needed besides the result stays small
 FLOATS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
@@ -47,8 +46,7 @@ class PackedWeight:
         if kind in FLOATS.values():
             packed.put_floats(0, weight)
         else:
-            for start in range(0, weight.shape[0], QUANTISED_ROWS):
-                packed.put_integers(start, *quantised(weight[start : start + QUANTISED_ROWS], kind))
+            packed.put_rounded(0, weight)
         return packed
 
     @property
@@ -61,30 +59,16 @@ class PackedWeight:
         places = rows.data_ptr(), self.numbers.data_ptr()
         portable_kernels().pack_floats(self.kind, first, rows.shape[0], self.c.inputs, *places)
 
-    def put_integers(self, first: int, whole: Tensor, scales: Tensor) -> None:
-        """Integers with their scales, as `quantised` gives them."""
-        packed = self.numbers.data_ptr(), self.scales.data_ptr(), None
-        rows = whole.data_ptr(), scales.data_ptr(), None
-        portable_kernels().pack_integers(self.kind, first, len(whole), self.c.groups, *rows, packed)
+    def put_rounded(self, first: int, rows: Tensor) -> None:
+        """Floats, [rows, columns], rounded to the nearest of the integers that a group of 32 inputs shares a step of.
+
+        int8 reaches from -127 to 127. int4 from -8 to 7: the largest of a group is -8 steps, whichever its sign.
+        """
+        rows = rows.contiguous()
+        portable_kernels().pack_rounded(self.c, FLOATS[rows.dtype], first, *rows.shape, rows.data_ptr())
 
     def put_blocks(self, first: int, blocks: StoredBlocks) -> None:
         """Blocks of this kind; columns that there are not are zeros."""
         assert BLOCKS[blocks.kind] == self.kind, f"{blocks.kind} is no {self.kind}"
         rows = blocks.rows.contiguous()
         portable_kernels().pack_blocks(self.c, first, rows.shape[0], rows.data_ptr(), rows.shape[1])
-
-
-def quantised(weight: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-    """[rows, inputs] rounded to the nearest of the integers that a group of 32 inputs shares a step of, as
-    `Library.pack_integers` takes them: bytes [rows, groups * 32] and fp16 steps [rows, groups].
-
-    int8 reaches from -127 to 127. int4 from -8 to 7: the largest of a group is -8 steps, whichever its sign.
-    """
-    rows, inputs = weight.shape
-    groups = functional.pad(weight.float(), (0, -inputs % GROUP)).view(rows, -1, GROUP)
-    peaks = groups.gather(-1, groups.abs().argmax(-1, keepdim=True)).squeeze(-1)
-    scales = (peaks.abs() / 127 if kind == "int8" else peaks / -8).half()
-    steps = torch.where(scales == 0, 1, scales).float().unsqueeze(-1)
-    least, most, zero = (-127, 127, 0) if kind == "int8" else (-8, 7, 8)
-    whole = (groups / steps).round().clamp(least, most) * (scales != 0).unsqueeze(-1) + zero
-    return whole.to(torch.int8).view(rows, -1).contiguous(), scales.contiguous()

@@ -7,7 +7,6 @@
 #define SMALL 20000 /* products of numbers below which one thread is quicker than several */
 
 void swarm_set_threads(int count);
-int swarm_threads(void);
 
 static const struct path *chosen;
 
@@ -139,4 +138,11 @@ uint64_t swarm_read(const void *numbers, int64_t count) {
     uint64_t sum = 0;
     for (int thread = 0; thread < MAX_THREADS; thread++) sum += work.sums[thread];
     return sum;
+}
+
+/* Rows of [count][columns] floats rounded to integers, as outputs `from` onwards, into packed zeros; columns that there are not are
+   zeros. */
+void swarm_pack_rounded(const struct weight *weight, int kind, int from, int count, int columns, const void *rows) {
+    struct rounding work = {weight, rows, kind, from, count, columns};
+    run_job(chosen->rounding, &work, threads_for((int64_t)count * columns));
 }

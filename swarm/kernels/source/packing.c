@@ -4,6 +4,10 @@
    and minima: [tile][group][16]. Outputs and inputs that there are not are zeros. */
 #include <string.h>
 #include "kinds.h"
+#include "pool.h"
+
+#define PACKED_AT_ONCE 64     /* inputs of a tile */
+#define PACKED_ALONE (1 << 16) /* numbers below which one thread packs them */
 
 static int number_bytes(int kind) { return kind == WEIGHT_FP32 ? 4 : 2; }
 
@@ -19,35 +23,50 @@ int64_t swarm_scale_bytes(int kind, int shift, int outputs, int inputs) {
 
 int swarm_has_minima(int kind) { return minima_apart(kind); }
 
-/* Rows of [count][inputs] numbers, as outputs `from` onwards, into packed zeros. */
-void swarm_pack_floats(int kind, int from, int count, int inputs, const void *rows, void *packed) {
-    const int64_t groups = (inputs + GROUP - 1) / GROUP, tile_numbers = groups * GROUP * 16;
-    for (int i = 0; i < count; i++) {
-        int64_t output = from + i, base = output / 16 * tile_numbers, lane = output % 16;
-        for (int64_t k = 0; k < inputs; k++) {
-            int64_t to = kind == WEIGHT_BF16 ? base + k / 2 * 32 + lane * 2 + k % 2 : base + k * 16 + lane;
-            if (kind == WEIGHT_FP32) ((uint32_t *)packed)[to] = ((const uint32_t *)rows)[i * (int64_t)inputs + k];
-            else ((uint16_t *)packed)[to] = ((const uint16_t *)rows)[i * (int64_t)inputs + k];
-        }
+struct packing {
+    int kind, from, count, inputs;
+    const void *rows;
+    void *packed;
+};
+
+/* One output's numbers from `first` to `last` - 1 into its lane. bf16 goes in pairs, whose last may be one alone. */
+static void pack_lane(const struct packing *work, int row, int first, int last) {
+    const int64_t groups = (work->inputs + GROUP - 1) / GROUP, output = work->from + row;
+    const int64_t at = output / 16 * groups * GROUP * 16, lane = output % 16;
+    if (work->kind == WEIGHT_FP32) {
+        const uint32_t *x = (const uint32_t *)work->rows + row * (int64_t)work->inputs;
+        uint32_t *to = (uint32_t *)work->packed + at + lane;
+        for (int k = first; k < last; k++) to[k * 16] = x[k];
+        return;
+    }
+    const uint16_t *x = (const uint16_t *)work->rows + row * (int64_t)work->inputs;
+    uint16_t *to = (uint16_t *)work->packed + at;
+    if (work->kind == WEIGHT_FP16) {
+        for (int k = first; k < last; k++) to[k * 16 + lane] = x[k];
+        return;
+    }
+    int k = first;
+    for (; k + 1 < last; k += 2) memcpy(to + k * 16 + lane * 2, x + k, 4);
+    if (k < last) to[k * 16 + lane * 2] = x[k];
+}
+
+/* Threads have tiles of their own; of a tile so many inputs at a time stay in the cache. */
+static void packing_job(void *argument, int thread, struct team *team) {
+    const struct packing *work = argument;
+    const int first_tile = work->from / 16, tiles = (work->from + work->count + 15) / 16 - first_tile;
+    int64_t from, to;
+    share_of(tiles, thread, team, &from, &to);
+    for (int64_t tile = first_tile + from; tile < first_tile + to; tile++) {
+        const int64_t own = tile * 16 - work->from;
+        const int first = own > 0 ? (int)own : 0, last = own + 16 < work->count ? (int)own + 16 : work->count;
+        for (int at = 0; at < work->inputs; at += PACKED_AT_ONCE)
+            for (int row = first; row < last; row++)
+                pack_lane(work, row, at, at + PACKED_AT_ONCE < work->inputs ? at + PACKED_AT_ONCE : work->inputs);
     }
 }
 
-/* Rows of [count][groups * 32] whole numbers (int8: -128 to 127; int4: 0 to 15, of which 8 is taken off unless there are minima) and
-   their [count][groups] scales and minima, as binary16. */
-void swarm_pack_integers(int kind, int from, int count, int groups, const uint8_t *rows, const uint16_t *scales, const uint16_t *minima,
-                         uint8_t *packed, uint16_t *packed_scales, uint16_t *packed_minima) {
-    const int64_t bytes = kind == WEIGHT_INT8 ? GROUP * 16 : GROUP * 8;
-    for (int i = 0; i < count; i++) {
-        int64_t output = from + i, tile = output / 16, lane = output % 16;
-        for (int64_t g = 0; g < groups; g++) {
-            const uint8_t *numbers = rows + (i * (int64_t)groups + g) * GROUP;
-            uint8_t *place = packed + (tile * groups + g) * bytes + lane * 4;
-            for (int k = 0; k < GROUP; k++) {
-                if (kind == WEIGHT_INT8) place[k / 4 * 64 + k % 4] = numbers[k] ^ 128;
-                else place[k % 16 / 4 * 64 + k % 4] |= (uint8_t)(k < 16 ? numbers[k] : numbers[k] << 4);
-            }
-            packed_scales[(tile * groups + g) * 16 + lane] = scales[i * (int64_t)groups + g];
-            if (minima) packed_minima[(tile * groups + g) * 16 + lane] = minima[i * (int64_t)groups + g];
-        }
-    }
+/* Rows of [count][inputs] numbers, as outputs `from` onwards, into packed zeros. */
+void swarm_pack_floats(int kind, int from, int count, int inputs, const void *rows, void *packed) {
+    struct packing work = {kind, from, count, inputs, rows, packed};
+    run_job(packing_job, &work, (int64_t)count * inputs < PACKED_ALONE ? 1 : swarm_threads());
 }

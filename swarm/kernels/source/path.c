@@ -3,6 +3,7 @@
 #include "delta.h"
 #include "linear.h"
 #include "program.h"
+#include "rounding.h"
 #include "reading.h"
 #include "rows.h"
 
@@ -32,6 +33,7 @@ const struct path THIS = {.name = NAME,
                           .attention_room = attention_room,
                           .delta_room = delta_room,
                           .program = program_job,
+                          .rounding = rounding_job,
                           .program_room = program_room,
                           .reading = reading_job};
 

@@ -68,13 +68,19 @@ struct reading {
     uint64_t sums[MAX_THREADS]; /* so that nothing is left out as unused */
 };
 
+struct rounding {
+    const struct weight *weight; /* int8 or int4, packed zeros */
+    const void *rows;            /* [count][columns], fp32, bf16 or fp16 */
+    int32_t kind, from, count, columns;
+};
+
 struct path {
     const char *name;
     job *linear, *norm, *activation, *softmax, *rotation, *attention, *delta;
     int64_t (*linear_room)(const struct weight *weight, int count);   /* bytes */
     int64_t (*attention_room)(const struct attention *attention); /* numbers for each thread */
     int64_t (*delta_room)(const struct delta *delta, int rows);   /* likewise; rows: the most of one passage */
-    job *program;
+    job *program, *rounding;
     int64_t (*program_room)(struct passing *work, int threads);   /* bytes */
     job *reading;
 };

@@ -8,6 +8,7 @@ typedef void job(void *argument, int thread, struct team *team);
 
 /* Runs `job` on 1 to `most` threads, the caller among them, and returns when all are done. */
 void run_job(job *work, void *argument, int most);
+int swarm_threads(void); /* at most, the caller among them */
 int team_size(const struct team *team);
 void team_wait(struct team *team); /* until all threads of the team are here */
 /* From which item to which a thread of the team works. */

@@ -4,8 +4,7 @@ int64_t swarm_packed_bytes(int kind, int outputs, int inputs);
 int64_t swarm_scale_bytes(int kind, int shift, int outputs, int inputs);
 int swarm_has_minima(int kind);
 void swarm_pack_floats(int kind, int from, int count, int inputs, const void *rows, void *packed);
-void swarm_pack_integers(int kind, int from, int count, int groups, const uint8_t *rows, const uint16_t *scales, const uint16_t *minima,
-                         uint8_t *packed, uint16_t *packed_scales, uint16_t *packed_minima);
+int swarm_pack_blocks(const struct weight *weight, int from, int count, const uint8_t *rows, int64_t row_bytes);
 int swarm_linear(const struct weight *weight, const float *rows, int64_t ld_rows, int count, const float *bias, float *out, int64_t ld_out);
 void swarm_norm(const float *rows, int64_t ld_rows, int count, int width, const float *weight, const float *bias, float eps, int centred, float *out,
                 int64_t ld_out);
@@ -40,11 +39,20 @@ static void integers_packed(struct seed *seed, enum values values, int kind, int
     packed[0].taken = calloc(1, (size_t)swarm_packed_bytes(kind, outputs, weight->inputs));
     packed[1].taken = calloc((size_t)scales_count, 2);
     packed[2].taken = calloc((size_t)scales_count, 2);
-    swarm_pack_integers(kind, 0, outputs, (int)groups, rows.items, scales.items, kind == WEIGHT_INT4_MINIMUM ? minima.items : NULL,
-                        packed[0].taken, packed[1].taken, packed[2].taken);
     weight->numbers = packed[0].taken;
     weight->scales = packed[1].taken;
     weight->minima = packed[2].taken;
+    const int halves = kind == WEIGHT_INT4_MINIMUM ? 2 : 1, bytes = halves * 2 + (kind == WEIGHT_INT8 ? GROUP : GROUP / 2);
+    struct room blocks = room_for(outputs * groups * bytes, 1);
+    for (int64_t i = 0; i < outputs * groups; i++) {
+        uint8_t *block = (uint8_t *)blocks.items + i * bytes, *numbers = (uint8_t *)rows.items + i * GROUP;
+        memcpy(block, (uint16_t *)scales.items + i, 2);
+        if (halves == 2) memcpy(block + 2, (uint16_t *)minima.items + i, 2);
+        for (int k = 0; k < (kind == WEIGHT_INT8 ? GROUP : GROUP / 2); k++)
+            block[halves * 2 + k] = (uint8_t)(kind == WEIGHT_INT8 ? numbers[k] : numbers[k] | numbers[k + GROUP / 2] << 4);
+    }
+    swarm_pack_blocks(weight, 0, outputs, blocks.items, groups * bytes);
+    give_back(blocks);
     give_back(rows);
     give_back(scales);
     give_back(minima);
