@@ -65,7 +65,8 @@ class PackedWeight:
         int8 reaches from -127 to 127. int4 from -8 to 7: the largest of a group is -8 steps, whichever its sign.
         """
         rows = rows.contiguous()
-        portable_kernels().pack_rounded(self.c, FLOATS[rows.dtype], first, *rows.shape, rows.data_ptr())
+        count, columns = rows.shape
+        portable_kernels().pack_rounded(self.c, FLOATS[rows.dtype], first, count, columns, rows.data_ptr())
 
     def put_blocks(self, first: int, blocks: StoredBlocks) -> None:
         """Blocks of this kind; columns that there are not are zeros."""
