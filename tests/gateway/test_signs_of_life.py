@@ -11,7 +11,7 @@ import openai
 from support.gateway import MODEL, Served, openai_asking, run_asking
 
 ASKED: list[Any] = [{"role": "user", "content": "a function that adds two numbers"}]
-SOON = 0.002  # seconds, far fewer than a prompt takes
+SOON = 1e-6  # seconds, far fewer than a prompt takes
 
 
 def test_signs_before_the_first_token_are_events_that_programs_know() -> None:
