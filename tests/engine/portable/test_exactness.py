@@ -27,7 +27,8 @@ from swarm.span import LayerSpan
 
 DEMO = Path(swarm.demo.__file__).parent / "model"
 PROMPT = 45
-ERRORS = {"fp16": 0.02, "int8": 0.06, "int4": 0.6}  # random weights are the worst there are to round
+ERRORS = {"fp16": 0.02, "int8": 0.05, "int4": 0.5}  # random weights are the worst there are to round
+RECURRENT_ERRORS = {**ERRORS, "int8": 0.06, "int4": 0.6}  # a state carries what was rounded before on to later rows
 PLAIN_ROWS = 6  # at a time, of plain C
 DECODERS = {name: ModelSpec.from_config(config) for name, config in CONFIGS.items()}
 
@@ -165,7 +166,8 @@ def test_integer_weights(name: str, precision: str) -> None:
     exact, its_head = loaded(spec, "fp32")
     expected = its_head.logits(exact.chunk(exact.open(PROMPT), its_head.embed(ids_of(spec, PROMPT), 0)))
     error = (ours.logits - expected).norm() / expected.norm()
-    assert error < ERRORS[precision]
+    recurrent = any(kind.delta for kind in spec.kinds)
+    assert error < (RECURRENT_ERRORS if recurrent else ERRORS)[precision]
     needed = footprint(spec, spec.span, precision)
     assert 0.7 * needed <= ours.stage.weight_bytes
 
