@@ -17,6 +17,7 @@ from swarm.client.audits.auditor import Auditor
 from swarm.client.audits.bans import Bans
 from swarm.client.embed import Encoded, embed_ids, encode_text, text_rows
 from swarm.client.generate import Answer, Options, Session
+from swarm.client.head_loader import HeadLoader
 from swarm.client.heads import Heads
 from swarm.client.local import CacheBytes, LocalModel, LocalPrecision, default_precision, load_local
 from swarm.client.opening import open_chain
@@ -28,13 +29,12 @@ from swarm.client.room import Room, prompt_too_long, rows_of_records
 from swarm.client.started import Started
 from swarm.config import ChannelConfig, ClientConfig, parse_addresses
 from swarm.discovery import Directory as KademliaDirectory
-from swarm.engine.backends import Model, Sizes, open_model
+from swarm.engine.backends import Sizes, open_model
 from swarm.engine.compute_thread import ComputeThread
 from swarm.engine.pooling import Pooling, read_pooling
 from swarm.errors import LocalFault, NoRoom, UsageFault
 from swarm.identity import Identity, PeerId
 from swarm.records import ModelRef
-from swarm.sampling import Sampling
 from swarm.text.tokenizer import Text
 from swarm.trace import Trace
 from swarm.transport.base import Network
@@ -104,8 +104,6 @@ class Client:
         self._random = random or SystemRandom()
         self._channel_config = channel_config or ChannelConfig()
         self._stack = AsyncExitStack()
-        self._heads: dict[tuple[str, str], Heads] = {}
-        self._loading = asyncio.Lock()
         self._started: Started | None = None
         self._answers: WeakSet[Answer] = WeakSet()
 
@@ -128,15 +126,23 @@ class Client:
         opened = await compute.run(lambda: open_model(self.path, self._backend))
         manifest, text = await compute.run(lambda: (opened.manifest(), Text.load(self.path, vocab=opened.spec.vocab)))
         model = manifest.ref(model_name(self.path))
-        started = Started(compute, opened, text, model)
+        started = Started(compute, opened, HeadLoader(opened, compute, self._device, self.trace), text, model)
         if self.local:
-            precision = self.precision
-            if precision is None:
-                precision = await compute.run(lambda: self._choose_precision(opened))
-            self.precision, self._numerics = precision, self._choose_numerics(opened, self._numerics, precision)
-            place = precision, self._device, self._numerics, self._cache_bytes
-            started.local = await load_local(opened, compute, *place, self.config.max_kept)
-            return started
+            await self._start_local(started)
+        else:
+            await self._start_on_swarm(started)
+        return started
+
+    async def _start_local(self, started: Started) -> None:
+        compute, opened, precision = started.compute, started.opened, self.precision
+        if precision is None:
+            precision = await compute.run(lambda: self._choose_precision(opened))
+        self.precision, self._numerics = precision, started.loader.numerics(self._numerics, precision)
+        place = precision, self._device, self._numerics, self._cache_bytes
+        started.local = await load_local(opened, compute, *place, self.config.max_kept)
+
+    async def _start_on_swarm(self, started: Started) -> None:
+        opened = started.opened
         network = self._network or TlsNetwork(self.identity, swarm_key=self._swarm_key)
         now = self._now
         if self._directory is None:
@@ -162,7 +168,7 @@ class Client:
         started.resolver = Resolver(
             self._directory,
             started.peers,
-            model,
+            started.model,
             now=now,
             trace=self.trace,
             precision=self.precision,
@@ -183,7 +189,6 @@ class Client:
             started.kept = await self._stack.enter_async_context(
                 PrefixCache(started.resolver, started.peers, self.config, self.trace)
             )
-        return started
 
     @property
     def _parts(self) -> Started:
@@ -259,20 +264,13 @@ class Client:
         """
         self.check_generates()
         if sampling:
-            told = {
-                name: sampling.pop(name)
-                for name in ("max_tokens", "stop", "stop_ids", "ignore_eos", "choice", "top_logprobs", "constrain")
-                if name in sampling
-            }
-            options = Options(sampling=Sampling(**sampling), **told)
+            options = Options.told(sampling)
         ids, options = self.encode(prompt, raw=raw), options or Options()
         if ids != prompt and not raw and self.text.chats:
             options = replace(options, turn=True)
-
-        def answered() -> bool:
-            return answer.finish_reason is not None
-
-        known = SharedPrompt(owner, tuple(ids), answered, lambda: answer.token_ids) if reuse else None
+        known = None
+        if reuse:
+            known = SharedPrompt(owner, tuple(ids), lambda: answer.finish_reason is not None, lambda: answer.token_ids)
         answer = Answer(
             ids,
             options,
@@ -331,7 +329,7 @@ class Client:
     async def _open_roomy(self, room: Room, prompt: SharedPrompt | None) -> AsyncIterator[tuple[Session, Heads]]:
         started = self._parts
         if started.local is not None:
-            heads = await self._heads_for(started.local.stage.precision, self._numerics)
+            heads = await started.loader.heads(started.local.stage.precision, self._numerics)
             async with started.local.session(room, prompt) as local:
                 yield local, heads
             return
@@ -342,26 +340,9 @@ class Client:
             self.config,
             self.trace,
             room,
-            self._heads_for,
+            started.loader.heads,
             started.auditor,
             started.kept,
             prompt,
         ) as opened:
             yield opened
-
-    def _choose_numerics(self, opened: Model, asked: str, precision: str) -> str:
-        choice = opened.numerics(asked, precision, self._device)
-        if choice.reason is not None:
-            self.trace.failed("engine.numerics", reason=choice.reason)
-        return choice.numerics
-
-    async def _heads_for(self, precision: str, numerics: str) -> Heads:
-        """The head of that precision and, if they can be had here, those numerics; loaded once."""
-        async with self._loading:
-            if (key := (precision, numerics)) not in self._heads:
-                if numerics == "portable":
-                    numerics = self._choose_numerics(self._parts.opened, "auto", precision)
-                load = self._parts.opened.load_head
-                head = await self._parts.compute.run(lambda: load(precision, self._device, numerics=numerics))
-                self._heads[key] = Heads(head, self._parts.compute)
-            return self._heads[key]

@@ -6,10 +6,10 @@ The loop is the same over a chain and over the whole model in one process: it se
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from swarm.client.heads import Constraint, Heads, Picked, Wish
 from swarm.client.room import Room
@@ -23,6 +23,15 @@ from swarm.wire.tensors import Tensor
 DEFAULT_MAX_TOKENS = 256
 MAX_STOPS = 64
 MAX_TOP_LOGPROBS = 20
+TOLD = (
+    "max_tokens",
+    "stop",
+    "stop_ids",
+    "ignore_eos",
+    "choice",
+    "top_logprobs",
+    "constrain",
+)  # fields of `Options.told`
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,12 @@ class Options:
     top_logprobs: int | None = None  # so many of the likeliest tokens are told with each; None: no probabilities at all
     shown: tuple[str, ...] = ()  # special tokens that are part of the text, such as the marks of a call
     constrain: Callable[[], Constraint] | None = None  # makes what the answer is held to, anew for each answer
+
+    @classmethod
+    def told(cls, given: Mapping[str, Any]) -> Options:
+        """Of keywords: some of these fields, and whatever `Sampling` has. Raises UsageFault."""
+        own = {name: value for name, value in given.items() if name in TOLD}
+        return cls(sampling=Sampling(**{name: value for name, value in given.items() if name not in TOLD}), **own)
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None and self.max_tokens < 1:

@@ -19,7 +19,7 @@ from swarm.client.failover.migration import Migrated, Migration, Timed
 from swarm.client.failover.patience import cannot_grow, patiently
 from swarm.client.failover.replay import Replay
 from swarm.client.history import Entry, History
-from swarm.client.hop_session import HopFault, HopSession, close_hop_sessions, insist_on_classes, open_hop_sessions
+from swarm.client.hop_session import HopFault, HopSession, close_hop_sessions, open_hop_sessions
 from swarm.client.peers import Peers
 from swarm.client.prefixes.prefix import Prefix
 from swarm.client.resolver import Resolver
@@ -262,8 +262,6 @@ class ChainSession:
                 links = await open_hop_sessions(
                     chain.hops, self._peers, self._resolver.model, self.precision, self._config, rows, inputs
                 )
-                if self._config.exact:
-                    await insist_on_classes(links)
                 accepted = await self._level(links, inputs, after, audit)
             except HopFault as fault:
                 self._endure(fault)

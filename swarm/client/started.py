@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swarm.client.audits.auditor import Auditor
+from swarm.client.head_loader import HeadLoader
 from swarm.client.local import LocalModel
 from swarm.client.peers import Peers
 from swarm.client.prefixes.cache import PrefixCache
@@ -22,6 +23,7 @@ class Started:
 
     compute: ComputeThread
     opened: Model
+    loader: HeadLoader
     text: Text
     model: ModelRef
     pooling: Pooling | None = None  # once it was asked for
