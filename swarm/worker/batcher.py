@@ -152,13 +152,17 @@ class Batcher:
             return
         self._gathering.took({id(work.cache) for work, _ in batch}, loop.time() - began)
         for (work, count), rows in zip(batch, results, strict=True):
-            work.taken += count
-            work.parts.append(rows)
-            self.queue_rows -= count
-            if work.taken < work.count:
-                self._decodes.append(work)
-            else:
-                self._answer(work)
+            self._took(work, count, rows, self._decodes)
+
+    def _took(self, work: Work, count: int, rows: Any, queue: deque[Work]) -> None:
+        """So many more of its rows are computed; for the rest it waits again."""
+        work.taken += count
+        work.parts.append(rows)
+        self.queue_rows -= count
+        if work.taken < work.count:
+            queue.append(work)
+        else:
+            self._answer(work)
 
     def _answer(self, work: Work) -> None:
         """All its rows are computed."""
@@ -190,13 +194,7 @@ class Batcher:
         except Exception as error:  # as in _decode
             self._fail(work, error)
             return
-        work.taken += count
-        work.parts.append(rows)
-        self.queue_rows -= count
-        if work.taken < work.count:
-            self._chunks.append(work)
-        else:
-            self._answer(work)
+        self._took(work, count, rows, self._chunks)
 
     def _fail(self, work: Work, error: Exception) -> None:
         self.queue_rows -= work.count - work.taken
