@@ -98,8 +98,8 @@ class Decoder:
         recurrent = [isinstance(mixer, Delta) for mixer in mixers]
         for index, layer in zip(self.span, self.layers, strict=True):
             starts.append(len(to.operations))
-            own_norm = layer.mlp_norm is None or layer.mlp_norm is not layer.attention_norm
-            before = to.copy(ROWS, "before", self.spec.hidden) if layer.parallel and own_norm else "normed"
+            shared_norm = layer.parallel and layer.mlp_norm is not None and layer.mlp_norm is layer.attention_norm
+            before = to.copy(ROWS, "before", self.spec.hidden) if layer.parallel and not shared_norm else ROWS
             h = lowering.normed(layer.attention_norm, ROWS, "normed")
             if isinstance(layer.mixer, Delta):
                 h = lowering.recurring(layer.mixer, recurrent[: index - self.span.start].count(True), h)
@@ -109,8 +109,7 @@ class Decoder:
             lowering.add_to_rows(lowering.normed(layer.attention_end_norm, h, "adding"), self.residual_scale)
             lowering.normed(layer.attention_sum_norm, ROWS, ROWS)
 
-            h = before if layer.parallel else ROWS
-            h = lowering.normed(layer.mlp_norm, h, "normed") if own_norm or not layer.parallel else "normed"
+            h = "normed" if shared_norm else lowering.normed(layer.mlp_norm, before, "normed")
             h = lowering.whichever_mlp(layer.mlp, h)
             lowering.add_to_rows(lowering.normed(layer.mlp_end_norm, h, "adding"), self.residual_scale)
             lowering.normed(layer.mlp_sum_norm, ROWS, ROWS)

@@ -24,7 +24,7 @@ from swarm.engine.loading.sources import RandomSource, Source, VerifiedSource
 from swarm.engine.loading.stored import stored_linear
 from swarm.engine.numerics import Precision, PrecisionPlan, numerics_class, plan_named, settle_threads
 from swarm.engine.portable.activations import entries
-from swarm.engine.stage import usable_device
+from swarm.engine.stage import place_of
 from swarm.errors import UsageFault
 from swarm.model.spec import ModelSpec
 from swarm.model.tensor_names import Shape, head_tensors
@@ -102,9 +102,7 @@ class Head:
     def _build(
         cls, spec: ModelSpec, plan: PrecisionPlan, device: str, source: Source, manifest: Manifest | None
     ) -> Head:
-        place = usable_device(device)
-        if plan.portable and place.type != "cpu":
-            raise UsageFault(f"portable numerics compute on CPUs, not on {device}: use --device cpu")
+        place = place_of(plan, device)
         settle_threads()
         shapes, family, precision = head_tensors(spec), spec.family, plan.last
         floats = precision.floats

@@ -122,9 +122,7 @@ class Stage:
         source: Source,
         manifest: Manifest | None,
     ) -> Stage:
-        place = usable_device(device)
-        if plan.portable and place.type != "cpu":
-            raise UsageFault(f"--numerics portable: computes on CPUs, not on {device}; use --numerics native there")
+        place = place_of(plan, device)
         settle_threads()
         if cache_bytes is None:
             cache_bytes = DEFAULT_CACHE_ROWS * row_bytes(spec, span, plan.name)
@@ -232,6 +230,14 @@ class Stage:
         if rows.dtype != self.dtype:
             raise UsageFault(f"rows of {rows.dtype}; this stage computes in {self.precision}")
         cache.check_room(cache.position + rows.shape[0])
+
+
+def place_of(plan: PrecisionPlan, device: str) -> torch.device:
+    """The torch device of that name, for what is computed so. Raises UsageFault where it is not there, or cannot."""
+    place = usable_device(device)
+    if plan.portable and place.type != "cpu":
+        raise UsageFault(f"portable numerics compute on CPUs, not on {device}: use --device cpu, or --numerics native")
+    return place
 
 
 def usable_device(device: str) -> torch.device:

@@ -43,11 +43,11 @@ class CachePool(Budget):
         budget: int,
         max_positions: int,
         states: Sequence[StateShape | None] = (),
-        one_way: bool = False,
+        any_cut: bool = False,
     ) -> None:
         super().__init__(span, budget, max_positions)
         self.states = states or [None] * len(span)  # of each layer; None: it keeps rows
-        self.one_way = one_way  # rows have the same bits in a chunk and each for itself
+        self.any_cut = any_cut  # rows have the same bits however they are cut into calls
         self.shapes = shapes  # kv_heads and head_dim of each layer
         self.dtype = dtype
         self.device = device
@@ -98,7 +98,7 @@ class SessionCache(Reservation):
         self._layers: list[Tensor] = []  # for each layer [2, 1, kv_heads, capacity, head_dim]: keys, then values
         shapes = pool.state_shapes(span)
         self._recurrent = {layer: index for index, layer in enumerate(shapes)}
-        self._states = States(list(shapes.values()), pool.dtype, pool.device, pool.one_way)
+        self._states = States(list(shapes.values()), pool.dtype, pool.device, pool.any_cut)
 
     def begin(self, rows: int) -> None:
         """A call for so many rows more is under way. Until `advance` says that it succeeded, it leaves no trace."""
@@ -135,7 +135,10 @@ class SessionCache(Reservation):
         return torch.empty(2, 1, kv_heads, capacity, head_dim, dtype=pool.dtype, device=pool.device)
 
     def layer(self, layer: int) -> Tensor:
-        """The buffer of one layer, [2, 1, kv_heads, capacity, head_dim]; what lies beyond `position` is arbitrary."""
+        """The buffer of one layer, [2, 1, kv_heads, capacity, head_dim]; what lies beyond `position` is arbitrary.
+
+        Portable kernels keep a head's keys in tiles of TILE_ROWS positions, [head_dim, TILE_ROWS] each.
+        """
         return self._layers[layer - self.span.start]
 
     def places(self) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:

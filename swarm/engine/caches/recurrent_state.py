@@ -56,12 +56,12 @@ class States:
     """Those of one session over some recurrent layers, which are counted from 0 here."""
 
     def __init__(
-        self, shapes: Sequence[StateShape], dtype: torch.dtype, device: torch.device, one_way: bool = False
+        self, shapes: Sequence[StateShape], dtype: torch.dtype, device: torch.device, any_cut: bool = False
     ) -> None:
         self.shapes = shapes
         self.dtype = dtype
         self.device = device
-        self.one_way = one_way  # rows have the same bits in a chunk and each for itself
+        self.any_cut = any_cut  # rows have the same bits however they are cut into calls
         self._states: list[State] = []
         self._source: State | None = None  # of the call under way
         self._target: State | None = None
@@ -114,7 +114,7 @@ class States:
         if source is None or target is None:
             raise LocalFault(f"{self!r}: no call has begun")
         target.position = position
-        target.whole = position % CHUNK_ROWS == 0 if self.one_way else source.whole and whole_chunk
+        target.whole = position % CHUNK_ROWS == 0 if self.any_cut else source.whole and whole_chunk
         self._source = self._target = None
 
     def rollback(self, position: int) -> None:

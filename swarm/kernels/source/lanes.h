@@ -261,7 +261,7 @@ INLINE lanes error_function(lanes x) {
     return sub(value, zero_where_less(negative(x), set(0.0f), add(value, value)));
 }
 /* log(1 + exp(x)): the greater of x and 0, and log(1 + u) of u = exp(-|x|), which is 2 artanh(u / (2 + u)) by a polynomial whose own
-   error is below 2^-27. Within two units in the last place. */
+   error is below 2^-27. Within three units in the last place. */
 INLINE lanes softplus(lanes x) {
     lanes u = exponential(negative(greater(x, negative(x))));
     lanes z = quotient(u, add(u, set(2.0f))), square = mul(z, z);

@@ -49,7 +49,6 @@ static struct {
     pthread_cond_t wake, done;
     pthread_t threads[MAX_THREADS];
     int count;               /* threads besides the caller */
-    bool forked;
     atomic_uint number;      /* of the job */
     atomic_int left;         /* threads that have not finished it */
     job *work;
@@ -119,6 +118,8 @@ static void in_child(void) { /* of a fork, which has none of the threads */
     pool.count = 0;
     pthread_mutex_init(&pool.taken, NULL);
     pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.wake, NULL); /* the parent's threads waited for these */
+    pthread_cond_init(&pool.done, NULL);
 }
 
 /* How many threads compute a job, the caller among them. */

@@ -47,7 +47,7 @@ struct seen {
     const void *keys, *values;             /* of position 0 of kv head 0; position p of head h lies at h * head_stride + p * row_stride */
     int64_t head_stride, row_stride;       /* in numbers */
     int64_t tiled;                         /* keys stand in tiles of 16 positions, [head_dim][16] each; values lie head_dim apart */
-    int64_t first, stop;
+    int64_t first, stop;                   /* stop > first */
     const float *biases;                   /* [heads][stop - first] added to products, or null */
 };
 
