@@ -1,45 +1,45 @@
-/* Rows as linear layers compute with them, in the order in which they are read: step by step, in each block by block.
+/* Rows as linear layers compute with them, in the order in which they are read: a block of rows side by side, and for float weights
+   one step after another, in each block by block.
 
-   A step is some groups of one slice. There a block holds R rows side by side: of floats [input][R], of integers [group][R][32] bytes,
-   [group][R] steps of the integers and [group][R] starts. */
+   A step is some groups of one slice. A block of R rows is of floats [input][R], of integers [group][R][32] bytes, [group][R] steps of the
+   integers and [group][R] starts. */
 #pragma once
 #include "lanes.h"
 #include "path.h"
 #include "unpack.h"
 
 #if PATH == PATH_AVX512
-#define ROWS 6          /* of a block, at most: with four tiles 24 sums, of 32 registers */
-#define TALL_FLOATS 4   /* tiles against a block of rows */
-#define TALL_INTEGERS 2 /* likewise: the sums of groups and of slices together fill the registers */
-#define FEW 4           /* rows at most that read weights as they lie */
-#define FEW_FLOATS 4    /* likewise of float weights */
+#define ROWS 6         /* of a block of floats, at most: with four tiles 24 sums, of 32 registers */
+#define INTEGER_ROWS 8 /* likewise of integers: 8 sums of a group, and 8 of a slice */
+#define TALL_FLOATS 4  /* tiles against a block of rows */
+#define FEW_FLOATS 4   /* rows at most that read float weights as they lie */
 #elif PATH == PATH_AVX2 || PATH == PATH_NEON
 #define ROWS 6 /* with one tile 12 sums, of 16 registers; with NEON 24 of 32 */
+#define INTEGER_ROWS 6
 #define TALL_FLOATS 1
-#define TALL_INTEGERS 1
-#define FEW 2
 #define FEW_FLOATS 1
 #else
 #define ROWS 2
+#define INTEGER_ROWS 2
 #define TALL_FLOATS 1
-#define TALL_INTEGERS 1
-#define FEW 0
+#define FEW_FLOATS 0
 #endif
 
-#define STEP 8       /* groups of integers at a time: with PANEL tiles 16 KiB of the first cache */
-#define FLOAT_STEP 2 /* likewise of floats */
+#define STEP 2 /* groups of floats at a time: with PANEL tiles 16 KiB of the first cache */
 
-INLINE int step_of(int kind) { return kind >= WEIGHT_INT8 ? STEP : FLOAT_STEP; }
 static int slice_start(int slice, int groups) { return slice * groups / SLICES; }
 static int steps_of_slice(const struct weight *weight) { /* at most */
-    const int step = step_of(weight->kind);
-    return ((weight->groups + SLICES - 1) / SLICES + step - 1) / step;
+    const int most = (weight->groups + SLICES - 1) / SLICES;
+    return weight->kind >= WEIGHT_INT8 ? 1 : (most + STEP - 1) / STEP;
 }
 
-static int blocks_of(int count) { return (count + ROWS - 1) / ROWS; }
+static int blocks_of(int kind, int count) {
+    const int most = kind >= WEIGHT_INT8 ? INTEGER_ROWS : ROWS;
+    return (count + most - 1) / most;
+}
 /* Blocks differ by one row at most, so that the last is no slow remainder; the larger ones come first. */
-static int block_start(int block, int count) {
-    const int blocks = blocks_of(count), more = count % blocks;
+static int block_start(int kind, int block, int count) {
+    const int blocks = blocks_of(kind, count), more = count % blocks;
     return block * (count / blocks) + (block < more ? block : more);
 }
 
@@ -77,7 +77,7 @@ static struct prepared prepared_of(const struct linear *work) {
 
 /* In how many parts rows are prepared; 0 where they are used as they are. */
 static int64_t prepare_units(const struct linear *work) {
-    return as_they_are(work->weight, work->count) ? 0 : (int64_t)blocks_of(work->count) * steps_of_slice(work->weight) * SLICES;
+    return as_they_are(work->weight, work->count) ? 0 : (int64_t)blocks_of(work->weight->kind, work->count) * steps_of_slice(work->weight) * SLICES;
 }
 
 /* A group of a row as integers: a step, 32 bytes from -127 to 127, and their sum. */
@@ -134,13 +134,14 @@ static void prepare_group(const struct linear *work, const struct prepared *prep
 static void prepare_rows(const struct linear *work, int64_t from, int64_t to) {
     const struct weight *weight = work->weight;
     const struct prepared prepared = prepared_of(work);
-    const int blocks = blocks_of(work->count), step = step_of(weight->kind), steps = steps_of_slice(weight);
+    const int kind = weight->kind, blocks = blocks_of(kind, work->count), steps = steps_of_slice(weight);
     for (int64_t unit = from; unit < to; unit++) {
         const int block = (int)(unit % blocks), slice = (int)(unit / blocks) / steps;
-        const int start = slice_start(slice, weight->groups) + (int)(unit / blocks) % steps * step;
-        const int left = slice_start(slice + 1, weight->groups) - start, count = left < step ? left : step;
-        const int first = block_start(block, work->count), R = block_start(block + 1, work->count) - first;
-        for (int g = 0; g < count; g++)
-            prepare_group(work, &prepared, first, R, start + g, place_of(start, count, work->count, first) + (int64_t)g * R);
+        const int start = slice_start(slice, weight->groups) + (int)(unit / blocks) % steps * STEP;
+        const int left = slice_start(slice + 1, weight->groups) - start, count = steps == 1 || left < STEP ? left : STEP;
+        const int first = block_start(kind, block, work->count), R = block_start(kind, block + 1, work->count) - first;
+        const int64_t at = kind >= WEIGHT_INT8 ? place_of(0, weight->groups, work->count, first) + (int64_t)start * R
+                                               : place_of(start, count, work->count, first);
+        for (int g = 0; g < count; g++) prepare_group(work, &prepared, first, R, start + g, at + (int64_t)g * R);
     }
 }
