@@ -116,6 +116,7 @@ class ClientConfig:
     max_candidates: int = 64  # peers probed for one chain
     exact: bool = False  # all workers of a chain in one numerics class, or no answer
     numerics: str | None = None  # with `exact`: that class; None: whichever serves all layers
+    direct: bool = True  # workers hand rows to each other, where they can; else all go by the client
     audit_share: float = 0.05  # of sessions: of those, a span is computed again by another worker afterwards
     audit_private: bool = False  # workers at private addresses may audit each other, as if each had another owner
     audit_seconds: float = 120.0  # without progress, an audit is given up after this long

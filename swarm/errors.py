@@ -124,6 +124,10 @@ class PeerStalled(PeerFault):
     """A peer with work of ours sent no byte for longer than its link and load explain."""
 
 
+class EdgeFault(PeerFault):
+    """Rows that one worker was to hand to the next did not get there; the client takes them there itself."""
+
+
 class ProtocolFault(PeerFault):
     """A peer sent bytes that the protocol forbids; the message says which rule."""
 

@@ -33,6 +33,7 @@ from swarm.span import LayerSpan
 from swarm.transport.channels.server import ChannelServer
 from swarm.transport.in_process import MemoryNode
 from swarm.worker.announcer import Announcer, highest_sequence
+from swarm.worker.neighbours import Neighbours
 from swarm.worker.service import WorkerService
 
 EPOCH = 1.7e9  # what the wall clock shows when the loop's shows 0
@@ -174,10 +175,10 @@ class Worker(Peer):
     async def _start(self, stack: AsyncExitStack) -> None:
         world = self.world
         stage: Any = Turncoat(world.prepared.stage(self.span, self.precision), lambda: self.inside)
-        self.service = service = await stack.enter_async_context(
-            WorkerService(stage, world.prepared.model, self.compute, self.identity, world.worker_config, world.trace)
-        )
         network = self.network
+        neighbours = await stack.enter_async_context(Neighbours(network, world.channel_config, world.trace))
+        parts = (stage, world.prepared.model, self.compute, self.identity, world.worker_config, world.trace)
+        self.service = service = await stack.enter_async_context(WorkerService(*parts, neighbours))
         server = await stack.enter_async_context(
             ChannelServer(
                 network,
@@ -271,7 +272,7 @@ class Asker(Peer):
         await self._listen(stack, passive=True)
         await self._join()
         self.peers = await stack.enter_async_context(
-            Peers(self.network, world.client_config, world.channel_config, world.trace)
+            Peers(self.network, world.client_config, world.channel_config, world.trace, identity=self.identity)
         )
         self._resolver = Resolver(
             self.directory,

@@ -73,8 +73,8 @@ class BenchSwarm:
     async def __aenter__(self) -> BenchSwarm:
         async with self._stack:
             self.workers = list(await asyncio.gather(*(self._start(span) for span in self._spans)))
-            network = TlsNetwork(Identity.generate())
-            peers = Peers(network, ClientConfig(), ChannelConfig(), self._trace)
+            identity = Identity.generate()
+            peers = Peers(TlsNetwork(identity), ClientConfig(), ChannelConfig(), self._trace, identity=identity)
             self._peers = await self._stack.enter_async_context(peers)
             self._stack = self._stack.pop_all()
         return self

@@ -21,6 +21,7 @@ from swarm.span import LayerSpan
 from swarm.trace import Trace
 from swarm.transport.channels.server import ChannelServer
 from swarm.transport.tls.network import TlsNetwork
+from swarm.worker.neighbours import Neighbours
 from swarm.worker.service import WorkerService
 
 CACHE_BYTES = 1 << 30
@@ -31,10 +32,12 @@ async def serve(subject: Subject, span: LayerSpan, precision: str, numerics: str
     identity = Identity.generate()
     async with ComputeThread() as compute:
         stage = await compute.run(lambda: subject.stage(span, precision, numerics, CACHE_BYTES))
+        network = TlsNetwork(identity)
         async with (
-            WorkerService(stage, subject.ref, compute, identity) as service,
+            Neighbours(network, ChannelConfig(), Trace()) as neighbours,
+            WorkerService(stage, subject.ref, compute, identity, neighbours=neighbours) as service,
             ChannelServer(
-                TlsNetwork(identity),
+                network,
                 HOST,
                 0,
                 service.handle,

@@ -161,7 +161,7 @@ class Client:
             self._directory, now = directory, directory.time
         carried = opened.spec.width - opened.spec.hidden
         started.peers = await self._stack.enter_async_context(
-            Peers(network, self.config, self._channel_config, self.trace, self._probe, carried)
+            Peers(network, self.config, self._channel_config, self.trace, self._probe, carried, self.identity)
         )
         bans = Bans(self._bans, now)
         bans.load()

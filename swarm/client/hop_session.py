@@ -14,18 +14,35 @@ from swarm.client.failover.busy_limit import BusyLimit
 from swarm.client.history import Entry, History
 from swarm.client.peers import Peers
 from swarm.config import ClientConfig
-from swarm.errors import Overloaded, PeerFault, PeerLost, PeerStalled, ProtocolFault, SwarmError
+from swarm.errors import EdgeFault, Overloaded, PeerFault, PeerLost, PeerStalled, ProtocolFault, SwarmError
 from swarm.precision import any_cut
 from swarm.records import ModelRef
 from swarm.routing.chain import Hop
 from swarm.transport.channels.channel import Channel
-from swarm.wire.messages import Close, Closed, Forward, Load, Message, Open, Opened, Renew, Result, Working
+from swarm.wire.messages import (
+    MAX_ADDRESSES,
+    Close,
+    Closed,
+    Connect,
+    Connected,
+    Expect,
+    Forward,
+    Load,
+    Message,
+    Open,
+    Opened,
+    Renew,
+    Result,
+    Working,
+)
 from swarm.wire.receipts import INLINE_BYTES, Receipt, Tally, hash_rows
 from swarm.wire.rows import SESSION_ID_BYTES, Rows
 from swarm.wire.tensors import Tensor, is_finite, same_ends
+from swarm.wire.tickets import issue
 
 REDIAL_SECONDS = 1.0  # a lost connection to a live worker is made again within this, or the worker is given up
 CLOSE_SECONDS = 1.0  # for telling a worker that the session ended
+EDGE_SECONDS = 2.0  # for rows that one worker says it handed on, and the next has not got
 RENEW_SECONDS = 5.0  # for renewing a lease; others' are not to wait for a worker that does not answer
 
 
@@ -47,7 +64,7 @@ class HopSession:
         self._session_id = session_id
         self._tally = Tally(session_id, hop.span, model_digest, hop.numerics)
         self._unread = False  # rows were sent, and what the worker answered, if it did, is not in the tally
-        self._step = 0
+        self.handed_at: float | None = None  # when the link before it had handed on the rows that are expected
         self._used_at = 0.0
         self._counted = False  # in the client's traffic
 
@@ -98,13 +115,26 @@ class HopSession:
 
         Raises PeerFault or Overloaded.
         """
-        message = Forward(self._session_id, self._step, entry.position, entry.rows, entry.tensor)
-        self._unread = True
-        self._step += 1  # whatever becomes of it: another question never goes by this one's number
-        self._peers.trace.started("hop.forward", peer=self.hop.peer_id.short, position=entry.position, rows=entry.count)
-        reply = await self._persist(message)
-        self._check(reply, message)
-        assert isinstance(reply, Result)
+        step = self.next_step()
+        return await self.take(entry, step, await self.ask(entry, step))
+
+    def next_step(self) -> int:
+        """A number by which no other question goes, whatever becomes of it."""
+        return next(self._peers.steps)
+
+    async def ask(self, entry: Entry, step: int) -> Result:
+        """Give the worker these rows, and wait for what it makes of them. Raises PeerFault, Overloaded."""
+        message = Forward(self._session_id, step, entry.position, entry.rows, entry.tensor)
+        return await self._persist(message, entry)
+
+    async def expect(self, entry: Entry, step: int) -> Result:
+        """The worker is to have such rows from the one before it. Raises PeerFault, Overloaded; EdgeFault if they do not come."""
+        self.handed_at = None
+        return await self._persist(Expect(self._session_id, step), entry)
+
+    async def take(self, entry: Entry, step: int, reply: Result) -> Tensor:
+        """What it made of these rows, which are as those it was given. Raises ProtocolFault."""
+        self._check(reply, entry, step)
         await self._count(entry, reply)
         self.rows = max(self.rows, entry.position + entry.count)
         self._noticed(reply.load)
@@ -113,23 +143,41 @@ class HopSession:
         )
         return reply.tensor
 
-    async def _persist(self, message: Forward) -> Message:
+    async def connect(self, following: HopSession | None, epoch: int) -> None:
+        """Have the worker hand its rows to another link's worker by itself; None: no longer. Raises PeerFault, Overloaded."""
+        message = Connect(self._session_id, epoch, None)
+        if following is not None:
+            owner, hop = self._peers.identity, following.hop
+            assert owner is not None
+            ticket = issue(owner, following._session_id, epoch, self.hop.peer_id)
+            places = tuple((address.host, address.data) for address in hop.addresses[:MAX_ADDRESSES])
+            message = Connect(self._session_id, epoch, following._session_id, hop.peer_id, places, ticket)
+        reply = await self._ask(message)
+        if reply != Connected(self._session_id, epoch):
+            raise ProtocolFault(f"peer {self.hop.peer_id.short} answered Connect with {type(reply).__name__}")
+
+    async def _persist(self, message: Forward | Expect, entry: Entry) -> Result:
         """Ask, over a new connection if the old one breaks."""
         peer_id, traffic, loop = self.hop.peer_id, self._peers.traffic, asyncio.get_running_loop()
-        if message.rows is Rows.CHUNK:
+        self._unread = True
+        self._peers.trace.started("hop.forward", peer=peer_id.short, position=entry.position, rows=entry.count)
+        if entry.rows is Rows.CHUNK:
             traffic.chunk_began(peer_id)
         try:
             try:
-                return await self._ask(message, self._wait())
+                reply = await self._ask(message, self._wait())
             except PeerLost as lost:
                 try:
                     self._channel = await self._peers.channel(self.hop, REDIAL_SECONDS)
                 except PeerFault:
                     raise lost from None  # why the connection ended says more than why it cannot be made again
-                return await self._ask(message, self._wait())
+                reply = await self._ask(message, self._wait())
         finally:
-            if message.rows is Rows.CHUNK:
+            if entry.rows is Rows.CHUNK:
                 traffic.chunk_ended(peer_id, loop.time())
+        if not isinstance(reply, Result):
+            raise ProtocolFault(f"peer {peer_id.short} answered {type(message).__name__} with {type(reply).__name__}")
+        return reply
 
     def shared(self, since: float) -> bool:
         """Whether a prompt of another session may have held up a decode row that was asked for then."""
@@ -234,6 +282,10 @@ class HopSession:
         loop = asyncio.get_running_loop()
 
         def working(said: Working) -> None:
+            if said.waiting:
+                if self.handed_at is not None and loop.time() - self.handed_at > EDGE_SECONDS:
+                    raise EdgeFault(f"what was handed on to peer {self.hop.peer_id.short} did not come there")
+                return
             if not wait.working(loop.time(), said.queue_rows):
                 raise PeerStalled(
                     f"peer {self.hop.peer_id.short} has said that it works for {wait.seconds:.0f} s, and nothing moved: "
@@ -247,18 +299,10 @@ class HopSession:
         self._used_at = asyncio.get_running_loop().time()
         return reply
 
-    def _check(self, reply: Message, asked: Forward) -> None:
-        if not isinstance(reply, Result):
-            raise ProtocolFault(f"peer {self.hop.peer_id.short} answered Forward with {type(reply).__name__}")
+    def _check(self, reply: Result, asked: Entry, step: int) -> None:
         answered = (reply.session_id, reply.step, reply.position, reply.rows, reply.tensor.dtype, reply.tensor.shape)
-        if answered != (
-            asked.session_id,
-            asked.step,
-            asked.position,
-            asked.rows,
-            asked.tensor.dtype,
-            asked.tensor.shape,
-        ):
+        tensor = asked.tensor
+        if answered != (self._session_id, step, asked.position, asked.rows, tensor.dtype, tensor.shape):
             raise ProtocolFault(f"peer {self.hop.peer_id.short} answered another question than it was asked")
         if not is_finite(reply.tensor):
             raise ProtocolFault(f"peer {self.hop.peer_id.short} answered with rows that are not finite")
@@ -266,7 +310,7 @@ class HopSession:
             raise ProtocolFault(f"peer {self.hop.peer_id.short} changed what rows only carry")
 
     def __repr__(self) -> str:
-        return f"<link to {self.hop.peer_id.short} for layers {self.hop.span}, step {self._step}>"
+        return f"<link to {self.hop.peer_id.short} for layers {self.hop.span}>"
 
 
 async def open_hop_sessions(

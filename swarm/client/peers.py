@@ -6,6 +6,7 @@ Suspicion is about choosing, not about guilt: a peer that failed is left alone w
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from weakref import WeakValueDictionary
 from swarm.client.failover.interference import Interference
 from swarm.config import ChannelConfig, ClientConfig
 from swarm.errors import LayerRange, Overloaded, PeerLost, PortInUse, UsageFault
-from swarm.identity import PeerId
+from swarm.identity import Identity, PeerId
 from swarm.records import Address, PeerRecord
 from swarm.routing.chain import Hop
 from swarm.routing.cost import Measurement
@@ -55,7 +56,12 @@ class Peers:
         trace: Trace,
         probe: Probe | None = None,
         carried: int = 0,
+        identity: Identity | None = None,
     ) -> None:
+        self.identity = (
+            identity  # of this client, to sign with whom sessions' rows go on to; None: they go by the client
+        )
+        self.steps = itertools.count()  # numbers of questions, never given twice
         self.carried = carried  # numbers at the end of the model's rows that workers give on as they came
         self._network = network
         self._config = config

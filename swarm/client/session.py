@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swarm.client.audits.auditor import Auditor
@@ -18,6 +19,9 @@ from swarm.client.deadline import Deadline
 from swarm.client.failover.migration import Migrated, Migration, Timed
 from swarm.client.failover.patience import cannot_grow, patiently
 from swarm.client.failover.replay import Replay
+from swarm.client.failover.stragglers import Step
+from swarm.client.forwarding.edges import Edges
+from swarm.client.forwarding.stretch import Interrupted, Passed
 from swarm.client.history import Entry, History
 from swarm.client.hop_session import HopFault, HopSession, close_hop_sessions, open_hop_sessions
 from swarm.client.peers import Peers
@@ -25,7 +29,17 @@ from swarm.client.prefixes.prefix import Prefix
 from swarm.client.resolver import Resolver
 from swarm.client.room import Room
 from swarm.config import ClientConfig
-from swarm.errors import NoChain, NoRoom, NotAllowed, Overloaded, PeerFault, SwarmError, UsageFault, WrongModel
+from swarm.errors import (
+    EdgeFault,
+    NoChain,
+    NoRoom,
+    NotAllowed,
+    Overloaded,
+    PeerFault,
+    SwarmError,
+    UsageFault,
+    WrongModel,
+)
 from swarm.identity import PeerId
 from swarm.routing.chain import Chain, Hop
 from swarm.span import LayerSpan, name_layers
@@ -80,6 +94,7 @@ class ChainSession:
         self._outputs = History()  # of the last hop
         self._renewer: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()  # links that were left
+        self._edges = Edges(trace, direct=config.direct and peers.identity is not None)
         self._mover = Migration(resolver, peers, config, precision, room, auditor)
         self._deadline = Deadline(config.deadline_seconds, "")  # of what is under way
         self.position = 0
@@ -97,6 +112,7 @@ class ChainSession:
         self.exact = len({link.numerics for link in self._links}) == 1
         if not self.exact:
             self._tell_inexact(opening=True)
+        self._edges.join(self._links)
         self._renewer = asyncio.create_task(self._renew(), name="renewals")
         return self
 
@@ -110,6 +126,7 @@ class ChainSession:
         assert renewer is not None
         renewer.cancel()
         await self._mover.abandon()
+        await self._edges.close()
         await asyncio.gather(close_hop_sessions(links) if stem is None else self._rest(stem), *self._closing)
         if self._auditor is not None and links:
             self._auditor.session_ended(account_of(links, outputs).parts)
@@ -152,17 +169,25 @@ class ChainSession:
             if moved := await self._mover.ready():
                 self._move(moved)
             while len(given) < len(self._links):
-                link = self._links[len(given)]
-                self._deadline.asking = link.hop.peer_id
+                links = self._edges.stretch(self._links, len(given))
+                self._deadline.asking = links[0].hop.peer_id
+                stopped: SwarmError | None = None
+                steps: list[Step] | None = None
+                passed: Sequence[Passed] = ()
                 try:
-                    output, step = await patiently(link, entry)
+                    passed, steps = await patiently(links, entry)
                 except (PeerFault, Overloaded) as error:
                     await self._recover(len(given), error)
-                    continue
-                if step is not None:
-                    timed.append(Timed(link, step))
-                given.append(entry)
-                entry = Entry(rows, entry.position, output)
+                except Interrupted as interruption:
+                    passed, stopped = interruption.passed, interruption.error
+                for out in passed:
+                    given.append(entry)
+                    entry = Entry(rows, entry.position, out.tensor)
+                timed += [Timed(out.link, step) for out, step in zip(passed, steps or (), strict=False)]
+                if isinstance(stopped, EdgeFault):
+                    self._edges.part(passed[-1].link)
+                elif isinstance(stopped, PeerFault):
+                    await self._recover(len(given), stopped)
         for link, each in zip(self._links, given, strict=True):
             link.inputs.append(each)
         self._outputs.append(entry)
@@ -212,6 +237,7 @@ class ChainSession:
     def _splice(self, old: HopSession, links: list[HopSession]) -> None:
         index = self._links.index(old)
         self._links[index : index + 1] = links
+        self._edges.join(self._links)
 
     def _recovered(self, event: str, old: HopSession, links: list[HopSession], cause: str, seconds: float) -> None:
         to = tuple(link.hop.peer_id for link in links)

@@ -24,6 +24,7 @@ from swarm.span import LayerSpan
 from swarm.trace import Trace
 from swarm.worker.announcer import Announcer, highest_sequence
 from swarm.worker.capacity import Capacity, measure_capacity, resolve_device
+from swarm.worker.neighbours import Neighbours
 from swarm.worker.service import WorkerService
 
 RESERVED_SHARE = 0.1  # of the free memory, left to the rest of the machine unless --max-memory says what may be used
@@ -45,7 +46,9 @@ class Layers:
         config: WorkerConfig,
         trace: Trace,
         progress: Callable[[str], None],
+        neighbours: Neighbours | None = None,
     ) -> None:
+        self._neighbours = neighbours  # other workers, to hand rows to
         self._serve = serve
         self._identity = identity
         self._directory = directory
@@ -123,7 +126,7 @@ class Layers:
         span, stage = await self._loaded(opened, model, capacity, compute, device)
         speed = await compute.run(lambda: _tokens_per_second(stage))
         self._service = await self._stack.enter_async_context(
-            WorkerService(stage, model, compute, self._identity, self._config, self._trace)
+            WorkerService(stage, model, compute, self._identity, self._config, self._trace, self._neighbours)
         )
 
         def describe(state: PeerState) -> PeerRecord:

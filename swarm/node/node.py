@@ -35,7 +35,7 @@ from swarm.transport.channels.server import ChannelServer
 from swarm.transport.probes.service import ProbeServer
 from swarm.transport.tls.diagnosis import diagnosed
 from swarm.transport.tls.network import TlsNetwork
-from swarm.wire.messages import FetchRecords, Load, Message, RecordsPage
+from swarm.wire.messages import Attach, FetchRecords, Forward, Load, Message, RecordsPage
 
 if TYPE_CHECKING:  # a bootstrap loads no torch
     from swarm.client import Client
@@ -199,7 +199,9 @@ class Node:
         await self._join()
         if self._serve is not None:
             from swarm.node.layers import Layers
+            from swarm.worker.neighbours import Neighbours
 
+            neighbours = Neighbours(self._network, self._channel_config, self.trace)
             self._layers = await self._stack.enter_async_context(
                 Layers(
                     self._serve,
@@ -209,6 +211,7 @@ class Node:
                     config=self._worker_config,
                     trace=self.trace,
                     progress=self._progress,
+                    neighbours=await self._stack.enter_async_context(neighbours),
                 )
             )
 
@@ -309,7 +312,8 @@ class Node:
         )
 
     async def _handle(self, message: Message, exchange: Exchange) -> Message:
-        if self.config.allow is not None and exchange.peer_id not in self.config.allow:
+        named = isinstance(message, Attach) or (isinstance(message, Forward) and message.epoch)  # by who is served
+        if self.config.allow is not None and exchange.peer_id not in self.config.allow and not named:
             raise NotAllowed(f"it serves only peers named with --allow, and {exchange.peer_id} is none of them")
         if isinstance(message, FetchRecords):
             records, more = self.directory.page(message.key, message.offset)

@@ -16,8 +16,12 @@ from swarm.wire.events import Answered, Asked, Event, Greeted, Pinged, Ponged, V
 from swarm.wire.frames import Frame, FrameHeader
 from swarm.wire.messages import (
     PROTOCOL_VERSION,
+    Attach,
     Close,
     Closed,
+    Connect,
+    Connected,
+    Expect,
     Fault,
     FetchRecords,
     Forward,
@@ -30,6 +34,7 @@ from swarm.wire.messages import (
     RecordsPage,
     Renew,
     Result,
+    Taken,
     Working,
 )
 from swarm.wire.packing import Draft
@@ -72,14 +77,34 @@ class State(Enum):
 _ALLOWED: dict[State, frozenset[type[Message]]] = {
     State.HELLO_WAIT: frozenset({Hello}),
     State.OPEN: frozenset(
-        {Ping, Pong, Open, Opened, Forward, Result, Working, Renew, Close, Closed, Fault, FetchRecords, RecordsPage}
+        {
+            *(
+                Ping,
+                Pong,
+                Open,
+                Opened,
+                Forward,
+                Result,
+                Working,
+                Renew,
+                Close,
+                Closed,
+                Fault,
+                FetchRecords,
+                RecordsPage,
+            ),
+            *(Taken, Expect, Connect, Attach, Connected),
+        }
     ),
     State.CLOSED: frozenset(),
 }
 
 ANSWERS: dict[type[Message], dict[type[Message], bool]] = {
     Open: {Opened: True, Fault: True},
-    Forward: {Working: False, Result: True, Fault: True},
+    Forward: {Working: False, Result: True, Taken: True, Fault: True},
+    Expect: {Working: False, Result: True, Fault: True},
+    Connect: {Connected: True, Fault: True},
+    Attach: {Connected: True, Fault: True},
     Renew: {Opened: True, Fault: True},
     Close: {Closed: True, Fault: True},
     FetchRecords: {RecordsPage: True, Fault: True},

@@ -9,12 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from swarm.identity import KEY_BYTES as PEER_BYTES
+from swarm.identity import SIGNATURE_BYTES
 from swarm.span import LayerSpan
 from swarm.wire.receipts import Receipt
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
-PROTOCOL_VERSION = 3  # 2 takes prompts along a grid alone, and no beginning but whole chunks of it
+PROTOCOL_VERSION = 4  # 3 hands no rows from worker to worker
+MAX_ADDRESSES = 8  # of a peer that another is told to dial
 MAX_DETAIL_BYTES = 1024
 MAX_PAGE_RECORDS = 256
 
@@ -98,6 +101,23 @@ class Forward:
     position: int  # of the first row; smaller than the worker's own rolls back, larger is a GAP
     rows: Rows
     tensor: Tensor  # [rows, hidden]
+    epoch: int = 0  # from a predecessor: of the edge that they come by. Rows of an older one are dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Rows that a predecessor handed on are here. What becomes of them is told to the session's owner."""
+
+    session_id: bytes
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """The owner's: rows come from the session's predecessor. Answered as the Forward that brings them would be."""
+
+    session_id: bytes
+    step: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +129,7 @@ class Result:
     tensor: Tensor  # [rows, hidden]
     load: Load
     receipt: Receipt | None = None  # for all rows without one, once due: after a chunk or RECEIPT_ROWS decode rows
+    onward: bool = False  # the rows were handed to the next hop, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +139,35 @@ class Working:
     session_id: bytes
     step: int
     queue_rows: int
+    waiting: bool = False  # nothing is: rows are expected and have not come
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Hand what comes out of a session on to another worker's session, until the next Connect. Answered with Connected, once
+    that worker has let us in."""
+
+    session_id: bytes
+    epoch: int  # of the edge, as the ticket says
+    next_session: bytes | None  # None: rows go to the owner alone
+    next_peer: bytes = bytes(PEER_BYTES)
+    addresses: tuple[tuple[str, int], ...] = ()  # where it takes channels
+    ticket: bytes = bytes(SIGNATURE_BYTES)  # for the next worker, see `wire.tickets`
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """A worker's, to the next: it is the predecessor of a session. Answered with Connected."""
+
+    session_id: bytes  # the asked worker's
+    epoch: int
+    ticket: bytes  # by the session's owner
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    session_id: bytes
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +222,8 @@ Message = (
     | Open
     | Opened
     | Forward
+    | Taken
+    | Expect
     | Result
     | Working
     | Renew
@@ -180,4 +232,7 @@ Message = (
     | Fault
     | FetchRecords
     | RecordsPage
+    | Connect
+    | Attach
+    | Connected
 )

@@ -15,13 +15,20 @@ from typing import Any
 import msgpack
 
 from swarm.errors import LocalFault, ProtocolFault
+from swarm.identity import KEY_BYTES as PEER_BYTES
+from swarm.identity import SIGNATURE_BYTES
 from swarm.records import DIGEST_BYTES, MAX_RECORD_BYTES
 from swarm.span import LayerSpan
 from swarm.wire.messages import (
+    MAX_ADDRESSES,
     MAX_DETAIL_BYTES,
     MAX_PAGE_RECORDS,
+    Attach,
     Close,
     Closed,
+    Connect,
+    Connected,
+    Expect,
     Fault,
     FaultCode,
     FetchRecords,
@@ -36,6 +43,7 @@ from swarm.wire.messages import (
     RecordsPage,
     Renew,
     Result,
+    Taken,
     Working,
 )
 from swarm.wire.receipts import MAX_RECEIPT_BYTES, Receipt
@@ -145,6 +153,16 @@ def _read_header(value: Any) -> TensorHeader:
     return header
 
 
+def _read_addresses(value: Any) -> tuple[tuple[str, int], ...]:
+    found = []
+    for address in _array(value, 0, MAX_ADDRESSES):
+        host, port = _array(address, 2, 2)
+        if not 0 < _whole(port) < 1 << 16:
+            raise _Bad("has no port")
+        found.append((_SHORT.read(host), port))
+    return tuple(found)
+
+
 def _read_lengths(value: Any) -> list[int]:
     lengths = _array(value, 0, MAX_PAGE_RECORDS)
     if not all(type(length) is int and 0 < length <= MAX_RECORD_BYTES for length in lengths):
@@ -176,6 +194,8 @@ _CODECS = _Field(list, lambda value: tuple(_SHORT.read(codec) for codec in _arra
 _RECEIPT = _optional(_Field(Receipt.pack, _read_receipt))
 _FLAG = _Field(_same, _read_flag)
 _TENSOR = _Field(lambda header: [header.dtype, list(header.shape), header.codec, header.byte_length], _read_header)
+_ADDRESSES = _Field(lambda addresses: [list(address) for address in addresses], _read_addresses)
+_TICKET = _exactly(SIGNATURE_BYTES)
 _RECORDS = _Field(lambda records: [len(record) for record in records], _read_lengths)
 
 # kind number: message, its fields in order. A number is never used again for another message.
@@ -185,15 +205,20 @@ _ROWS_OF_KINDS: tuple[tuple[int, type[Message], tuple[_Field, ...]], ...] = (
     (3, Pong, (_optional(_LOAD),)),
     (4, Open, (_SESSION, _exactly(DIGEST_BYTES), _SPAN, _SHORT, _WHOLE, _optional(_SESSION), _WHOLE)),
     (5, Opened, (_SESSION, _SECONDS, _SHORT, _LOAD, _WHOLE, _RECEIPT)),
-    (6, Forward, (_SESSION, _WHOLE, _WHOLE, _ROWS, _TENSOR)),
-    (7, Result, (_SESSION, _WHOLE, _WHOLE, _ROWS, _TENSOR, _LOAD, _RECEIPT)),
-    (8, Working, (_SESSION, _WHOLE, _WHOLE)),
+    (6, Forward, (_SESSION, _WHOLE, _WHOLE, _ROWS, _TENSOR, _WHOLE)),
+    (7, Result, (_SESSION, _WHOLE, _WHOLE, _ROWS, _TENSOR, _LOAD, _RECEIPT, _FLAG)),
+    (8, Working, (_SESSION, _WHOLE, _WHOLE, _FLAG)),
     (9, Renew, (_SESSION, _FLAG)),
     (10, Close, (_SESSION,)),
     (11, Closed, (_SESSION, _RECEIPT)),
     (12, Fault, (_optional(_SESSION), _CODE, _text(MAX_DETAIL_BYTES), _optional(_SECONDS))),
     (13, FetchRecords, (_exactly(KEY_BYTES), _WHOLE)),
     (14, RecordsPage, (_RECORDS, _FLAG)),
+    (15, Taken, (_SESSION, _WHOLE)),
+    (16, Expect, (_SESSION, _WHOLE)),
+    (17, Connect, (_SESSION, _WHOLE, _optional(_SESSION), _exactly(PEER_BYTES), _ADDRESSES, _TICKET)),
+    (18, Attach, (_SESSION, _WHOLE, _TICKET)),
+    (19, Connected, (_SESSION, _WHOLE)),
 )
 
 

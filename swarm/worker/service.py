@@ -12,24 +12,42 @@ from functools import partial
 from typing import Any, Protocol
 
 from swarm.config import WorkerConfig
-from swarm.engine import CHUNK_ROWS, chunk_rows
+from swarm.engine import CHUNK_ROWS
 from swarm.engine.backends import Stage
 from swarm.engine.compute_thread import lacks_memory
-from swarm.engine.row_tensors import Rows as EngineRows
 from swarm.engine.row_tensors import join_rows
-from swarm.errors import Draining, LocalFault, Overloaded, SessionFault, UsageFault, WrongModel
+from swarm.errors import Draining, Overloaded, SessionFault, UsageFault, WrongModel
 from swarm.identity import Identity, PeerId
 from swarm.precision import any_cut
 from swarm.records import ModelRef
 from swarm.shares import Holder
 from swarm.trace import Trace
 from swarm.transport.memory_trim import MemoryTrim
-from swarm.wire.messages import Close, Closed, Forward, Load, Message, Open, Opened, Renew, Result, Working
+from swarm.wire.messages import (
+    Attach,
+    Close,
+    Closed,
+    Connect,
+    Connected,
+    Expect,
+    Forward,
+    Load,
+    Message,
+    Open,
+    Opened,
+    Renew,
+    Result,
+    Taken,
+    Working,
+)
 from swarm.wire.receipts import Receipt
 from swarm.wire.rows import SESSION_ID_BYTES
 from swarm.worker.batcher import Batcher, Compute
+from swarm.worker.edges import Edges, check_predecessor
+from swarm.worker.neighbours import Neighbours
 from swarm.worker.receipts import Signer
-from swarm.worker.sessions import SessionSlot, SessionTable, check_position, check_rows
+from swarm.worker.sessions import SessionSlot, SessionTable
+from swarm.worker.steps import Steps
 
 
 class Exchange(Protocol):
@@ -58,6 +76,7 @@ class WorkerService:
         identity: Identity,
         config: WorkerConfig | None = None,
         trace: Trace | None = None,
+        neighbours: Neighbours | None = None,
     ) -> None:
         self.stage = stage
         self.model = model
@@ -72,7 +91,17 @@ class WorkerService:
         self._any_cut = any_cut(stage.numerics) and not stage.spec.both_ways
         pieces = CHUNK_ROWS if self._any_cut else None
         self._batcher = Batcher(stage, compute, join_rows, self.config.max_queue_rows, pieces)
-        self._steps: dict[bytes, asyncio.Task[Result]] = {}  # by session: the step being computed
+        self._edges = Edges(neighbours, self._trace)
+        self._steps = Steps(
+            stage,
+            self._batcher,
+            self._sessions,
+            self._signer,
+            self._edges,
+            self.config,
+            self.load,
+            any_cut=self._any_cut,
+        )
         self._emptied = asyncio.Event()
         self._memory_trim = MemoryTrim()
         self._reaper: asyncio.Task[None] | None = None
@@ -87,10 +116,12 @@ class WorkerService:
     async def __aexit__(self, *exc: object) -> None:
         assert self._reaper is not None
         self._stopped = True
-        steps: list[asyncio.Task[Any]] = [self._reaper, *self._steps.values(), *self._copies]
-        for task in steps:
+        tasks: list[asyncio.Task[Any]] = [self._reaper, *self._copies]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*steps, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._steps.close()
+        await self._edges.close()
         await self._batcher.__aexit__(*exc)
         self._sessions.close_all()
         self._memory_trim.close()
@@ -138,6 +169,12 @@ class WorkerService:
                 return await self._forward(message, exchange)
             case Open():
                 return await self._open(message, exchange.holder)
+            case Expect():
+                return await self._expect(message, exchange)
+            case Connect():
+                return await self._connect(message, exchange.peer_id)
+            case Attach():
+                return self._attach(message, exchange.peer_id)
             case Renew():
                 return self._renew(message, exchange.peer_id)
             case Close():
@@ -275,6 +312,7 @@ class WorkerService:
 
     def _end(self, slot: SessionSlot) -> None:
         self._sessions.close(slot)
+        self._steps.forget(slot)
         self._batcher.forget(slot.cache)
         self._look_if_empty()
 
@@ -282,59 +320,32 @@ class WorkerService:
         if not len(self._sessions):
             self._emptied.set()
 
-    async def _forward(self, message: Forward, exchange: Exchange) -> Result:
+    async def _forward(self, message: Forward, exchange: Exchange) -> Result | Taken:
+        if message.epoch:  # of an edge: no owner's
+            slot = self._sessions.find(message.session_id)
+            check_predecessor(slot, message, exchange.peer_id)
+            self._check_running(slot)
+            return self._steps.take(slot, message)
         slot = self._sessions.use(exchange.peer_id, message.session_id, self._now())
+        self._check_running(slot)
+        return await self._steps.answer(slot, message, exchange)
+
+    async def _expect(self, message: Expect, exchange: Exchange) -> Result:
+        slot = self._sessions.use(exchange.peer_id, message.session_id, self._now())
+        self._check_running(slot)
+        return await self._steps.expect(slot, message, exchange)
+
+    def _check_running(self, slot: SessionSlot) -> None:
         if slot.kept_at is not None:
             raise SessionFault(f"{slot!r} has ended and takes no more rows")
-        if message.step == slot.step and slot.result is not None:
-            return slot.result
-        running = self._steps.get(message.session_id)
-        if running is None or message.step != slot.step:
-            running = self._begin(slot, message)
-        try:
-            while not running.done():
-                await asyncio.wait({running}, timeout=self.config.working_seconds)
-                if not running.done():
-                    exchange.progress(Working(message.session_id, message.step, self._batcher.queue_rows))
-            return running.result()
-        finally:
-            # An exception holds the frames that it passed: one that held the task would keep it, with its rows, until a
-            # full collection
-            del running
 
-    def _begin(self, slot: SessionSlot, message: Forward) -> asyncio.Task[Result]:
-        """A step that was not seen before. Raises SessionFault or UsageFault."""
-        if slot.busy or message.step < slot.step:
-            raise SessionFault(f"step {message.step} of session {slot!r} is out of order")
-        check_rows(message, chunk_rows(self.stage.spec), self.stage.spec.both_ways, self._any_cut)
-        rows = self.stage.rows(message.tensor)
-        check_position(slot, message)
-        count = rows.shape[0]
-        self._sessions.reach(slot, message.position + count, self.stage.spec.max_positions, self.stage.pool.needed)
-        self._sessions.take_rows(slot, count)
-        slot.begin(message.step)
-        task = asyncio.create_task(self._step(slot, message, rows), name=f"step {message.step}")
-        self._steps[slot.session_id] = task
-        task.add_done_callback(lambda done: self._step_ended(slot, count, done))
-        return task
+    async def _connect(self, message: Connect, owner: PeerId) -> Connected:
+        return await self._edges.connect(self._sessions.use(owner, message.session_id, self._now()), message)
 
-    def _step_ended(self, slot: SessionSlot, count: int, task: asyncio.Task[Result]) -> None:
-        """Runs however the step ended, so that a failed or cancelled one frees its session for a repetition."""
-        self._sessions.give_rows(slot, count)
-        if self._steps.get(slot.session_id) is task:
-            del self._steps[slot.session_id]
-        failed = task.cancelled() or task.exception() is not None
-        slot.finish(None if failed else task.result())
-
-    async def _step(self, slot: SessionSlot, message: Forward, rows: EngineRows) -> Result:
-        computed = await self._batcher.submit(slot.cache, message.position, rows, rows.shape[0], message.rows)
-        if slot.closed:
-            raise SessionFault("the session was closed while its step was computed")
-        if computed.shape != rows.shape:
-            raise LocalFault(f"the stage turned rows {tuple(rows.shape)} into {tuple(computed.shape)}")
-        outputs = self.stage.tensor(computed)
-        receipt = await self._signer.take(slot, message, outputs)
-        return Result(slot.session_id, message.step, message.position, message.rows, outputs, self.load(), receipt)
+    def _attach(self, message: Attach, peer_id: PeerId) -> Connected:
+        slot = self._sessions.find(message.session_id)
+        self._check_running(slot)
+        return self._edges.attach(slot, message, peer_id)
 
     async def _reap(self) -> None:
         """Lapsed leases, looked at four times within the shortest of them."""

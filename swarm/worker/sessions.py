@@ -11,9 +11,9 @@ in nobody's way, since it goes, that of the least recent use first, as soon as s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, isfinite
-from typing import Protocol
+from typing import Any, Protocol
 
 from swarm.config import WorkerConfig
 from swarm.errors import Gap, Overloaded, SessionFault, UsageFault
@@ -24,6 +24,7 @@ from swarm.wire.messages import Forward, Result
 from swarm.wire.receipts import Tally
 from swarm.wire.rows import Rows
 
+KEPT_RESULTS = 4  # of one session, for an owner whose question comes later than the rows
 GROWTH_ROWS = 256  # that a session's cache grows by if there is room, or a quarter of it: growing copies what is there
 GROWTH_RETRY = 0.25  # seconds: a place that a growing session waits for is soon had, or not to be waited for
 
@@ -62,9 +63,12 @@ class SessionSlot:
     step: int = -1  # the last step begun
     previous: int = -1  # the one before it
     tally: Tally | None = None  # of the rows that have no receipt yet
-    result: Result | None = None  # of that step, once it is computed
+    results: dict[int, Result] = field(default_factory=dict)  # of the last steps, for whoever asks again or late
     busy: bool = False  # the compute thread holds the cache
     copying: int = 0  # sessions that are just being given rows of this one
+    edge: Any = None  # where its rows go on, see `edges`; None: to the owner alone
+    predecessor: PeerId | None = None  # who may bring rows besides the owner
+    epoch: int = 0  # of that edge
     kept_at: float | None = None  # it has ended and is kept; since then, or since it was last a parent
     closed: bool = False
 
@@ -90,14 +94,22 @@ class SessionSlot:
         self._free()
 
     def begin(self, step: int) -> None:
-        self.previous, self.step, self.result, self.busy = self.step, step, None, True
+        self.previous, self.step, self.busy = self.step, step, True
 
     def finish(self, result: Result | None) -> None:
         """The step is computed, or failed (None): then it may be repeated."""
-        self.result, self.busy = result, False
+        self.busy = False
         if result is None:
             self.step = self.previous
+        else:
+            self._keep(result)
         self._free()
+
+    def _keep(self, result: Result) -> None:
+        """Of steps that a predecessor brings the owner may ask when the next have begun; else only of the last."""
+        self.results[result.step] = result
+        while len(self.results) > (KEPT_RESULTS if self.predecessor is not None else 1):
+            del self.results[next(iter(self.results))]
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "busy" if self.busy else "idle" if self.kept_at is None else "kept"
@@ -196,7 +208,9 @@ class SessionTable:
         if slot.kept_at is not None:
             return
         self._give(slot)
-        slot.kept_at, slot.result, slot.cache_bytes = now, None, slot.cache.settle()
+        slot.kept_at, slot.cache_bytes = now, slot.cache.settle()
+        slot.results.clear()
+        slot.edge = slot.predecessor = None
         own = [each for each in self.kept() if each.owner == slot.owner and each is not slot]
         refused = self._kept.refusal(slot.holder, slot.cache_bytes)
         while refused and own:
@@ -252,6 +266,15 @@ class SessionTable:
                 f"no session {session_id.hex()[:8]} of yours is open here: it lapsed, or was never opened"
             )
         slot.lease_until = max(slot.lease_until, now + self._lease_seconds)
+        return slot
+
+    def find(self, session_id: bytes) -> SessionSlot:
+        """A session, whoever asks; its lease is the owner's to renew. Raises SessionFault."""
+        slot = self._slots.get(session_id)
+        if slot is None:
+            raise SessionFault(
+                f"no session {session_id.hex()[:8]} of yours is open here: it lapsed, or was never opened"
+            )
         return slot
 
     def shorten(self, owner: PeerId, until: float) -> None:

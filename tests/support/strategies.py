@@ -31,8 +31,13 @@ def tensors(draw, max_items: int = 300):
 
 
 rows = st.sampled_from(m.Rows)
-forwards = st.builds(m.Forward, sessions, wholes, wholes, rows, tensors())
-results = st.builds(m.Result, sessions, wholes, wholes, rows, tensors(), loads, st.none() | receipts)
+forwards = st.builds(m.Forward, sessions, wholes, wholes, rows, tensors(), wholes)
+results = st.builds(m.Result, sessions, wholes, wholes, rows, tensors(), loads, st.none() | receipts, st.booleans())
+tickets = st.binary(min_size=64, max_size=64)
+places = st.lists(st.tuples(texts, st.integers(1, 65535)), max_size=8).map(tuple)
+connects = st.builds(
+    m.Connect, sessions, wholes, st.none() | sessions, st.binary(min_size=32, max_size=32), places, tickets
+)
 faults = st.builds(m.Fault, st.none() | sessions, st.sampled_from(m.FaultCode), texts, st.none() | seconds)
 opens = st.builds(
     m.Open, sessions, st.binary(min_size=32, max_size=32), spans, texts, wholes, st.none() | sessions, wholes
@@ -48,7 +53,12 @@ messages = st.one_of(
     openeds,
     forwards,
     results,
-    st.builds(m.Working, sessions, wholes, wholes),
+    st.builds(m.Working, sessions, wholes, wholes, st.booleans()),
+    st.builds(m.Taken, sessions, wholes),
+    st.builds(m.Expect, sessions, wholes),
+    connects,
+    st.builds(m.Attach, sessions, wholes, tickets),
+    st.builds(m.Connected, sessions, wholes),
     st.builds(m.Renew, sessions, st.booleans()),
     st.builds(m.Close, sessions),
     st.builds(m.Closed, sessions, st.none() | receipts),

@@ -21,6 +21,7 @@ from swarm.transport.channels.responses import Exchange, Handler
 from swarm.transport.channels.server import ChannelServer
 from swarm.transport.in_process import MemoryNetwork
 from swarm.wire.messages import Message
+from swarm.worker.neighbours import Neighbours
 from swarm.worker.service import WorkerService
 
 
@@ -60,10 +61,11 @@ class LocalWorker:
         stage = swarm.opened.load_stage(
             self.span, self.precision, cache_bytes=swarm.cache_bytes, numerics=swarm.numerics
         )
-        self.service = await self._stack.enter_async_context(
-            WorkerService(stage, swarm.model, self.compute, self.identity, swarm.worker_config, Trace())
-        )
         network = self.swarm.hub.node(self.peer_id)
+        neighbours = await self._stack.enter_async_context(Neighbours(network, swarm.channel_config, Trace()))
+        self.service = await self._stack.enter_async_context(
+            WorkerService(stage, swarm.model, self.compute, self.identity, swarm.worker_config, Trace(), neighbours)
+        )
         server = await self._stack.enter_async_context(
             ChannelServer(
                 network,

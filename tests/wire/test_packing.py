@@ -34,7 +34,7 @@ scalars = st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | s
 values = st.recursive(scalars | st.text(max_size=20), lambda inner: st.lists(inner, max_size=6), max_leaves=20)
 
 
-@given(st.integers(1, 14), st.lists(values, max_size=7))
+@given(st.integers(1, 19), st.lists(values, max_size=7))
 def test_arrays_of_the_wrong_values_are_protocol_faults_or_messages(kind, fields):
     with contextlib.suppress(ProtocolFault):
         packing.parse_metadata(kind, msgpack.packb(fields))
@@ -56,13 +56,13 @@ def test_arrays_of_the_wrong_values_are_protocol_faults_or_messages(kind, fields
     ],
 )
 def test_hostile_metadata_is_a_protocol_fault(metadata):
-    for kind in range(1, 15):
+    for kind in range(1, 20):
         with pytest.raises(ProtocolFault):
             packing.parse_metadata(kind, metadata)
 
 
 def test_a_field_out_of_range_names_the_message():
-    forward = [bytes(16), 0, 0, 1, ["fp32", [1, 2], "raw", 8]]
+    forward = [bytes(16), 0, 0, 1, ["fp32", [1, 2], "raw", 8], 0]
     assert packing.parse_metadata(6, msgpack.packb(forward)).body_bytes == 8
     for index, wrong in [(0, bytes(15)), (1, -1), (2, True), (3, 3), (4, ["fp32", [1 << 40] * 4, "raw", 8])]:
         broken = list(forward)
@@ -113,6 +113,7 @@ def test_a_malformed_receipt_is_a_protocol_fault(wrong):
         (7, [bytes(16), 0, 0, 1, ["fp32", [1, 2], "raw", 8], load]),
         (11, [bytes(16)]),
     ):
-        packing.parse_metadata(kind, msgpack.packb([*fields, None]))
+        rest = [False] if kind == 7 else []
+        packing.parse_metadata(kind, msgpack.packb([*fields, None, *rest]))
         with pytest.raises(ProtocolFault, match="receipt"):
-            packing.parse_metadata(kind, msgpack.packb([*fields, wrong]))
+            packing.parse_metadata(kind, msgpack.packb([*fields, wrong, *rest]))

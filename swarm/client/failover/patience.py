@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 
 from swarm.client.failover.stragglers import Step
+from swarm.client.forwarding.stretch import Passed, pass_through
 from swarm.client.history import Entry
 from swarm.client.hop_session import HopSession
 from swarm.errors import Overloaded, SwarmError
 from swarm.wire.rows import Rows
-from swarm.wire.tensors import Tensor
 
 MAX_TRIES = 64  # of one row at one worker, however they end
 PATIENCE = 2  # times that a running session waits for a worker whose queue is full
@@ -30,18 +31,19 @@ def cannot_grow(link: HopSession, position: int, error: SwarmError) -> bool:
     return error.retry_after < GROWTH_RETRY or math.isinf(error.retry_after)
 
 
-async def patiently(link: HopSession, entry: Entry) -> tuple[Tensor, Step | None]:
-    """`link.forward` and what it took; a worker whose queue or cache is full is given a little time.
+async def patiently(links: Sequence[HopSession], entry: Entry) -> tuple[list[Passed], list[Step] | None]:
+    """`pass_through` a stretch, and what each link took; a first worker whose queue or cache is full is given a little time.
 
-    That costs less than a replay. No Step if it was full: how long it then takes says nothing of how fast it is.
+    That costs less than a replay. No Steps if it was full, or if we did not run when rows came: how long they then take says nothing. Raises as
+    `pass_through` does.
     """
-    loop = asyncio.get_running_loop()
+    loop, link = asyncio.get_running_loop(), links[0]
     shortest, longest = GROWTH_SECONDS
     until = loop.time() + shortest + link.patience * (longest - shortest)
     for again in range(MAX_TRIES):
-        began, queue = loop.time(), link.load.queue_rows
+        began, queues = loop.time(), [each.load.queue_rows for each in links]
         try:
-            tensor = await link.forward(entry)
+            passed = await pass_through(links, entry)
         except Overloaded as error:
             growing = cannot_grow(link, entry.position, error)
             if math.isinf(error.retry_after) or (loop.time() >= until if growing else again >= PATIENCE):
@@ -49,7 +51,13 @@ async def patiently(link: HopSession, entry: Entry) -> tuple[Tensor, Step | None
             pause = min(GROWTH_PAUSE, until - loop.time()) if growing else min(error.retry_after, PATIENCE_SECONDS)
             await asyncio.sleep(pause)
             continue
-        queue = max(queue, link.load.queue_rows)
-        shared = link.shared(began) if entry.rows is Rows.DECODE else link.load.sessions > 1
-        return tensor, None if again else Step(entry.rows, entry.count, loop.time() - began, queue, shared)
+        fair = not again and all(each.seconds is not None for each in passed)
+        steps = [_step(each, entry, queue, began) for each, queue in zip(passed, queues, strict=True)]
+        return passed, steps if fair else None
     raise AssertionError("the last attempt returns or raises")
+
+
+def _step(passed: Passed, entry: Entry, queue: int, began: float) -> Step:
+    link = passed.link
+    shared = link.shared(began) if entry.rows is Rows.DECODE else link.load.sessions > 1
+    return Step(entry.rows, entry.count, passed.seconds or 0.0, max(queue, link.load.queue_rows), shared)

@@ -19,7 +19,7 @@ from swarm.client import Client
 from swarm.client.generate import Answer, Options
 from swarm.sampling import Sampling
 from swarm.trace import Event, Trace
-from swarm.wire.messages import Forward, Working
+from swarm.wire.messages import Forward
 from swarm.wire.rows import Rows
 
 PROMPT = [(7 * index) % 250 for index in range(140)]
@@ -78,25 +78,19 @@ class Clocked:
         self.jitter = lambda: 0.0  # of the network to it, seconds
         self.slow_steps = 0  # asked of it since it became slow
         self._one = asyncio.Lock()
-        worker.handler = self._handle
+        self._submit = worker.service._batcher.submit
+        worker.service._batcher.submit = self._slowly  # type: ignore[method-assign]
 
     def slow_down(self, times: float = 10.0) -> None:
         self.factor = lambda: times
 
-    async def _handle(self, message: Any, exchange: Any) -> Any:
-        if not isinstance(message, Forward):
-            return await self.worker.service.handle(message, exchange)
+    async def _slowly(self, cache: Any, position: int, rows: Any, count: int, kind: Rows) -> Any:
         self.slow_steps += self.factor() >= 10
-        computing = asyncio.create_task(self._compute(message))
-        while not (await asyncio.wait({computing}, timeout=0.5))[0]:
-            exchange.progress(Working(message.session_id, message.step, 1))
-        return await self.worker.service.handle(message, exchange)
-
-    async def _compute(self, message: Forward) -> None:
-        tiles = -(-message.tensor.shape[0] // 16)
+        tiles = -(-count // 16)
         async with self._one:
-            await asyncio.sleep(self.factor() * STEP * (2 * tiles if message.rows is Rows.CHUNK else tiles))
+            await asyncio.sleep(self.factor() * STEP * (2 * tiles if kind is Rows.CHUNK else tiles))
         await asyncio.sleep(self.jitter())
+        return await self._submit(cache, position, rows, count, kind)
 
 
 class Watcher:

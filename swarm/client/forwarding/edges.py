@@ -1,0 +1,90 @@
+"""Which hops of a session hand their rows to the next by themselves, and who tells them to.
+
+An edge is asked for when both hops are open, and used from then on; until then, and where a worker cannot reach the next, rows go
+by the client. What is lost when an edge breaks is one step, which is asked for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Coroutine, Sequence
+from itertools import pairwise
+
+from swarm.client.hop_session import HopSession
+from swarm.errors import Overloaded, PeerFault
+from swarm.trace import Trace
+
+
+class Edges:
+    """Of one session; `close` at its end."""
+
+    def __init__(self, trace: Trace, *, direct: bool) -> None:
+        self._trace = trace
+        self._direct = direct  # else rows always go by the client
+        self._onward: dict[HopSession, HopSession] = {}
+        self._asked: set[tuple[HopSession, HopSession]] = set()  # whatever came of it
+        self._epochs = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def direct(self, link: HopSession, following: HopSession) -> bool:
+        """Whether the rows of the one go to the other by themselves."""
+        return self._onward.get(link) is following
+
+    def stretch(self, links: Sequence[HopSession], start: int) -> list[HopSession]:
+        """The links from `start` on that one question takes rows through."""
+        stop = start + 1
+        while stop < len(links) and self.direct(links[stop - 1], links[stop]):
+            stop += 1
+        return list(links[start:stop])
+
+    def join(self, links: Sequence[HopSession]) -> None:
+        """Ask for the edges between these links that were not asked for. They are used once they are there."""
+        pairs = set(pairwise(links))
+        self._asked &= pairs
+        self._onward = {link: following for link, following in self._onward.items() if (link, following) in pairs}
+        if self._direct:
+            for link, following in pairs - self._asked:
+                self._asked.add((link, following))
+                self._spawn(self._connect(link, following))
+
+    def part(self, link: HopSession) -> None:
+        """The edge after this link is of no use: its rows go by the client from now on."""
+        following = self._onward.pop(link, None)
+        if following is not None:
+            self._trace.failed("session.edge", peer=link.hop.peer_id.short, next=following.hop.peer_id.short, error="")
+            self._spawn(self._disconnect(link))
+
+    async def settled(self) -> None:
+        """Until every edge that was asked for is there, or is known not to come."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def close(self) -> None:
+        """The links are closed by whoever opened them."""
+        self._onward.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name="edge")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, link: HopSession, following: HopSession) -> None:
+        peers = {"peer": link.hop.peer_id.short, "next": following.hop.peer_id.short}
+        try:
+            await link.connect(following, next(self._epochs))
+        except (PeerFault, Overloaded) as error:
+            self._trace.failed("session.edge", **peers, error=str(error))
+            return
+        if (link, following) in self._asked:
+            self._onward[link] = following
+            self._trace.complete("session.edge", **peers)
+
+    async def _disconnect(self, link: HopSession) -> None:
+        try:
+            await link.connect(None, next(self._epochs))
+        except (PeerFault, Overloaded) as error:  # it is asked for rows next, and then said what it is worth
+            self._trace.failed("session.edge", peer=link.hop.peer_id.short, next="", error=str(error))

@@ -1,0 +1,105 @@
+"""Edges between hops: a session's rows go on to the next worker's session by themselves, and come from the one before it.
+
+What a session's owner asked for is checked here: who may push rows (`wire.tickets`), and where they go. A hand-over that fails
+breaks the edge; the rows that follow tell the owner so, who then takes them on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from swarm.errors import Overloaded, PeerFault, SessionFault, UsageFault
+from swarm.identity import PeerId
+from swarm.records import Address
+from swarm.trace import Trace
+from swarm.transport.channels.channel import Channel
+from swarm.wire.messages import Attach, Connect, Connected, Forward
+from swarm.wire.rows import SESSION_ID_BYTES
+from swarm.wire.tensors import Tensor
+from swarm.wire.tickets import admits
+from swarm.worker.neighbours import Neighbours
+from swarm.worker.sessions import SessionSlot
+
+
+@dataclass(slots=True, eq=False)
+class Edge:
+    """Where the rows of one session go on."""
+
+    epoch: int
+    session_id: bytes  # the next worker's
+    channel: Channel = field(repr=False)
+    broken: bool = False
+
+
+class Edges:
+    """Of all sessions of a worker. Without neighbours it takes rows from others and hands none on."""
+
+    def __init__(self, neighbours: Neighbours | None, trace: Trace) -> None:
+        self._neighbours = neighbours
+        self._trace = trace
+        self._tasks: set[asyncio.Task[None]] = set()  # as many as rows are in flight
+
+    async def close(self) -> None:
+        """What is being handed on is dropped."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def connect(self, slot: SessionSlot, message: Connect) -> Connected:
+        """The owner's wish. Raises PeerFault or Overloaded where the next worker cannot be reached or lets us not in."""
+        slot.edge = None
+        if message.next_session is not None:
+            if self._neighbours is None:
+                raise UsageFault("this worker hands no rows on")
+            if len(message.next_session) != SESSION_ID_BYTES or message.next_session == slot.session_id:
+                raise UsageFault("a session's rows go on to another session")
+            peer_id = PeerId(message.next_peer)
+            try:
+                addresses = [Address.of(host, port) for host, port in message.addresses]
+            except ValueError as error:
+                raise UsageFault(f"the next worker's address: {error}") from error
+            try:
+                channel = await self._neighbours.channel(peer_id, addresses)
+                reply = await channel.request(Attach(message.next_session, message.epoch, message.ticket))
+            except PeerFault as fault:
+                raise SessionFault(f"the next worker cannot be used from here: {fault}") from None
+            if not isinstance(reply, Connected):
+                raise SessionFault(f"peer {peer_id.short} answered Attach with {type(reply).__name__}")
+            slot.edge = Edge(message.epoch, message.next_session, channel)
+        return Connected(message.session_id, message.epoch)
+
+    def attach(self, slot: SessionSlot, message: Attach, peer_id: PeerId) -> Connected:
+        """A peer says that it is a session's predecessor. Raises SessionFault."""
+        if message.epoch <= slot.epoch or not admits(
+            message.ticket, slot.owner, slot.session_id, message.epoch, peer_id
+        ):
+            raise SessionFault("this session's owner has not named you its predecessor, or another since")
+        slot.predecessor, slot.epoch = peer_id, message.epoch
+        return Connected(message.session_id, message.epoch)
+
+    def hand_on(self, slot: SessionSlot, message: Forward, outputs: Tensor) -> bool:
+        """Send what became of rows to the next worker, if there is one that takes them."""
+        edge = slot.edge
+        if edge is None or edge.broken or edge.channel.closed:
+            return False
+        onward = Forward(edge.session_id, message.step, message.position, message.rows, outputs, edge.epoch)
+        task = asyncio.create_task(self._push(edge, onward), name="onward")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
+
+    async def _push(self, edge: Edge, message: Forward) -> None:
+        try:
+            await edge.channel.request(message)
+        except (PeerFault, Overloaded) as error:
+            edge.broken = True
+            self._trace.failed("worker.edge", peer=edge.channel.peer_id.short, error=str(error))
+
+
+def check_predecessor(slot: SessionSlot, message: Forward, peer_id: PeerId) -> None:
+    """Whether a peer that is not the session's owner may push these rows. Raises SessionFault."""
+    if peer_id != slot.predecessor or message.epoch != slot.epoch:
+        raise SessionFault(
+            f"no session {message.session_id.hex()[:8]} of yours is open here: it lapsed, or was never opened"
+        )
