@@ -12,9 +12,10 @@ from statistics import median
 from swarm.bench.figures import Recovery, Speed
 from swarm.bench.plan import PROMPT_ROWS, WARM_UP
 from swarm.bench.swarm import BenchSwarm
+from swarm.client.generate import take_prompt
 from swarm.client.heads import Heads, Wish
 from swarm.client.session import ChainSession
-from swarm.engine import CHUNK_ROWS, Stage
+from swarm.engine import Stage
 from swarm.errors import LocalFault
 from swarm.sampling import Sampling
 from swarm.wire.rows import Rows
@@ -51,15 +52,9 @@ async def running(
     """A session with its prompt taken in, and the seconds that took."""
     async with swarm.session(len(prompt) + tokens) as session:
         began = time.perf_counter()
-        for start in range(0, len(prompt), CHUNK_ROWS):
-            rows = await session.step(Rows.CHUNK, await heads.embed(prompt[start : start + CHUNK_ROWS], start))
+        row = await take_prompt(session, heads, prompt)
         seconds = time.perf_counter() - began
-        yield Run(session, heads, list(prompt), _last_row(rows)), seconds
-
-
-def _last_row(rows: Tensor) -> Tensor:
-    count, hidden = rows.shape
-    return Tensor(rows.dtype, (1, hidden), rows.data[len(rows.data) // count * (count - 1) :])
+        yield Run(session, heads, list(prompt), row), seconds
 
 
 def prompt_of(rows: int, vocabulary: int, seed: int = 0) -> list[int]:

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 from swarm.errors import DeadlineExceeded, NoChain, Overloaded, SwarmError
 from swarm.identity import PeerId
+
+
+class Hop(Protocol):
+    """Of a chain."""
+
+    @property
+    def peer_id(self) -> PeerId: ...
+
+
+class Asked(Protocol):
+    """Who computes rows."""
+
+    @property
+    def hop(self) -> Hop: ...
 
 
 class Deadline:
@@ -22,6 +37,10 @@ class Deadline:
         self._furthest = 0
         self._timeout = asyncio.timeout(seconds)
 
+    def asks(self, link: Asked) -> None:
+        """It is waited for from now on."""
+        self.asking = link.hop.peer_id
+
     def progress(self, rows: int) -> None:
         """A replacement was brought to so many rows: if that is further than any before it, time starts anew.
 
@@ -29,6 +48,12 @@ class Deadline:
         """
         if rows > self._furthest and not self._timeout.expired():
             self._furthest = rows
+            self._timeout.reschedule(asyncio.get_running_loop().time() + self._seconds)
+
+    def renew(self, what: str) -> None:
+        """Something was reached, and something else is under way now."""
+        self._what, self.waiting_for, self._furthest = what, None, 0
+        if not self._timeout.expired():
             self._timeout.reschedule(asyncio.get_running_loop().time() + self._seconds)
 
     async def __aenter__(self) -> Deadline:

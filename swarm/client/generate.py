@@ -98,6 +98,8 @@ class Session(Protocol):
 
     async def step(self, rows: Rows, tensor: Tensor) -> Tensor: ...
 
+    async def prompt(self, tensors: AsyncIterator[Tensor]) -> Tensor: ...
+
 
 class Answer:
     """An answer as it comes: `async for token in answer`, then `text`, `token_ids`, `finish_reason`, `timings`."""
@@ -242,8 +244,12 @@ async def take_prompt(session: Session, heads: Heads, ids: Sequence[int]) -> Ten
 
     The session may hold its first chunks, but not all of it.
     """
-    for start in range(session.position, len(ids), CHUNK_ROWS):
-        rows = await session.step(Rows.CHUNK, await heads.embed(ids[start : start + CHUNK_ROWS], start))
+
+    async def chunks() -> AsyncIterator[Tensor]:
+        for start in range(session.position, len(ids), CHUNK_ROWS):
+            yield await heads.embed(ids[start : start + CHUNK_ROWS], start)
+
+    rows = await session.prompt(chunks())
     count, hidden = rows.shape
     size = len(rows.data) // count
     return Tensor(rows.dtype, (1, hidden), rows.data[(count - 1) * size :])

@@ -122,9 +122,12 @@ class HopSession:
         """A number by which no other question goes, whatever becomes of it."""
         return next(self._peers.steps)
 
-    async def ask(self, entry: Entry, step: int) -> Result:
-        """Give the worker these rows, and wait for what it makes of them. Raises PeerFault, Overloaded."""
-        message = Forward(self._session_id, step, entry.position, entry.rows, entry.tensor)
+    async def ask(self, entry: Entry, step: int, onward: int = 0) -> Result:
+        """Give the worker these rows, and wait for what it makes of them; for so many hops it goes on by itself.
+
+        Raises PeerFault, Overloaded.
+        """
+        message = Forward(self._session_id, step, entry.position, entry.rows, entry.tensor, onward)
         return await self._persist(message, entry)
 
     async def expect(self, entry: Entry, step: int) -> Result:
@@ -143,16 +146,13 @@ class HopSession:
         )
         return reply.tensor
 
-    async def connect(self, following: HopSession | None, epoch: int) -> None:
-        """Have the worker hand its rows to another link's worker by itself; None: no longer. Raises PeerFault, Overloaded."""
-        message = Connect(self._session_id, epoch, None)
-        if following is not None:
-            owner, hop = self._peers.identity, following.hop
-            assert owner is not None
-            ticket = issue(owner, following._session_id, epoch, self.hop.peer_id)
-            places = tuple((address.host, address.data) for address in hop.addresses[:MAX_ADDRESSES])
-            message = Connect(self._session_id, epoch, following._session_id, hop.peer_id, places, ticket)
-        reply = await self._ask(message)
+    async def connect(self, following: HopSession, epoch: int) -> None:
+        """Let the worker hand its rows to another link's worker by itself. Raises PeerFault, Overloaded."""
+        owner, hop = self._peers.identity, following.hop
+        assert owner is not None
+        ticket = issue(owner, following._session_id, epoch, self.hop.peer_id)
+        places = tuple((address.host, address.data) for address in hop.addresses[:MAX_ADDRESSES])
+        reply = await self._ask(Connect(self._session_id, epoch, following._session_id, hop.peer_id, places, ticket))
         if reply != Connected(self._session_id, epoch):
             raise ProtocolFault(f"peer {self.hop.peer_id.short} answered Connect with {type(reply).__name__}")
 

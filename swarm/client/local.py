@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from random import uniform
 from typing import Any
@@ -15,7 +15,7 @@ from swarm.client.prefixes.cache import Prompt
 from swarm.client.prefixes.local import LocalPrefixes
 from swarm.client.room import Room
 from swarm.engine.backends import Model, Stage
-from swarm.errors import NoRoom, Overloaded
+from swarm.errors import NoRoom, Overloaded, UsageFault
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
@@ -127,6 +127,15 @@ class LocalSession:
             self._kept.keep(self._prompt, cache)
         else:
             cache.close()
+
+    async def prompt(self, tensors: AsyncIterator[Tensor]) -> Tensor:
+        """As of a chain's session."""
+        last = None
+        async for tensor in tensors:
+            last = await self.step(Rows.CHUNK, tensor)
+        if last is None:
+            raise UsageFault("a prompt without a row")
+        return last
 
     async def step(self, rows: Rows, tensor: Tensor) -> Tensor:
         """Rows [count, hidden] at the session's position through all layers. Raises NoRoom where the cache cannot grow."""

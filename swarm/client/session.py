@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from swarm.client.audits.auditor import Auditor
@@ -17,10 +17,11 @@ from swarm.client.audits.evidence import account_of
 from swarm.client.audits.failover_audit import Audit
 from swarm.client.deadline import Deadline
 from swarm.client.failover.migration import Migrated, Migration, Timed
-from swarm.client.failover.patience import cannot_grow, patiently
+from swarm.client.failover.patience import cannot_grow, patiently, step_of
 from swarm.client.failover.replay import Replay
 from swarm.client.failover.stragglers import Step
 from swarm.client.forwarding.edges import Edges
+from swarm.client.forwarding.pipeline import Chunk, Pipeline, Upcoming
 from swarm.client.forwarding.stretch import Interrupted, Passed
 from swarm.client.history import Entry, History
 from swarm.client.hop_session import HopFault, HopSession, close_hop_sessions, open_hop_sessions
@@ -47,6 +48,7 @@ from swarm.trace import Trace
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
+EDGES_SECONDS = 0.5  # that a prompt waits for workers to reach each other: the price of a few chunks
 REFUSED_SECONDS = 3.0  # a new session that some peer refuses has found all others by then, also those that failed
 
 
@@ -160,45 +162,112 @@ class ChainSession:
         when peers contradict each other. A step that failed has not happened: it may be tried again.
         """
         entry = Entry(rows, self.position, tensor)
-        if self.position + entry.count > self._room.most:
-            raise UsageFault(f"rows up to {self.position + entry.count} of a session opened for {self._room.most}")
+        self._check_room(entry)
+        async with self._within(f"rows at position {self.position}"):
+            return await self._take_through(entry)
+
+    async def _take_through(self, entry: Entry) -> Tensor:
+        """A step, within the deadline that runs."""
         recoveries = len(self.recoveries)
         given: list[Entry] = []  # to the hops that have answered
         timed: list[Timed] = []
-        async with self._within(f"rows at position {self.position}"):
-            if moved := await self._mover.ready():
-                self._move(moved)
-            while len(given) < len(self._links):
-                links = self._edges.stretch(self._links, len(given))
-                self._deadline.asking = links[0].hop.peer_id
-                stopped: SwarmError | None = None
-                steps: list[Step] | None = None
-                passed: Sequence[Passed] = ()
-                try:
-                    passed, steps = await patiently(links, entry)
-                except (PeerFault, Overloaded) as error:
-                    await self._recover(len(given), error)
-                except Interrupted as interruption:
-                    passed, stopped = interruption.passed, interruption.error
-                for out in passed:
-                    given.append(entry)
-                    entry = Entry(rows, entry.position, out.tensor)
-                timed += [Timed(out.link, step) for out, step in zip(passed, steps or (), strict=False)]
-                if isinstance(stopped, EdgeFault):
-                    self._edges.part(passed[-1].link)
-                elif isinstance(stopped, PeerFault):
-                    await self._recover(len(given), stopped)
-        for link, each in zip(self._links, given, strict=True):
-            link.inputs.append(each)
-        self._outputs.append(entry)
-        self.position += entry.count
+        if moved := await self._mover.ready():
+            self._move(moved)
+        while len(given) < len(self._links):
+            stopped: tuple[HopSession, SwarmError] | None = None
+            steps: list[Step] | None = None
+            passed: Sequence[Passed] = ()
+            links = self._edges.stretch(self._links, len(given))
+            try:
+                passed, steps = await patiently(links, entry, self._deadline.asks)
+            except (PeerFault, Overloaded) as error:
+                await self._recover(len(given), error)
+            except Interrupted as interruption:
+                passed, stopped = interruption.passed, (interruption.link, interruption.error)
+            for out in passed:
+                given.append(entry)
+                entry = Entry(entry.rows, entry.position, out.tensor)
+            timed += [Timed(out.link, step) for out, step in zip(passed, steps or (), strict=False)]
+            if stopped is not None:
+                await self._get_over(*stopped)
         for recovery in self.recoveries[recoveries:]:
             for peer_id in recovery.replacements:
                 self._peers.trust(peer_id)
-        self._check_size()
+        self._commit(given, entry)
         if [each.link for each in timed] == self._links:  # else something disturbed it, and its times prove nothing
             self._mover.observe(timed, self._outputs, self.position)
         return entry.tensor
+
+    async def prompt(self, tensors: AsyncIterator[Tensor]) -> Tensor:
+        """Chunks [count, hidden], one behind the other through all layers; what came of the last. Raises as `step` does.
+
+        A chunk that a fault stopped is taken through by itself, as a step, and those behind it again one behind the other.
+        """
+        upcoming, last = Upcoming(tensors, self.position), None
+        try:
+            while await upcoming.first() is not None:
+                last = await self._pipelined(upcoming)
+        finally:
+            await upcoming.close()
+        if last is None:
+            raise UsageFault("a prompt without a row")
+        return last
+
+    async def _pipelined(self, upcoming: Upcoming) -> Tensor:
+        """Take chunks through, one at least, until something is to be done between two. What came of the last."""
+        await self._edges.settled(EDGES_SECONDS)
+        links, stretches, last = tuple(self._links), self._edges.stretches(self._links), None
+
+        def commit(chunk: Chunk) -> bool:
+            nonlocal last
+            upcoming.through()
+            self._commit(chunk.given, chunk.entry)
+            self._deadline.renew(f"rows at position {self.position}")
+            last = chunk.entry.tensor
+            timed = [Timed(each.link, step) for each in chunk.passed if (step := step_of(each, chunk.given[0]))]
+            if len(timed) == len(links):
+                self._mover.observe(timed, self._outputs, self.position)
+            if self._edges.stretches(links) != stretches:
+                upcoming.pause()
+            return not self._mover.waits
+
+        async with self._within(f"rows at position {self.position}"):
+            pipeline = Pipeline(stretches, self._deadline.asks)
+            await pipeline.run(self._fitting(upcoming.run()), commit)
+            if pipeline.stopped is not None:
+                await self._get_over(*pipeline.stopped)
+            if last is None or pipeline.stopped or self._mover.waits:  # the next chunk goes by itself
+                entry = await upcoming.first()
+                if entry is not None:
+                    last = await self._take_through(entry)
+                    upcoming.through()
+        assert last is not None
+        return last
+
+    async def _get_over(self, link: HopSession, error: SwarmError) -> None:
+        """Rows did not come through this link. Who is only overloaded is asked again, by itself and with patience."""
+        index = self._links.index(link)
+        if isinstance(error, EdgeFault):
+            self._edges.part(self._links[index - 1])
+        elif isinstance(error, PeerFault):
+            await self._recover(index, error)
+
+    async def _fitting(self, entries: AsyncIterator[Entry]) -> AsyncIterator[Entry]:
+        async for entry in entries:
+            self._check_room(entry)
+            yield entry
+
+    def _check_room(self, entry: Entry) -> None:
+        if entry.position + entry.count > self._room.most:
+            raise UsageFault(f"rows up to {entry.position + entry.count} of a session opened for {self._room.most}")
+
+    def _commit(self, given: Sequence[Entry], out: Entry) -> None:
+        """Rows have come through all layers: what each link was given, and what came out of the last."""
+        for link, entry in zip(self._links, given, strict=True):
+            link.inputs.append(entry)
+        self._outputs.append(out)
+        self.position += out.count
+        self._check_size()
 
     async def _recover(self, index: int, error: SwarmError) -> None:
         """Put replacements, brought level, in the place of a link that failed, or whose worker has no room for more rows.

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from swarm.identity import KEY_BYTES as PEER_BYTES
-from swarm.identity import SIGNATURE_BYTES
 from swarm.span import LayerSpan
 from swarm.wire.receipts import Receipt
 from swarm.wire.rows import Rows
@@ -101,6 +99,7 @@ class Forward:
     position: int  # of the first row; smaller than the worker's own rolls back, larger is a GAP
     rows: Rows
     tensor: Tensor  # [rows, hidden]
+    onward: int = 0  # how many hops what comes of them goes on by itself, along edges that were made by Connect
     epoch: int = 0  # from a predecessor: of the edge that they come by. Rows of an older one are dropped
 
 
@@ -144,15 +143,15 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Hand what comes out of a session on to another worker's session, until the next Connect. Answered with Connected, once
-    that worker has let us in."""
+    """What comes out of a session may be handed on to another worker's session, until the next Connect. Answered with Connected,
+    once that worker has let us in."""
 
     session_id: bytes
     epoch: int  # of the edge, as the ticket says
-    next_session: bytes | None  # None: rows go to the owner alone
-    next_peer: bytes = bytes(PEER_BYTES)
-    addresses: tuple[tuple[str, int], ...] = ()  # where it takes channels
-    ticket: bytes = bytes(SIGNATURE_BYTES)  # for the next worker, see `wire.tickets`
+    next_session: bytes
+    next_peer: bytes
+    addresses: tuple[tuple[str, int], ...]  # where it takes channels
+    ticket: bytes  # for the next worker, see `wire.tickets`
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,7 @@ _ROWS_OF_KINDS: tuple[tuple[int, type[Message], tuple[_Field, ...]], ...] = (
     (3, Pong, (_optional(_LOAD),)),
     (4, Open, (_SESSION, _exactly(DIGEST_BYTES), _SPAN, _SHORT, _WHOLE, _optional(_SESSION), _WHOLE)),
     (5, Opened, (_SESSION, _SECONDS, _SHORT, _LOAD, _WHOLE, _RECEIPT)),
-    (6, Forward, (_SESSION, _WHOLE, _WHOLE, _ROWS, _TENSOR, _WHOLE)),
+    (6, Forward, (_SESSION, _WHOLE, _WHOLE, _ROWS, _TENSOR, _WHOLE, _WHOLE)),
     (7, Result, (_SESSION, _WHOLE, _WHOLE, _ROWS, _TENSOR, _LOAD, _RECEIPT, _FLAG)),
     (8, Working, (_SESSION, _WHOLE, _WHOLE, _FLAG)),
     (9, Renew, (_SESSION, _FLAG)),
@@ -216,7 +216,7 @@ _ROWS_OF_KINDS: tuple[tuple[int, type[Message], tuple[_Field, ...]], ...] = (
     (14, RecordsPage, (_RECORDS, _FLAG)),
     (15, Taken, (_SESSION, _WHOLE)),
     (16, Expect, (_SESSION, _WHOLE)),
-    (17, Connect, (_SESSION, _WHOLE, _optional(_SESSION), _exactly(PEER_BYTES), _ADDRESSES, _TICKET)),
+    (17, Connect, (_SESSION, _WHOLE, _SESSION, _exactly(PEER_BYTES), _ADDRESSES, _TICKET)),
     (18, Attach, (_SESSION, _WHOLE, _TICKET)),
     (19, Connected, (_SESSION, _WHOLE)),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from swarm.errors import Overloaded, PeerFault, SessionFault, UsageFault
 from swarm.identity import PeerId
@@ -15,11 +16,12 @@ from swarm.records import Address
 from swarm.trace import Trace
 from swarm.transport.channels.channel import Channel
 from swarm.wire.messages import Attach, Connect, Connected, Forward
-from swarm.wire.rows import SESSION_ID_BYTES
 from swarm.wire.tensors import Tensor
 from swarm.wire.tickets import admits
 from swarm.worker.neighbours import Neighbours
 from swarm.worker.sessions import SessionSlot
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
@@ -38,35 +40,37 @@ class Edges:
     def __init__(self, neighbours: Neighbours | None, trace: Trace) -> None:
         self._neighbours = neighbours
         self._trace = trace
-        self._tasks: set[asyncio.Task[None]] = set()  # as many as rows are in flight
+        self._tasks: set[asyncio.Task[Any]] = set()  # as many as rows are in flight
 
     async def close(self) -> None:
-        """What is being handed on is dropped."""
+        """What is being handed on is dropped, and nobody is dialled any more."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def connect(self, slot: SessionSlot, message: Connect) -> Connected:
         """The owner's wish. Raises PeerFault or Overloaded where the next worker cannot be reached or lets us not in."""
+        return await self._tracked(asyncio.create_task(self._connect(slot, message), name="connect"))
+
+    async def _connect(self, slot: SessionSlot, message: Connect) -> Connected:
         slot.edge = None
-        if message.next_session is not None:
-            if self._neighbours is None:
-                raise UsageFault("this worker hands no rows on")
-            if len(message.next_session) != SESSION_ID_BYTES or message.next_session == slot.session_id:
-                raise UsageFault("a session's rows go on to another session")
-            peer_id = PeerId(message.next_peer)
-            try:
-                addresses = [Address.of(host, port) for host, port in message.addresses]
-            except ValueError as error:
-                raise UsageFault(f"the next worker's address: {error}") from error
-            try:
-                channel = await self._neighbours.channel(peer_id, addresses)
-                reply = await channel.request(Attach(message.next_session, message.epoch, message.ticket))
-            except PeerFault as fault:
-                raise SessionFault(f"the next worker cannot be used from here: {fault}") from None
-            if not isinstance(reply, Connected):
-                raise SessionFault(f"peer {peer_id.short} answered Attach with {type(reply).__name__}")
-            slot.edge = Edge(message.epoch, message.next_session, channel)
+        if self._neighbours is None:
+            raise UsageFault("this worker hands no rows on")
+        if message.next_session == slot.session_id:
+            raise UsageFault("a session's rows go on to another session")
+        peer_id = PeerId(message.next_peer)
+        try:
+            addresses = [Address.of(host, port) for host, port in message.addresses]
+        except ValueError as error:
+            raise UsageFault(f"the next worker's address: {error}") from error
+        try:
+            channel = await self._neighbours.channel(peer_id, addresses)
+            reply = await channel.request(Attach(message.next_session, message.epoch, message.ticket))
+        except PeerFault as fault:
+            raise SessionFault(f"the next worker cannot be used from here: {fault}") from None
+        if not isinstance(reply, Connected):
+            raise SessionFault(f"peer {peer_id.short} answered Attach with {type(reply).__name__}")
+        slot.edge = Edge(message.epoch, message.next_session, channel)
         return Connected(message.session_id, message.epoch)
 
     def attach(self, slot: SessionSlot, message: Attach, peer_id: PeerId) -> Connected:
@@ -79,15 +83,19 @@ class Edges:
         return Connected(message.session_id, message.epoch)
 
     def hand_on(self, slot: SessionSlot, message: Forward, outputs: Tensor) -> bool:
-        """Send what became of rows to the next worker, if there is one that takes them."""
+        """Send what became of rows to the next worker, if they are to go there and it takes them."""
         edge = slot.edge
-        if edge is None or edge.broken or edge.channel.closed:
+        if not message.onward or edge is None or edge.broken or edge.channel.closed:
             return False
-        onward = Forward(edge.session_id, message.step, message.position, message.rows, outputs, edge.epoch)
-        task = asyncio.create_task(self._push(edge, onward), name="onward")
+        onward, step, position = message.onward - 1, message.step, message.position
+        following = Forward(edge.session_id, step, position, message.rows, outputs, onward, edge.epoch)
+        self._tracked(asyncio.create_task(self._push(edge, following), name="onward"))
+        return True
+
+    def _tracked(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return True
+        return task
 
     async def _push(self, edge: Edge, message: Forward) -> None:
         try:

@@ -31,13 +31,11 @@ def tensors(draw, max_items: int = 300):
 
 
 rows = st.sampled_from(m.Rows)
-forwards = st.builds(m.Forward, sessions, wholes, wholes, rows, tensors(), wholes)
+forwards = st.builds(m.Forward, sessions, wholes, wholes, rows, tensors(), wholes, wholes)
 results = st.builds(m.Result, sessions, wholes, wholes, rows, tensors(), loads, st.none() | receipts, st.booleans())
 tickets = st.binary(min_size=64, max_size=64)
 places = st.lists(st.tuples(texts, st.integers(1, 65535)), max_size=8).map(tuple)
-connects = st.builds(
-    m.Connect, sessions, wholes, st.none() | sessions, st.binary(min_size=32, max_size=32), places, tickets
-)
+connects = st.builds(m.Connect, sessions, wholes, sessions, st.binary(min_size=32, max_size=32), places, tickets)
 faults = st.builds(m.Fault, st.none() | sessions, st.sampled_from(m.FaultCode), texts, st.none() | seconds)
 opens = st.builds(
     m.Open, sessions, st.binary(min_size=32, max_size=32), spans, texts, wholes, st.none() | sessions, wholes

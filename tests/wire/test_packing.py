@@ -62,7 +62,7 @@ def test_hostile_metadata_is_a_protocol_fault(metadata):
 
 
 def test_a_field_out_of_range_names_the_message():
-    forward = [bytes(16), 0, 0, 1, ["fp32", [1, 2], "raw", 8], 0]
+    forward = [bytes(16), 0, 0, 1, ["fp32", [1, 2], "raw", 8], 0, 0]
     assert packing.parse_metadata(6, msgpack.packb(forward)).body_bytes == 8
     for index, wrong in [(0, bytes(15)), (1, -1), (2, True), (3, 3), (4, ["fp32", [1 << 40] * 4, "raw", 8])]:
         broken = list(forward)

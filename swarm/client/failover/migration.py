@@ -87,6 +87,11 @@ class Migration:
         self._old, self._cause, self._began = links[index], str(slowness), now
         self._task = asyncio.create_task(self._prepare(links[index], slowness, after, position), name="move")
 
+    @property
+    def waits(self) -> bool:
+        """Whether a replacement, or why there is none, waits to be asked for between two steps."""
+        return self._task is not None and self._task.done()
+
     async def ready(self) -> Migrated | None:
         """The replacement, level, if there is one by now; its link is to be put in the old one's place at once."""
         task, old = self._task, self._old

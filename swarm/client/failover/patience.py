@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from swarm.client.failover.stragglers import Step
 from swarm.client.forwarding.stretch import Passed, pass_through
@@ -31,19 +31,21 @@ def cannot_grow(link: HopSession, position: int, error: SwarmError) -> bool:
     return error.retry_after < GROWTH_RETRY or math.isinf(error.retry_after)
 
 
-async def patiently(links: Sequence[HopSession], entry: Entry) -> tuple[list[Passed], list[Step] | None]:
+async def patiently(
+    links: Sequence[HopSession], entry: Entry, asking: Callable[[HopSession], None]
+) -> tuple[list[Passed], list[Step] | None]:
     """`pass_through` a stretch, and what each link took; a first worker whose queue or cache is full is given a little time.
 
-    That costs less than a replay. No Steps if it was full, or if we did not run when rows came: how long they then take says nothing. Raises as
-    `pass_through` does.
+    That costs less than a replay. No Steps if it was full, or if we did not run when rows came: how long they then took says
+    nothing. Raises as `pass_through` does.
     """
     loop, link = asyncio.get_running_loop(), links[0]
     shortest, longest = GROWTH_SECONDS
     until = loop.time() + shortest + link.patience * (longest - shortest)
     for again in range(MAX_TRIES):
-        began, queues = loop.time(), [each.load.queue_rows for each in links]
+        queues = [each.load.queue_rows for each in links]
         try:
-            passed = await pass_through(links, entry)
+            passed = await pass_through(links, entry, asking)
         except Overloaded as error:
             growing = cannot_grow(link, entry.position, error)
             if math.isinf(error.retry_after) or (loop.time() >= until if growing else again >= PATIENCE):
@@ -51,13 +53,15 @@ async def patiently(links: Sequence[HopSession], entry: Entry) -> tuple[list[Pas
             pause = min(GROWTH_PAUSE, until - loop.time()) if growing else min(error.retry_after, PATIENCE_SECONDS)
             await asyncio.sleep(pause)
             continue
-        fair = not again and all(each.seconds is not None for each in passed)
-        steps = [_step(each, entry, queue, began) for each, queue in zip(passed, queues, strict=True)]
-        return passed, steps if fair else None
+        steps = [step_of(each, entry, queue) for each, queue in zip(passed, queues, strict=True)]
+        return passed, None if again or None in steps else [step for step in steps if step is not None]
     raise AssertionError("the last attempt returns or raises")
 
 
-def _step(passed: Passed, entry: Entry, queue: int, began: float) -> Step:
+def step_of(passed: Passed, entry: Entry, queue: int = 0) -> Step | None:
+    """What a link took for these rows, whose worker had so many waiting before; None if that is not known."""
+    if passed.seconds is None:
+        return None
     link = passed.link
-    shared = link.shared(began) if entry.rows is Rows.DECODE else link.load.sessions > 1
-    return Step(entry.rows, entry.count, passed.seconds or 0.0, max(queue, link.load.queue_rows), shared)
+    shared = link.shared(passed.at - passed.seconds) if entry.rows is Rows.DECODE else link.load.sessions > 1
+    return Step(entry.rows, entry.count, passed.seconds, max(queue, link.load.queue_rows), shared)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 from swarm.client.hop_session import HopSession
@@ -46,19 +46,28 @@ class Edges:
         if self._direct:
             for link, following in pairs - self._asked:
                 self._asked.add((link, following))
-                self._spawn(self._connect(link, following))
+                task = asyncio.create_task(self._connect(link, following), name="edge")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
     def part(self, link: HopSession) -> None:
         """The edge after this link is of no use: its rows go by the client from now on."""
         following = self._onward.pop(link, None)
         if following is not None:
-            self._trace.failed("session.edge", peer=link.hop.peer_id.short, next=following.hop.peer_id.short, error="")
-            self._spawn(self._disconnect(link))
+            peers = {"peer": link.hop.peer_id.short, "next": following.hop.peer_id.short}
+            self._trace.failed("session.edge", **peers, error="rows that were handed on did not come")
 
-    async def settled(self) -> None:
-        """Until every edge that was asked for is there, or is known not to come."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+    def stretches(self, links: Sequence[HopSession]) -> list[list[HopSession]]:
+        """The whole chain, cut into stretches."""
+        found: list[list[HopSession]] = []
+        while (start := sum(map(len, found))) < len(links):
+            found.append(self.stretch(links, start))
+        return found
+
+    async def settled(self, seconds: float) -> None:
+        """Until every edge that was asked for is there, or is known not to come; no longer than that."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
 
     async def close(self) -> None:
         """The links are closed by whoever opened them."""
@@ -66,11 +75,6 @@ class Edges:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work, name="edge")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _connect(self, link: HopSession, following: HopSession) -> None:
         peers = {"peer": link.hop.peer_id.short, "next": following.hop.peer_id.short}
@@ -82,9 +86,3 @@ class Edges:
         if (link, following) in self._asked:
             self._onward[link] = following
             self._trace.complete("session.edge", **peers)
-
-    async def _disconnect(self, link: HopSession) -> None:
-        try:
-            await link.connect(None, next(self._epochs))
-        except (PeerFault, Overloaded) as error:  # it is asked for rows next, and then said what it is worth
-            self._trace.failed("session.edge", peer=link.hop.peer_id.short, next="", error=str(error))

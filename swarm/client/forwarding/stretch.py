@@ -7,8 +7,10 @@ of every hop for a replay, and the last one's rows come straight home. A token o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from swarm.client.history import Entry
 from swarm.client.hop_session import HopSession
@@ -25,15 +27,17 @@ class Passed:
 
     link: HopSession
     tensor: Tensor
+    at: float  # loop time, seconds
     seconds: float | None  # since they came out of the link before it, or were asked for; None: not known
 
 
 class Interrupted(Exception):
     """Rows came through the first links of a stretch, one at least, and not through the next. Never leaves the session."""
 
-    def __init__(self, passed: Sequence[Passed], error: SwarmError) -> None:
+    def __init__(self, passed: Sequence[Passed], link: HopSession, error: SwarmError) -> None:
         super().__init__(str(error))
         self.passed = tuple(passed)
+        self.link = link  # that they did not come through
         self.error = error  # EdgeFault: neither of the links that the edge joins is known to have failed
 
 
@@ -63,36 +67,73 @@ class _Pulse:
         return not self._late
 
 
-async def pass_through(links: Sequence[HopSession], entry: Entry) -> list[Passed]:
-    """The rows as they come out of each link. Raises PeerFault or Overloaded of the first link, Interrupted of others."""
-    loop = asyncio.get_running_loop()
-    step = links[0].next_step()
-    asked = [asyncio.ensure_future(links[0].ask(entry, step))]
-    asked += [asyncio.ensure_future(link.expect(entry, step)) for link in links[1:]]
-    passed: list[Passed] = []
-    since, pulse = loop.time(), _Pulse()
-    try:
-        for link, reply in zip(links, asked, strict=True):
-            try:
-                result = await reply
-                tensor = await link.take(entry, step, result)
-            except (PeerFault, Overloaded) as error:
-                if not passed:
-                    raise
-                raise Interrupted(passed, error) from error
-            now = loop.time()
-            passed.append(Passed(link, tensor, now - since))
-            since, entry = now, Entry(entry.rows, entry.position, tensor)
-            if len(passed) < len(links):
-                if not result.onward:
-                    raise Interrupted(passed, EdgeFault(f"peer {link.hop.peer_id.short} could not hand rows on"))
-                links[len(passed)].handed_at = now
-        return passed if pulse.stop() else [replace(each, seconds=None) for each in passed]
-    finally:
-        pulse.stop()
-        for reply in asked:
+class Passage:
+    """Rows on their way through a stretch. Those who are asked behind each other are to be waited for in that order."""
+
+    def __init__(self, links: Sequence[HopSession], entry: Entry) -> None:
+        """Asks at once."""
+        self.links = tuple(links)
+        self.entry = entry
+        self._step = links[0].next_step()
+        self._began = asyncio.get_running_loop().time()
+        self._asked = [asyncio.ensure_future(links[0].ask(entry, self._step, len(links) - 1))]
+        self._asked += [asyncio.ensure_future(link.expect(entry, self._step)) for link in links[1:]]
+        self._came = [math.inf] * len(links)
+        for index, reply in enumerate(self._asked):
+            reply.add_done_callback(partial(self._answered, index))
+        self._pulse = _Pulse()
+
+    def _answered(self, index: int, reply: object) -> None:
+        self._came[index] = asyncio.get_running_loop().time()
+
+    async def wait(
+        self, free: Sequence[float] = (), asking: Callable[[HopSession], None] = lambda link: None
+    ) -> list[Passed]:
+        """The rows as they come out of each link. `free`: when each link was done with the rows before these; `asking` is told
+        who is waited for.
+
+        Raises PeerFault or Overloaded of the first link, Interrupted of others.
+        """
+        links, entry = self.links, self.entry
+        passed: list[Passed] = []
+        since = self._began
+        try:
+            for link, reply in zip(links, self._asked, strict=True):
+                asking(link)
+                try:
+                    result = await reply
+                    tensor = await link.take(entry, self._step, result)
+                except (PeerFault, Overloaded) as error:
+                    if not passed:
+                        raise
+                    raise Interrupted(passed, link, error) from error
+                index = len(passed)
+                came, before = self._came[index], free[index] if free else since
+                passed.append(Passed(link, tensor, came, came - max(since, before)))
+                since, entry = came, Entry(entry.rows, entry.position, tensor)
+                if len(passed) < len(links):
+                    following = links[len(passed)]
+                    if not result.onward:
+                        fault = EdgeFault(f"peer {link.hop.peer_id.short} could not hand rows on")
+                        raise Interrupted(passed, following, fault)
+                    following.handed_at = asyncio.get_running_loop().time()
+            return passed if self._pulse.stop() else [replace(each, seconds=None) for each in passed]
+        finally:
+            await self.give_up()
+
+    async def give_up(self) -> None:
+        """Nobody waits for these rows any more."""
+        self._pulse.stop()
+        for reply in self._asked:
             reply.cancel()
-        await asyncio.wait(asked)
-        for reply in asked:
+        await asyncio.wait(self._asked)
+        for reply in self._asked:
             if not reply.cancelled():
                 reply.exception()  # marked as seen: a link that failed behind another is asked again
+
+
+async def pass_through(
+    links: Sequence[HopSession], entry: Entry, asking: Callable[[HopSession], None] = lambda link: None
+) -> list[Passed]:
+    """`Passage` of rows with nothing before them under way."""
+    return await Passage(links, entry).wait(asking=asking)

@@ -94,11 +94,16 @@ class Clocked:
 
 
 class Watcher:
-    """Calls `act(the worker asked)` once, when rows of that position leave; counts what is said of moves."""
+    """Calls `act(the worker asked)` once, when rows of that position leave, or have come; counts what is said of moves."""
 
     def __init__(
-        self, swarm: LocalSwarm, position: int = -1, act: Callable[[Clocked], None] = Clocked.slow_down
+        self,
+        swarm: LocalSwarm,
+        position: int = -1,
+        act: Callable[[Clocked], None] = Clocked.slow_down,
+        phase: str = "started",
     ) -> None:
+        self._phase = phase
         self.clocked = {worker.peer_id.short: Clocked(worker) for worker in swarm.workers}
         self.victim: Clocked | None = None
         self.hop = 0  # which of the session's hops is struck
@@ -114,7 +119,7 @@ class Watcher:
             self.events.append(event)
             if event.phase == "started" and self.slow_steps_before is None and self.victim is not None:
                 self.slow_steps_before = self.victim.slow_steps
-        if (event.name, event.phase) != ("hop.forward", "started") or self.victim is not None:
+        if (event.name, event.phase) != ("hop.forward", self._phase) or self.victim is not None:
             return
         if event.details["position"] == self._position:
             self._hops.append(event.details["peer"])
@@ -167,7 +172,7 @@ def test_a_worker_that_becomes_slow_in_a_long_prompt_is_left(
 ) -> None:
     async def main() -> None:
         async with LocalSwarm(model, pairs()) as swarm:
-            watcher = Watcher(swarm, 3 * 128)
+            watcher = Watcher(swarm, 3 * 128, phase="complete")
             watcher.hop = hop
             async with swarm.client(Trace(watcher)) as client:
                 answer = await ask(client, LONG)
@@ -175,8 +180,8 @@ def test_a_worker_that_becomes_slow_in_a_long_prompt_is_left(
             (recovery,) = answer.session.recoveries  # type: ignore[union-attr]
             assert recovery.moved
             assert recovery.cause.startswith("slow: its chunks take")
-            assert recovery.position < 10 * 128
-            assert watcher.slow_steps_before == 3
+            assert recovery.position <= 10 * 128
+            assert watcher.slow_steps_before in range(3, 7)  # three were seen; as many were asked ahead
 
     run_virtual(main())
 
