@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
@@ -37,11 +38,15 @@ class BadRecord(ValueError):
 
 
 class PeerState(IntEnum):
-    """What a worker is willing to do: only SERVING takes new sessions; DRAINING finishes those it has; LOADING will serve."""
+    """What a worker is willing to do: only SERVING takes new sessions; DRAINING finishes those it has; LOADING will serve.
+
+    GONE has left. Its record is a tombstone: it outlives what the peer said before, so that no copy of that counts again.
+    """
 
     SERVING = 1
     DRAINING = 2
     LOADING = 3
+    GONE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +159,11 @@ class PeerRecord:
     def again(self, sequence: int, expires_at: float, **changes: Any) -> PeerRecord:
         """The next announcement of the same peer."""
         return replace(self, sequence=sequence, expires_at=expires_at, **changes)
+
+
+def still_here(records: Iterable[PeerRecord]) -> list[PeerRecord]:
+    """Without those whose peers have said that they left."""
+    return [record for record in records if record.state is not PeerState.GONE]
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ def test_well_packed_nonsense_is_bad_or_canonical(place: int, value: object, bar
         {"span": [2, 5000], "model": ["m", bytes(32), 6000]},
         {"version": 2},
         {"version": True},
-        {"state": 4},
+        {"state": 5},
         {"state": True},
         {"state": 1.0},
         {"addresses": []},

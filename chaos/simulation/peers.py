@@ -215,6 +215,7 @@ class Worker(Peer):
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.world.worker_config.drain_seconds):
                     await self.service.drained()
+            await announcer.farewell()
             self._announcer, self.alive = None, False
             stack, self._stack = self._stack, AsyncExitStack()
             self._ending = self.world.spawn(self._exit(stack))

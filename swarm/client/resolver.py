@@ -12,7 +12,7 @@ from swarm.client.peers import Peers
 from swarm.client.room import Room, RowsOf, chain_rows
 from swarm.errors import NoChain, NoRoom, UsageFault, WrongModel
 from swarm.identity import PeerId
-from swarm.records import ModelRef, PeerRecord, SignedRecord
+from swarm.records import ModelRef, PeerRecord, SignedRecord, still_here
 from swarm.routing.chain import Chain, Hop
 from swarm.routing.cost import UNMEASURED, Measurement, predicted_seconds
 from swarm.routing.finder import find_chain, fixed_chain, inexact
@@ -98,11 +98,11 @@ class Resolver:
 
     def _unexpired(self) -> list[PeerRecord]:
         now = self._now()
-        return [record for record in self._records.values() if not record.expired(now)]
+        return still_here(record for record in self._records.values() if not record.expired(now))
 
     async def _look_up(self) -> None:
         found = [signed.record for signed in await self._directory.lookup(self.model)]
-        await self._peers.measure(found)
+        await self._peers.measure(still_here(found))
         known = {peer: record for peer, record in self._records.items() if not record.expired(self._now())}
         for record in found:
             old = known.get(record.peer_id)
@@ -245,7 +245,8 @@ class Resolver:
     async def _other_model(self) -> None:
         """Raises WrongModel if peers serve another model under this one's name, and nobody this one."""
         served = {record.model for record in self._unexpired()}
-        served |= {signed.record.model for signed in await self._directory.lookup_all()}
+        found = await self._directory.lookup_all()
+        served |= {record.model for record in still_here(signed.record for signed in found)}
         if any(model.digest == self.model.digest for model in served):
             return  # it is its precision, or some of its layers, that is missing
         for other in sorted(served, key=lambda model: model.digest):

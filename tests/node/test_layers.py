@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,18 +44,24 @@ class Board(Records):
             self.left.set()
         return 1
 
-    withdraw = announce
+    def succeed(self, former: SignedRecord) -> None:
+        self.former = former
 
     def time(self) -> float:
         return 1_000_000.0
 
 
 def layers(
-    model: Path, board: Board, told: list[str] | None = None, config: WorkerConfig | None = None, **serve: object
+    model: Path,
+    board: Board,
+    told: list[str] | None = None,
+    config: WorkerConfig | None = None,
+    identity: Identity | None = None,
+    **serve: object,
 ) -> Layers:
     return Layers(
         SpanConfig(model, **serve),  # type: ignore[arg-type]
-        Identity.generate(),
+        identity or Identity.generate(),
         board,  # type: ignore[arg-type]
         lambda: (Address.of("127.0.0.1", 7700),),
         config=config or WorkerConfig(),
@@ -76,8 +83,44 @@ def test_a_worker_announces_what_it_holds_and_measured(tmp_path: Path) -> None:
             assert record.device.endswith(("core", "cores"))
             assert record.expires_at == 1_000_060.0
             await served.drain()
-        assert [signed.record.state for signed in board.said] == [PeerState.SERVING, PeerState.DRAINING]
+        assert [signed.record.state for signed in board.said] == [PeerState.SERVING, PeerState.GONE]
         assert board.said[1].record.sequence > board.said[0].record.sequence
+        assert board.said[1].record.expires_at >= board.said[0].record.expires_at
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_is_stopped_while_it_loads_says_that_it_left(tmp_path: Path) -> None:
+    async def main() -> None:
+        board = Board()
+        loading = asyncio.Event()
+        config = WorkerConfig(look_again_seconds=3600.0)
+
+        async def announce(signed: SignedRecord) -> int:
+            loading.set()
+            return await Board.announce(board, signed)
+
+        board.announce = announce  # type: ignore[method-assign]
+        starting = asyncio.create_task(layers(make_model(tmp_path / "m"), board, config=config).__aenter__())
+        await loading.wait()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        assert [signed.record.state for signed in board.said] == [PeerState.LOADING, PeerState.GONE]
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_comes_back_goes_on_where_its_earlier_run_ended(tmp_path: Path) -> None:
+    async def main() -> None:
+        board, model = Board(), make_model(tmp_path / "m")
+        one, other = make_model(tmp_path / "other"), Identity.from_seed(bytes(32))
+        async with layers(one, board, identity=other):
+            former = board.said[-1]
+        await Board.announce(board, former.record.again(1 << 50, 1_000_060.0).sign(other))
+        async with layers(model, board, identity=other):
+            assert board.former.record.sequence == 1 << 50
+            assert board.said[-1].record.sequence > 1 << 50
+            assert board.said[-1].record.model.name == "m"
 
     asyncio.run(main())
 
@@ -131,11 +174,12 @@ def test_layers_that_only_stand_together_are_taken_together(tmp_path: Path) -> N
         with pytest.raises(UsageFault, match=r"layers 1-4 need .* no beginning of them would fit"):
             async with layers(model, board, layers=LayerSpan(1, 5), precision="fp32", max_memory=sum(sizes[1:4])):
                 pass
-        for held in (LayerSpan(1, 5), LayerSpan(0, 4)):
-            session = footprint(read_spec(model), held, "fp32", usual_rows(model)) - sum(sizes[held.start : held.stop])
-            most = sum(sizes[held.start : held.stop]) + int(session / CACHE_SHARE) + (4 << 10)
-            async with layers(model, board, precision="fp32", max_memory=most):
-                pass
+        async with AsyncExitStack() as workers:
+            for held in (LayerSpan(1, 5), LayerSpan(0, 4)):
+                weights = sum(sizes[held.start : held.stop])
+                session = footprint(read_spec(model), held, "fp32", usual_rows(model)) - weights
+                most = weights + int(session / CACHE_SHARE) + (4 << 10)
+                await workers.enter_async_context(layers(model, board, precision="fp32", max_memory=most))
         assert [str(each.record.span) for each in board.said if each.record.state is PeerState.SERVING] == ["1-4", "0"]
 
     asyncio.run(main())
@@ -150,16 +194,16 @@ def test_a_worker_takes_no_layer_for_which_a_session_s_caches_have_no_room(tmp_p
         board, model = Board(), make_model(tmp_path / "m")
         spec, rows = read_spec(model), usual_rows(model)
         session = footprint(spec, LayerSpan(0, 2), "fp32", rows) - (two := footprint(spec, LayerSpan(0, 2), "fp32"))
-        for most, span, least in (
-            (two + int(session / CACHE_SHARE) + 8, "0-1", rows),
-            (two + session // 2, "2", rows),  # for two layers' weights, and half of the room that they need
-            (two // 2 + (20 << 10), "3", 64),  # a layer without that room is better than none
-        ):
-            async with layers(model, board, precision="fp32", max_memory=most):
-                pass
-            record = board.said[-1].record
-            assert str(record.span) == span
-            assert rows_of_records(open_model(model))(record) >= least
+        async with AsyncExitStack() as workers:
+            for most, span, least in (
+                (two + int(session / CACHE_SHARE) + 8, "0-1", rows),
+                (two + session // 2, "2", rows),  # for two layers' weights, and half of the room that they need
+                (two // 2 + (20 << 10), "3", 64),  # a layer without that room is better than none
+            ):
+                await workers.enter_async_context(layers(model, board, precision="fp32", max_memory=most))
+                record = board.said[-1].record
+                assert str(record.span) == span
+                assert rows_of_records(open_model(model))(record) >= least
 
     asyncio.run(main())
 

@@ -14,7 +14,7 @@ from swarm.config import ChannelConfig
 from swarm.discovery import Directory
 from swarm.errors import SwarmError, UsageFault
 from swarm.identity import Identity, PeerId
-from swarm.records import PeerRecord
+from swarm.records import PeerRecord, still_here
 from swarm.trace import Trace
 from swarm.transport.channels.dial import dial
 from swarm.transport.tls.diagnosis import diagnosed
@@ -60,7 +60,7 @@ async def survey(
     """Every worker's record. Raises NoSwarm, UsageFault."""
     need_bootstrap(bootstrap)
     async with joined(identity, bootstrap, swarm_key, trace) as directory:
-        return [signed.record for signed in await directory.lookup_all()]
+        return still_here(signed.record for signed in await directory.lookup_all())
 
 
 async def examine(

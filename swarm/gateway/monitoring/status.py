@@ -41,7 +41,7 @@ class StatusSource:
 
     async def status(self) -> dict[str, Any]:
         """See the documentation of `/api/status`."""
-        cards, records = await self.catalog.cards(), await self.catalog.records()
+        cards, records = await self.catalog.cards(watched=True), await self.catalog.records(watched=True)
         return {
             "node": {
                 "peer": self.who.peer,
