@@ -170,6 +170,7 @@ class Worker(Peer):
         self.compute = Compute(world.topology.step_seconds)
         self.inside = Inside()  # its faults that no wire shows
         self._announcer: Announcer | None = None  # once it serves
+        self._server: ChannelServer | None = None  # once it listens
 
     async def _start(self, stack: AsyncExitStack) -> None:
         world = self.world
@@ -178,7 +179,7 @@ class Worker(Peer):
             WorkerService(stage, world.prepared.model, self.compute, self.identity, world.worker_config, world.trace)
         )
         network = self.network
-        server = await stack.enter_async_context(
+        self._server = server = await stack.enter_async_context(
             ChannelServer(
                 network,
                 "",
@@ -210,6 +211,8 @@ class Worker(Peer):
 
     async def _drain(self, announcer: Announcer) -> None:
         self.service.drain()
+        if self._server is not None:
+            self._server.part(announcer.sequence)
         with suppress(asyncio.CancelledError):  # killed meanwhile
             await announcer.withdraw()
             with suppress(TimeoutError):

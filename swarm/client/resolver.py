@@ -98,7 +98,8 @@ class Resolver:
 
     def _unexpired(self) -> list[PeerRecord]:
         now = self._now()
-        return still_here(record for record in self._records.values() if not record.expired(now))
+        live = still_here(record for record in self._records.values() if not record.expired(now))
+        return [record for record in live if not self._peers.has_parted(record)]
 
     async def _look_up(self) -> None:
         found = [signed.record for signed in await self._directory.lookup(self.model)]

@@ -80,10 +80,14 @@ class Layers:
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()
 
-    async def drain(self) -> None:
-        """No new sessions; those that run may end by themselves within drain_seconds, and the worker is DRAINING. Then GONE."""
+    async def drain(self, part: Callable[[int], None] = lambda sequence: None) -> None:
+        """No new sessions; those that run may end by themselves within drain_seconds, and the worker is DRAINING. Then GONE.
+
+        `part` tells those who have a channel, at once, up to which sequence this worker's records count no more.
+        """
         self.service.drain()
         assert self._announcer is not None
+        part(self._announcer.sequence)
         if self.service.load().sessions:
             await self._announcer.withdraw()
             try:

@@ -167,8 +167,8 @@ class Node:
 
     async def drain(self) -> None:
         """Take no new sessions, tell the swarm, and let running ones finish for a while."""
-        if self._layers is not None:
-            await self._layers.drain()
+        if self._layers is not None and self._server is not None:
+            await self._layers.drain(self._server.part)
 
     async def _start(self) -> None:
         if self._passive:

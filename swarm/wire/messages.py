@@ -62,6 +62,13 @@ class Pong:
 
 
 @dataclass(frozen=True, slots=True)
+class Goodbye:
+    """Its sender takes no new sessions and will leave. Needs no answer."""
+
+    sequence: int  # of its records: what it announced up to this one counts no more
+
+
+@dataclass(frozen=True, slots=True)
 class Open:
     """Start a session. Only the peer that opened it may use it. Opening it again empties it.
 
@@ -169,6 +176,7 @@ Message = (
     Hello
     | Ping
     | Pong
+    | Goodbye
     | Open
     | Opened
     | Forward

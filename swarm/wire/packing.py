@@ -26,6 +26,7 @@ from swarm.wire.messages import (
     FaultCode,
     FetchRecords,
     Forward,
+    Goodbye,
     Hello,
     Load,
     Message,
@@ -43,6 +44,7 @@ from swarm.wire.rows import SESSION_ID_BYTES, Rows
 from swarm.wire.tensors import MAX_DIMENSIONS, MAX_TENSOR_BYTES, RAW, Buffer, Tensor, TensorHeader, pack, unpack
 
 MAX_WHOLE = (1 << 62) - 1  # counts and positions
+MAX_SEQUENCE = (1 << 63) - 1  # as of records
 MAX_TEXT_BYTES = 256  # agent, precision, numerics class
 MAX_CODECS = 16
 MAX_BODY_BYTES = MAX_TENSOR_BYTES  # of one message; a page of records is far smaller
@@ -69,6 +71,12 @@ def _same(value: Any) -> Any:
 def _whole(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= MAX_WHOLE:
         raise _Bad("is no count")
+    return value
+
+
+def _sequence(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_SEQUENCE:
+        raise _Bad("is no sequence of records")
     return value
 
 
@@ -194,6 +202,7 @@ _ROWS_OF_KINDS: tuple[tuple[int, type[Message], tuple[_Field, ...]], ...] = (
     (12, Fault, (_optional(_SESSION), _CODE, _text(MAX_DETAIL_BYTES), _optional(_SECONDS))),
     (13, FetchRecords, (_exactly(KEY_BYTES), _WHOLE)),
     (14, RecordsPage, (_RECORDS, _FLAG)),
+    (30, Goodbye, (_Field(_same, _sequence),)),
 )
 
 

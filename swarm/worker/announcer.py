@@ -72,6 +72,11 @@ class Announcer:
         """The loop that runs until the announcer is left."""
         return (self._task,) if self._task else ()
 
+    @property
+    def sequence(self) -> int:
+        """Of what was announced last."""
+        return self._sequence
+
     async def first(self) -> None:
         """Returns when the first announcement was made, stored or not. Raises what ended the loop before."""
         assert self._task is not None
