@@ -18,6 +18,8 @@ from swarm.wire.messages import (
     PROTOCOL_VERSION,
     Close,
     Closed,
+    DialBack,
+    DialledBack,
     Fault,
     FetchRecords,
     Forward,
@@ -70,35 +72,19 @@ class State(Enum):
 #
 # ANSWERS holds the second table: for each request, what may answer it, and whether that ends the stream.
 
-_ALLOWED: dict[State, frozenset[type[Message]]] = {
-    State.HELLO_WAIT: frozenset({Hello}),
-    State.OPEN: frozenset(
-        {
-            Ping,
-            Pong,
-            Goodbye,
-            Open,
-            Opened,
-            Forward,
-            Result,
-            Working,
-            Renew,
-            Close,
-            Closed,
-            Fault,
-            FetchRecords,
-            RecordsPage,
-        }
-    ),
-    State.CLOSED: frozenset(),
-}
-
 ANSWERS: dict[type[Message], dict[type[Message], bool]] = {
     Open: {Opened: True, Fault: True},
     Forward: {Working: False, Result: True, Fault: True},
     Renew: {Opened: True, Fault: True},
     Close: {Closed: True, Fault: True},
     FetchRecords: {RecordsPage: True, Fault: True},
+    DialBack: {DialledBack: True, Fault: True},
+}
+
+_ALLOWED: dict[State, frozenset[type[Message]]] = {
+    State.HELLO_WAIT: frozenset({Hello}),
+    State.OPEN: frozenset({Ping, Pong, Goodbye}).union(ANSWERS, *ANSWERS.values()),
+    State.CLOSED: frozenset(),
 }
 
 _CONTROL_MESSAGES = frozenset({Hello, Ping, Pong, Goodbye})

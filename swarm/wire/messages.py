@@ -172,6 +172,21 @@ class RecordsPage:
     more: bool
 
 
+@dataclass(frozen=True, slots=True)
+class DialBack:
+    """Try to reach the sender at the host that this came from, and tell whether that worked. Answered with DialledBack."""
+
+    data: int  # TCP port
+    probe: int  # UDP port; 0: none
+
+
+@dataclass(frozen=True, slots=True)
+class DialledBack:
+    host: str  # that the request came from, as this peer sees it
+    fault: str  # what became of the connection, in words; empty if the sender proved its key there
+    probed: bool  # whether the UDP port answered
+
+
 Message = (
     Hello
     | Ping
@@ -188,4 +203,6 @@ Message = (
     | Fault
     | FetchRecords
     | RecordsPage
+    | DialBack
+    | DialledBack
 )

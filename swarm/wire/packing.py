@@ -22,6 +22,8 @@ from swarm.wire.messages import (
     MAX_PAGE_RECORDS,
     Close,
     Closed,
+    DialBack,
+    DialledBack,
     Fault,
     FaultCode,
     FetchRecords,
@@ -77,6 +79,12 @@ def _whole(value: Any) -> int:
 def _sequence(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= MAX_SEQUENCE:
         raise _Bad("is no sequence of records")
+    return value
+
+
+def _port(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 16:
+        raise _Bad("is no port")
     return value
 
 
@@ -203,6 +211,8 @@ _ROWS_OF_KINDS: tuple[tuple[int, type[Message], tuple[_Field, ...]], ...] = (
     (13, FetchRecords, (_exactly(KEY_BYTES), _WHOLE)),
     (14, RecordsPage, (_RECORDS, _FLAG)),
     (30, Goodbye, (_Field(_same, _sequence),)),
+    (31, DialBack, (_Field(_same, _port), _Field(_same, _port))),
+    (32, DialledBack, (_SHORT, _text(MAX_DETAIL_BYTES), _FLAG)),
 )
 
 
