@@ -272,6 +272,7 @@ def status(
 @place_options
 @bootstrap_option
 @private.swarm_key_option
+@api.gateway_options
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @verbose_option
 def doctor(**given: Any) -> None:

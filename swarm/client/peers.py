@@ -45,6 +45,15 @@ class _Suspicion:
     fault: str = ""  # what happened
 
 
+@dataclass(frozen=True, slots=True)
+class Avoidance:
+    """That a peer is avoided while there is another."""
+
+    peer_id: PeerId
+    seconds: float  # that are left of it
+    fault: str  # what happened, in words
+
+
 class Peers:
     """`async with Peers(...)`: leaving closes every channel."""
 
@@ -171,6 +180,16 @@ class Peers:
         now = asyncio.get_running_loop().time()
         self._suspicions = {peer: s for peer, s in self._suspicions.items() if now < s.until}
         return frozenset(peer for peer, s in self._suspicions.items() if now < (s.until if strictly else s.retry_at))
+
+    def avoidances(self) -> list[Avoidance]:
+        """Whom it avoids now, and why, in the order of their ids."""
+        now = asyncio.get_running_loop().time()
+        suspicions = sorted(self._suspicions.items())
+        return [
+            Avoidance(peer, each.until - now, each.fault or str(each.full or "") or "it failed")
+            for peer, each in suspicions
+            if now < each.until
+        ]
 
     def noticed(self, peer_id: PeerId, load: Load) -> None:
         """A reply said how busy the peer is."""

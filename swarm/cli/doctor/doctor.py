@@ -19,11 +19,12 @@ from swarm.cli.doctor import findings, machine
 from swarm.cli.doctor import swarm as swarms
 from swarm.cli.doctor.dial_back import dialled_back
 from swarm.cli.doctor.findings import Finding
+from swarm.cli.doctor.gateway import GatewayFault, avoided_by
 from swarm.cli.keys import bans_file
 from swarm.cli.status.survey import joined, named_peers
 from swarm.client.audits.bans import Ban, Bans
 from swarm.errors import SwarmError, UsageFault
-from swarm.identity import Identity
+from swarm.identity import Identity, PeerId
 from swarm.node.addresses import own_addresses
 from swarm.records import PeerRecord, still_here
 from swarm.routing.unused import Uses
@@ -43,6 +44,8 @@ class DoctorRequest:
     port: int
     probe_port: int | None
     key: Path | None
+    gateway: str | None
+    gateway_key: str | None
     as_json: bool
     verbose: bool
 
@@ -115,7 +118,13 @@ async def _examined(request: DoctorRequest, bans: list[Ban]) -> tuple[list[Findi
     back = await dialled_back(network, request.bootstrap, request.host, data, probe)
     found += findings.outside(back, own_addresses(), data, probe)
     sight = await swarms.look_at(own.identity, still_here(records), now, request.swarm_key, trace)
-    models = swarms.judged(sight, bans, request.model)
+    avoided: dict[PeerId, str] = {}
+    if request.gateway is not None:
+        try:
+            avoided = await asyncio.to_thread(avoided_by, request.gateway, request.gateway_key, time.time())
+        except GatewayFault as error:
+            found.append(Finding("gateway", False, str(error)))
+    models = swarms.judged(sight, bans, request.model, avoided)
     if request.model is not None and not models:
         found.append(Finding("model", False, f"no worker announces a model by the name of {request.model}"))
     return found, models
