@@ -12,7 +12,7 @@ from swarm.client.peers import Peers
 from swarm.client.room import Room, RowsOf, chain_rows
 from swarm.errors import NoChain, NoRoom, UsageFault, WrongModel
 from swarm.identity import PeerId
-from swarm.records import ModelRef, PeerRecord, SignedRecord, still_here
+from swarm.records import ModelRef, PeerRecord, PeerState, SignedRecord, still_here
 from swarm.routing.chain import Chain, Hop
 from swarm.routing.cost import UNMEASURED, Measurement, predicted_seconds
 from swarm.routing.finder import find_chain, fixed_chain, inexact
@@ -109,6 +109,8 @@ class Resolver:
             old = known.get(record.peer_id)
             if old is None or record.sequence >= old.sequence:
                 known[record.peer_id] = record
+                if old is not None and old.state is PeerState.GONE is not record.state:
+                    self._peers.trust(record.peer_id)  # what its earlier run did says nothing about this one
         now = asyncio.get_running_loop().time()
         news = _offers(known) != _offers(self._records) or now - self._looked_up_at > 2 * MAX_LOOKUP_GAP
         self._gap = 0.0 if news else min(MAX_LOOKUP_GAP, max(LOOKUP_GAP, 2 * self._gap))

@@ -119,7 +119,9 @@ class Catalog:
         self._starting: dict[str, asyncio.Lock] = {}
         self._seen = _Seen()
         self._heard: set[PeerId] = set()  # who has a record and has answered a probe
-        self._silent: set[PeerId] = set()  # of those, who did not answer the last one
+        self._silent: dict[
+            PeerId, int
+        ] = {}  # of those, who did not answer the last one, and the sequence of their records then
         self._probed_at = float("-inf")  # loop time
         self._looking = asyncio.Lock()
         self._stack = AsyncExitStack()
@@ -156,7 +158,7 @@ class Catalog:
     @property
     def known_records(self) -> Sequence[PeerRecord]:
         """As they were when somebody last looked."""
-        return [record for record in self._seen.records if record.peer_id not in self._silent]
+        return [record for record in self._seen.records if record.sequence > self._silent.get(record.peer_id, -1)]
 
     @property
     def models(self) -> Mapping[str, ModelRef]:
@@ -181,8 +183,8 @@ class Catalog:
                 max(WATCH_SECONDS, self._seen.seconds / LOOK_SHARE) if watched else FRESH_SECONDS
             ):
                 await self._look(self._directory)
-        absent = self._avoided() | self._silent
-        return [record for record in self._seen.records if record.peer_id not in absent]
+        avoided = self._avoided()
+        return [record for record in self.known_records if record.peer_id not in avoided]
 
     async def _look(self, directory: Directory) -> None:
         loop = asyncio.get_running_loop()
@@ -201,13 +203,13 @@ class Catalog:
     async def _hear(self, probe: Probe, records: list[PeerRecord]) -> None:
         """Who answered a probe once and does not now is silent: a record outlives a worker that was killed by a minute.
 
-        Who never answered may sit where datagrams do not get through, and is believed.
+        Who never answered may sit where datagrams do not get through, and is believed; so is who announces itself anew.
         """
         probed = records[:MAX_PROBED]
         places = [address for record in probed for address in record.addresses]
         answered = await probe(places, 1, PROBE_SECONDS)
         alive = {record.peer_id for record in probed if any(address in answered for address in record.addresses)}
-        self._silent = {record.peer_id for record in probed} & self._heard - alive
+        self._silent = {r.peer_id: r.sequence for r in probed if r.peer_id in self._heard and r.peer_id not in alive}
         self._heard = (self._heard & {record.peer_id for record in records}) | alive
 
     def _avoided(self) -> set[PeerId]:

@@ -27,6 +27,7 @@ STATES = {
 class Known:
     """What is known of a worker beside its record: reasons in words, empty where there is none."""
 
+    version: str = ""  # of the protocol or of this software, where it differs
     unreachable: str = ""  # which port was tried, how, and what came of it
     banned: str = ""
     avoided: str = ""
@@ -123,6 +124,8 @@ def _refusal(record: PeerRecord, model: ModelRef, known: Known, now: float, bond
         return f"banned: {known.banned}"
     if record.state is not PeerState.SERVING:
         return STATES[record.state]
+    if known.version:
+        return f"of another version: {known.version}"
     if known.unreachable:
         return f"unreachable: {known.unreachable}"
     if known.avoided:

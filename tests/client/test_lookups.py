@@ -37,8 +37,12 @@ class NoPeers:
 
     def __init__(self) -> None:
         self.measurements: dict[object, object] = {}
+        self.trusted: list[object] = []
 
     async def measure(self, records: object) -> None: ...
+
+    def trust(self, peer_id: object) -> None:
+        self.trusted.append(peer_id)
 
     def faults(self) -> str:
         return ""
@@ -77,7 +81,8 @@ def test_while_layers_are_missing_lookups_are_few_and_what_comes_back_is_found_s
 def test_who_said_that_it_left_is_in_no_chain_and_an_older_word_of_it_does_not_bring_it_back() -> None:
     async def main() -> None:
         loop, board = asyncio.get_running_loop(), Board()
-        resolver = Resolver(board, NoPeers(), MODEL, now=loop.time, trace=Trace())  # type: ignore[arg-type]
+        peers = NoPeers()
+        resolver = Resolver(board, peers, MODEL, now=loop.time, trace=Trace())  # type: ignore[arg-type]
         old = announcement(identity(1), now=loop.time())
         for said, there in (
             (old, True),
@@ -90,6 +95,7 @@ def test_who_said_that_it_left_is_in_no_chain_and_an_older_word_of_it_does_not_b
             if there:
                 await resolver.chain(WHOLE)
             await asyncio.sleep(MAX_LOOKUP_GAP)
+        assert peers.trusted == [old.record.peer_id]  # once, when it came back
 
     run_virtual(main())
 

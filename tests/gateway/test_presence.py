@@ -53,6 +53,13 @@ def test_who_answered_once_and_is_silent_now_is_gone(monkeypatch: pytest.MonkeyP
             assert await catalog.records() == workers.records
             workers.silent = {0, 2}
             assert await catalog.records() == workers.records[1:]
+            workers.records[0] = replace(
+                workers.records[0], sequence=2
+            )  # it announces itself, and was not probed since
+            monkeypatch.setattr(catalog, "_probed_at", float("inf"))
+            assert await catalog.records() == workers.records
+            monkeypatch.setattr(catalog, "_probed_at", float("-inf"))
+            assert await catalog.records() == workers.records[1:]
             workers.silent = {2}
             assert await catalog.records() == workers.records
 

@@ -47,6 +47,7 @@ def no_way_on(layers: str) -> str:
         ({"state": PeerState.LOADING}, Known(), "loading its layers still"),
         ({"state": PeerState.GONE}, Known(), "gone: it said that it left"),
         ({}, Known(unreachable="TCP 192.0.2.7:7700 refused"), "unreachable: TCP 192.0.2.7:7700 refused"),
+        ({}, Known(version="it speaks 3"), "of another version: it speaks 3"),
         ({}, Known(banned="until tomorrow"), "banned: until tomorrow"),
         ({}, Known(avoided="for 12 s more"), "avoided: for 12 s more"),
         ({}, Known(full="no room for a token"), "full: no room for a token"),

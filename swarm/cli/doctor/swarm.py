@@ -51,6 +51,7 @@ def judged(
     of_peer = {ban.peer_id: ban for ban in bans}
     known = {
         record.peer_id: Known(
+            version=_other_version(sight.health.get(record.peer_id)),
             unreachable=_unreachable(record, sight),
             banned=_banned(of_peer.get(record.peer_id)),
             avoided=(avoided or {}).get(record.peer_id, ""),
@@ -79,6 +80,10 @@ def _measurement(record: PeerRecord, sight: Sight) -> Measurement:
     load = health.load if health is not None else None
     queue, step = (load.queue_rows, load.step_seconds or None) if load is not None else (0, None)
     return Measurement(sight.round_trips.get(record.addresses[0]), queue, step)
+
+
+def _other_version(health: Health | None) -> str:
+    return health.error or "" if health is not None and health.other_version else ""
 
 
 def _unreachable(record: PeerRecord, sight: Sight) -> str:

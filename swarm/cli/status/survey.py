@@ -12,7 +12,7 @@ from swarm.cli.bootstrap import need_bootstrap
 from swarm.cli.keys import known_peers_file
 from swarm.config import ChannelConfig
 from swarm.discovery import Directory
-from swarm.errors import SwarmError, UsageFault
+from swarm.errors import SwarmError, UsageFault, VersionMismatch
 from swarm.identity import Identity, PeerId
 from swarm.records import PeerRecord, still_here
 from swarm.trace import Trace
@@ -33,6 +33,7 @@ class Health:
     load: Load | None  # None: no answer
     round_trip: float | None  # seconds, of a Ping on an open channel
     error: str | None = None
+    other_version: bool = False  # is what the error tells
 
 
 @asynccontextmanager
@@ -78,7 +79,7 @@ async def examine(
         except TimeoutError:
             return Health(None, None, f"no answer within {ASK_SECONDS:g} s")
         except SwarmError as error:
-            return Health(None, None, str(error))
+            return Health(None, None, str(error), isinstance(error, VersionMismatch))
 
     answers = await asyncio.gather(*map(ask, records))
     return {record.peer_id: health for record, health in zip(records, answers, strict=True)}

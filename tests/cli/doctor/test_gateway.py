@@ -64,15 +64,17 @@ def test_what_a_client_avoids_is_told_until_when_and_why() -> None:
     assert keys == ["Bearer secret"]
     assert avoided[peer(2)].startswith("until ")
     assert avoided[peer(2)].endswith(f":30, by the clients of {url}: it fellsilent")
-    records = (make_record(1, "0-9"), make_record(2, "0-9"), make_record(3, "0-9"))
+    records = tuple(make_record(number, "0-9") for number in range(1, 5))
     health = {record.peer_id: Health(Load(0, 2, 100, 0.01), 0.001) for record in records}
     health[peer(3)] = Health(Load(0, 5, 0, 0.01), 0.001)
+    health[peer(4)] = Health(None, None, "the peer speaks version 9", other_version=True)
     (found,) = judged(Sight(records, health, {}, NOW), [], MODEL.name, avoided)
     why = {use.record.peer_id: use.why for use in found.workers}
     assert why == {
         peer(1): "",
         peer(2): f"avoided: {avoided[peer(2)]}",
         peer(3): "full: its caches have no room for a token beside 5 sessions",
+        peer(4): "of another version: the peer speaks version 9",
     }
 
 
