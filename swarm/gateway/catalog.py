@@ -19,7 +19,7 @@ from swarm.client import Client
 from swarm.client.local import CacheBytes, LocalPrecision, default_precision
 from swarm.client.room import RowsOf, chain_rows, rows_of_records, rows_within
 from swarm.engine.backends import Model, Sizes, open_model
-from swarm.errors import ModelFault, NoSwarm
+from swarm.errors import ModelFault, NoSwarm, PortInUse, UsageFault
 from swarm.gateway.http.errors import UnknownModel
 from swarm.identity import PeerId
 from swarm.records import Address, ModelRef, PeerRecord, PeerState, SignedRecord, still_here
@@ -123,6 +123,7 @@ class Catalog:
             PeerId, int
         ] = {}  # of those, who did not answer the last one, and the sequence of their records then
         self._probed_at = float("-inf")  # loop time
+        self._hearing: asyncio.Task[None] | None = None
         self._looking = asyncio.Lock()
         self._stack = AsyncExitStack()
 
@@ -148,6 +149,9 @@ class Catalog:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._clients = {}
+        if self._hearing is not None:
+            self._hearing.cancel()
+            await asyncio.gather(self._hearing, return_exceptions=True)
         await self._stack.aclose()
 
     @property
@@ -182,11 +186,12 @@ class Catalog:
             if now - self._seen.at > (
                 max(WATCH_SECONDS, self._seen.seconds / LOOK_SHARE) if watched else FRESH_SECONDS
             ):
-                await self._look(self._directory)
+                await self._look(self._directory, watched)
         avoided = self._avoided()
         return [record for record in self.known_records if record.peer_id not in avoided]
 
-    async def _look(self, directory: Directory) -> None:
+    async def _look(self, directory: Directory, watched: bool) -> None:
+        """Whoever watches hears at once who left; whoever was killed takes a probe to find out, which nobody waits for then."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -195,9 +200,12 @@ class Catalog:
             self._trace.failed("catalog.lookup", error=str(error))
             found = []
         took = loop.time() - began
-        if self._probe is not None and loop.time() - self._probed_at > FRESH_SECONDS:
-            await self._hear(self._probe, found)
+        hears = self._hearing is not None and not self._hearing.done()
+        if self._probe is not None and not hears and loop.time() - self._probed_at > FRESH_SECONDS:
             self._probed_at = loop.time()
+            self._hearing = asyncio.create_task(self._hear(self._probe, found), name="probes")
+            if not watched:
+                await self._hearing
         self._seen = _Seen(found, loop.time(), took)
 
     async def _hear(self, probe: Probe, records: list[PeerRecord]) -> None:
@@ -207,7 +215,11 @@ class Catalog:
         """
         probed = records[:MAX_PROBED]
         places = [address for record in probed for address in record.addresses]
-        answered = await probe(places, 1, PROBE_SECONDS)
+        try:
+            answered = await probe(places, 1, PROBE_SECONDS)
+        except (OSError, PortInUse, UsageFault) as error:  # no socket to probe with: what was heard before holds
+            self._trace.failed("catalog.probe", error=str(error))
+            return
         alive = {record.peer_id for record in probed if any(address in answered for address in record.addresses)}
         self._silent = {r.peer_id: r.sequence for r in probed if r.peer_id in self._heard and r.peer_id not in alive}
         self._heard = (self._heard & {record.peer_id for record in records}) | alive

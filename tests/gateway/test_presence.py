@@ -81,6 +81,43 @@ def test_who_says_that_it_left_is_absent_as_soon_as_somebody_watches() -> None:
     run_virtual(main())
 
 
+def test_whoever_watches_waits_for_no_probe_and_hears_what_came_of_it() -> None:
+    class Patient(Workers):
+        async def probe(self, places: Sequence[Address], tries: int, seconds: float) -> Mapping[Address, float]:
+            await asyncio.sleep(seconds)
+            return await super().probe(places, tries, seconds)
+
+    async def main() -> None:
+        loop, workers = asyncio.get_running_loop(), Patient(2)
+        async with Catalog([], workers, never, probe=workers.probe, now=lambda: NOW) as catalog:
+            await catalog.records()
+            workers.silent = {0}
+            await asyncio.sleep(module.FRESH_SECONDS + 0.01)
+            began = loop.time()
+            assert await catalog.records(watched=True) == workers.records
+            assert loop.time() == began
+            await asyncio.sleep(module.PROBE_SECONDS + 0.01)
+            assert await catalog.records(watched=True) == workers.records[1:]
+            await asyncio.sleep(module.FRESH_SECONDS)
+            await catalog.records(watched=True)  # leaves while a probe runs
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run_virtual(main())
+
+
+def test_without_a_socket_to_probe_with_what_was_heard_before_holds() -> None:
+    async def main() -> None:
+        workers = Workers(1)
+
+        async def probe(*_: object) -> Mapping[Address, float]:
+            raise OSError("the test has no sockets left")
+
+        async with Catalog([], workers, never, probe=probe, now=lambda: NOW) as catalog:
+            assert await catalog.records() == workers.records
+
+    asyncio.run(main())
+
+
 def test_a_directory_that_takes_long_is_not_asked_all_the_time() -> None:
     class Slow(Workers):
         asked = 0

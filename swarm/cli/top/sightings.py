@@ -87,8 +87,9 @@ class Sightings:
         self._holes: dict[tuple[bytes, str], tuple[LayerSpan, ...]] = {}
         self._judged = False
 
-    def find(self, now: float, records: Iterable[PeerRecord]) -> None:
-        """What the directory has."""
+    def find(self, now: float, records: Iterable[PeerRecord]) -> bool:
+        """What the directory has; whether somebody came, moved or left."""
+        last = self.happenings[-1] if self.happenings else None
         listed = {record.peer_id: record for record in records}
         for peer_id, record in listed.items():
             if record.state is PeerState.GONE:
@@ -97,6 +98,7 @@ class Sightings:
                 self._list(now, peer_id, record)
         for peer_id, seen in self.workers.items():
             seen.listed = peer_id in listed
+        return bool(self.happenings) and self.happenings[-1] is not last
 
     def judge(self, now: float, health: Mapping[PeerId, Health]) -> None:
         """What the workers answered."""
