@@ -99,12 +99,12 @@ async def _seen(bootstrap: Sequence[tuple[str, int]], swarm_key: bytes | None, v
 
 async def _examined(request: DoctorRequest, bans: list[Ban]) -> tuple[list[Finding], list[Uses]]:
     own = machine.OwnKey(request.key, os.environ)
-    found = [own.finding()]
-    found += findings.ports(machine.taken_ports(request.host, request.port, request.probe), own.used)
-    found += machine.room(os.environ)
+    found = [own.finding(), *machine.room(os.environ)]
+    taken = machine.taken_ports(request.host, request.port, request.probe)
+    unknown = findings.ports(taken, None if own.used else ())
     if not request.bootstrap:
         said = "nobody was asked, as no swarm was named: give --bootstrap HOST:PORT, or set SWARM_BOOTSTRAP"
-        return [*found, Finding("swarm", None, said)], []
+        return [*found, *unknown, Finding("swarm", None, said)], []
     trace = make_trace(request.verbose)
     try:
         async with joined(own.identity, request.bootstrap, request.swarm_key, trace) as directory:
@@ -112,9 +112,11 @@ async def _examined(request: DoctorRequest, bans: list[Ban]) -> tuple[list[Findi
             now, contacts = directory.time(), directory.contacts
             found += [findings.joined(request.bootstrap, contacts, ""), findings.clock(now - time.time())]
     except SwarmError as error:
-        return [*found, findings.joined(request.bootstrap, 0, str(error))], []
+        return [*found, *unknown, findings.joined(request.bootstrap, 0, str(error))], []
     network = TlsNetwork(own.identity, swarm_key=request.swarm_key)
-    data, probe = _announced(own, records) or (request.port, request.probe)
+    announced = _announced(own, records)
+    found += findings.ports(taken, announced or ()) if announced or not own.used else unknown
+    data, probe = announced or (request.port, request.probe)
     back = await dialled_back(network, request.bootstrap, request.host, data, probe)
     found += findings.outside(back, own_addresses(), data, probe)
     sight = await swarms.look_at(own.identity, still_here(records), now, request.swarm_key, trace)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from swarm.discovery.clock import SLACK_SECONDS
@@ -60,16 +60,19 @@ def key(path: str, mode: int | None, own: bool, used: bool, peer: str, error: st
     return Finding("key", True, f"{path} is peer {peer}, readable by its owner alone{use}")
 
 
-def ports(taken: Mapping[str, str], used: bool) -> list[Finding]:
-    """`taken`: by "TCP 7700" and so on what became of listening there, empty if it worked; `used`: by a node of this key."""
+def ports(taken: Mapping[tuple[str, int], str], mine: Collection[int] | None) -> list[Finding]:
+    """`taken`: by kind and number what became of listening there, empty if it worked; `mine`: the ports of a node of this key
+    that runs here, None if there may be one and nobody knows its ports."""
     found = []
-    for port, error in taken.items():
+    for (kind, port), error in taken.items():
         if not error:
-            found.append(Finding("port", True, f"{port} is free"))
-        elif used:
-            found.append(Finding("port", None, f"{port} is in use, it seems by the node of this key"))
+            found.append(Finding("port", True, f"{kind} {port} is free"))
+        elif mine is None:
+            found.append(Finding("port", None, f"{kind} {port} is in use, perhaps by the node of this key"))
+        elif port in mine:
+            found.append(Finding("port", True, f"{kind} {port} is in use by the node of this key"))
         else:
-            found.append(Finding("port", False, f"{port}: {error}; choose another with --port"))
+            found.append(Finding("port", False, f"{kind} {port}: {error}; choose another with --port"))
     return found
 
 

@@ -39,11 +39,11 @@ class OwnKey:
         return findings.key(str(self.path), mode, own, self.used, peer, self.error)
 
 
-def taken_ports(host: str, data: int, probe: int) -> dict[str, str]:
-    """By "TCP 7700" and so on, why nobody can listen there now; empty where one can."""
-    wanted = {f"TCP {data}": (socket.SOCK_STREAM, data), f"UDP {data}": (socket.SOCK_DGRAM, data)}
-    wanted[f"UDP {probe}"] = socket.SOCK_DGRAM, probe
-    return {name: _refusal(host, kind, port) for name, (kind, port) in wanted.items()}
+def taken_ports(host: str, data: int, probe: int) -> dict[tuple[str, int], str]:
+    """By kind and number of the ports of a node, why nobody can listen there now; empty where one can."""
+    wanted = (("TCP", data), ("UDP", data), ("UDP", probe))
+    kinds = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
+    return {(kind, port): _refusal(host, kinds[kind], port) for kind, port in wanted}
 
 
 def _refusal(host: str, kind: socket.SocketKind, port: int) -> str:

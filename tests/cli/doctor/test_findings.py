@@ -42,10 +42,10 @@ def test_a_key_that_others_may_read_is_bad(given: dict[str, object], good: bool,
 
 
 def test_a_taken_port_is_bad_unless_the_node_of_this_key_has_it() -> None:
-    taken = {"TCP 7700": "Address already in use", "UDP 7700": ""}
-    assert [each.good for each in findings.ports(taken, used=False)] == [False, True]
-    assert [each.good for each in findings.ports(taken, used=True)] == [None, True]
-    assert "--port" in findings.ports(taken, used=False)[0].text
+    taken = {("TCP", 7700): "Address already in use", ("UDP", 7700): ""}
+    for mine, good in (((), False), ((7710, 7711), False), ((7700, 7701), True), (None, None)):
+        assert [each.good for each in findings.ports(taken, mine)] == [good, True]
+    assert "--port" in findings.ports(taken, ())[0].text
 
 
 def outside(said: DialledBack | str) -> list[Finding]:
@@ -92,6 +92,6 @@ def test_the_key_and_the_ports_of_this_machine_are_seen_as_they_are(tmp_path: Pa
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ports = machine.taken_ports("127.0.0.1", port, 0)
-        assert ports == {f"TCP {port}": "Address already in use", f"UDP {port}": "", "UDP 0": ""}
+        assert ports == {("TCP", port): "Address already in use", ("UDP", port): "", ("UDP", 0): ""}
     assert [each.what for each in machine.room(environment)] == ["memory", "disk"]
     assert isinstance(held.identity, Identity)
