@@ -14,7 +14,7 @@ from swarm.cli.answer.embed import embed_option
 from swarm.cli.bootstrap import wait_option
 from swarm.cli.guarded import Guarded
 from swarm.config import DEFAULT_PORT, ApiConfig, NodeConfig
-from swarm.span import LayerSpan
+from swarm.span import AutoLayers, LayerSpan
 from swarm.version import __version__
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -147,7 +147,9 @@ def bootstrap(**given: Any) -> None:
 @click.option(
     "--layers",
     type=types.LAYERS,
-    help="Both included, from 0; or one.  [default: the part that is held least, as much as fits]",
+    default="auto",
+    show_default=True,
+    help="auto: those that the swarm lacks most, as many as fit; auto:20: 20 at most. FIRST-LAST, both included, from 0; or one.",
 )
 @click.option(
     "--precision",
@@ -167,7 +169,7 @@ def bootstrap(**given: Any) -> None:
 @node_options
 def worker(
     model: str,
-    layers: LayerSpan | None,
+    layers: AutoLayers | LayerSpan,
     precision: str,
     device: str,
     max_memory: int | None,
@@ -183,11 +185,12 @@ def worker(
     from swarm.cli.models import check_layers, model_directory
 
     directory = model_directory(model, given["models_dir"])
-    check_layers(directory, layers, precision, backend)
+    span, most = (None, layers.most) if isinstance(layers, AutoLayers) else (layers, len(layers))
+    check_layers(directory, span, precision, backend)
     from swarm.cli.serve import NodeRequest, run_worker
     from swarm.config import SpanConfig
 
-    serve = SpanConfig(directory, layers, precision, device, max_memory, backend, numerics)
+    serve = SpanConfig(directory, span, precision, device, max_memory, backend, numerics, most)
     run_worker(NodeRequest(**given), model, serve, threads)
 
 

@@ -19,7 +19,7 @@ from swarm.identity import Identity
 from swarm.node.precision import CACHE_SHARE, SESSION_ROWS, layer_sizes, machine_for, settled, worker_precision
 from swarm.records import Address, ModelRef, PeerRecord, PeerState, still_here
 from swarm.routing.finder import coverage
-from swarm.routing.placement import ahead_of, choose_span, fitting_spans, needless
+from swarm.routing.placement import ahead_of, at_most, choose_span, fitting_spans, needless
 from swarm.span import LayerSpan
 from swarm.trace import Trace
 from swarm.worker.announcer import Announcer, highest_sequence
@@ -197,6 +197,7 @@ class Layers:
         """The layers asked for, or those that the swarm lacks most; others may have come to hold these meanwhile."""
         precision = self._precision
         fitting = _fitting(opened, precision, capacity, SESSION_ROWS) or _fitting(opened, precision, capacity)
+        fitting = at_most(fitting, self._serve.most_layers, opened.spec.bonds)
         stage: Stage | None = None
         for move in range(1, MOVES + 1):
             span = self._serve.layers or await self._choose(fitting, model, capacity)
@@ -229,11 +230,12 @@ class Layers:
         )
 
     async def _choose(self, fitting: Sequence[LayerSpan], model: ModelRef, capacity: Capacity) -> LayerSpan:
-        """The thinnest part of the coverage, as many layers as fit: said before it is loaded, and looked at once more, since
+        """What the swarm lacks most, as many layers as fit: said before it is loaded, and looked at once more, since
         others may choose at the same moment."""
         if not fitting:
             raise UsageFault(
-                f"not even one layer of {model} that can stand alone fits into {capacity.memory_free / 2**20:.0f} MiB"
+                f"no layers of {model} that can stand alone fit into {capacity.memory_free / 2**20:.0f} MiB and into "
+                f"--layers auto:{self._serve.most_layers}: raise --max-memory or the number of layers"
             )
         records = await self._alike(model)
         span = choose_span(records, model.layer_count, fitting, self._directory.time())

@@ -220,6 +220,14 @@ def test_devices_are_said_with_their_cores(capacity: Capacity, text: str) -> Non
     assert device_text(capacity) == text
 
 
+def test_a_worker_takes_no_more_layers_than_it_was_told(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with layers(make_model(tmp_path / "m"), Board(), most_layers=1) as worker:
+            assert len(worker.service.stage.span) == 1
+
+    asyncio.run(main())
+
+
 def test_workers_that_choose_at_once_take_different_layers(tmp_path: Path) -> None:
     async def main() -> None:
         board, model = Board(), make_model(tmp_path / "m", num_hidden_layers=4)
