@@ -24,6 +24,7 @@ from swarm.span import LayerSpan
 from swarm.trace import Trace
 from swarm.worker.announcer import Announcer, highest_sequence
 from swarm.worker.capacity import Capacity, measure_capacity, resolve_device
+from swarm.worker.demand import Demand
 from swarm.worker.service import WorkerService
 
 RESERVED_SHARE = 0.1  # of the free memory, left to the rest of the machine unless --max-memory says what may be used
@@ -57,6 +58,7 @@ class Layers:
         self._precision = serve.precision  # settled once the model is known
         self._capacity: Capacity | None = None  # likewise
         self._speed: float | None = None  # rows a second, once it was measured
+        self._demand = Demand(time.monotonic)
         self._service: WorkerService | None = None
         self._announcer: Announcer | None = None
 
@@ -152,6 +154,7 @@ class Layers:
             numerics=stage.numerics,
             tokens_per_second=self._speed,
             cache_tokens_free=self.service.load().cache_tokens_free,
+            asked=self._demand.rate(self.service.rows_asked),
         )
 
     async def _look_around(self, model: ModelRef) -> int:

@@ -55,9 +55,10 @@ def offered(holders: Iterable[tuple[LayerSpan, float]], layer_count: int) -> lis
 
 
 def weights(asked: Sequence[float]) -> list[float]:
-    """What each layer is asked, as shares of the mean; at least half of it, since layers nobody asks now are asked next."""
+    """What each layer is asked, as shares of the mean, from half of it (layers that nobody asks now are asked next) to twice
+    (what peers claim moves nobody far)."""
     mean = sum(asked) / len(asked)
-    return [max(0.5, rate / mean) for rate in asked] if mean > 0 else [1.0] * len(asked)
+    return [min(2.0, max(0.5, rate / mean)) for rate in asked] if mean > 0 else [1.0] * len(asked)
 
 
 def slowest(rates: Sequence[float], asked: Sequence[float]) -> float:

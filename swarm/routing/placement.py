@@ -54,7 +54,15 @@ def choose_span(records: Iterable[PeerRecord], layer_count: int, spans: Sequence
         speed = min(_speed(record), BELIEVED * typical) or typical
         holders.append((record.span, speed / len(record.span)))
     rest = offered(holders, layer_count)
-    return best_span(Offer(tuple(spans), typical), rest, [1.0] * layer_count)[0]
+    return best_span(Offer(tuple(spans), typical), rest, demand(counted, layer_count))[0]
+
+
+def demand(records: Iterable[PeerRecord], layer_count: int) -> list[float]:
+    """Rows a second that each layer is asked. All alike unless every layer has a holder who tells: what is not told is not
+    nothing."""
+    told = [(record.span, min(record.asked, MOST_ROWS)) for record in records if record.asked is not None]
+    known = offered(((span, 1.0) for span, _ in told), layer_count)
+    return offered(told, layer_count) if all(known) else [1.0] * layer_count
 
 
 def at_most(spans: Iterable[LayerSpan], layers: int, bonds: Iterable[LayerSpan] = ()) -> list[LayerSpan]:

@@ -78,7 +78,7 @@ def test_a_worker_announces_what_it_holds_and_measured(tmp_path: Path) -> None:
             assert (record.span, record.precision, record.state) == (LayerSpan(1, 3), "fp32", PeerState.SERVING)
             assert record.tokens_per_second is not None
             assert record.tokens_per_second > 0
-            assert (record.uplink, record.downlink) == (None, None)
+            assert (record.uplink, record.downlink, record.asked) == (None, None, 0.0)
             assert 0 < record.memory_free <= record.memory_total
             assert record.device.endswith(("core", "cores"))
             assert record.expires_at == 1_000_060.0

@@ -70,6 +70,13 @@ def test_a_claim_of_any_speed_keeps_nobody_away_from_a_hole(claimed: float) -> N
     assert choose([make_record(1, "0-4", tokens_per_second=claimed), make_record(2, "0-7")], 2) == "8-9"
 
 
+def test_of_two_halves_the_one_that_is_asked_more_is_thinner() -> None:
+    records = [make_record(1, "0-4", asked=1.0), make_record(2, "5-9", asked=3.0)]
+    assert choose(records, 5) == "5-9"
+    silent = [make_record(1, "0-4"), make_record(2, "5-9", asked=3.0)]
+    assert choose(silent, 5) == "0-4"
+
+
 def test_no_more_layers_than_the_worker_may_take() -> None:
     spans = fitting_spans([1] * 10, 6)
     assert {len(span) for span in at_most(spans, 2)} == {1, 2}
