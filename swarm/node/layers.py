@@ -92,8 +92,12 @@ class Layers:
         part(self._announcer.sequence)
         if self.service.load().sessions:
             await self._announcer.withdraw()
+            patience = await self._patience()
+            self._progress(
+                f"stopping: sessions that run here ({self.service.load().sessions}) may end or move within {patience:g} s"
+            )
             try:
-                async with asyncio.timeout(await self._patience()):
+                async with asyncio.timeout(patience):
                     await self.service.drained()
             except TimeoutError:
                 self._trace.failed("worker.drain", sessions=self.service.load().sessions)

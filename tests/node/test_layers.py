@@ -275,8 +275,8 @@ def test_sessions_are_waited_for_shortly_where_others_hold_all_the_layers(tmp_pa
     asker = SimpleNamespace(peer_id=Identity.from_seed(b"a" * 32).peer_id, host="127.0.0.1", closed=False)
 
     async def main() -> None:
-        board = Board()
-        async with layers(make_model(tmp_path / "m"), board, config=config, layers=LayerSpan(1, 3)) as served:
+        board, told = Board(), []
+        async with layers(make_model(tmp_path / "m"), board, told, config=config, layers=LayerSpan(1, 3)) as served:
             other = Identity.from_seed(bytes(32))
             await board.announce(replace(board.said[0].record, peer_id=other.peer_id, span=elsewhere).sign(other))
             opened = Open(b"s" * 16, served.service.model.digest, LayerSpan(1, 3), served.service.stage.precision, 10)
@@ -288,6 +288,8 @@ def test_sessions_are_waited_for_shortly_where_others_hold_all_the_layers(tmp_pa
                 assert not leaving.done()
                 await served.service.handle(Close(b"s" * 16), exchange)
             await leaving
+            limit = 0 if elsewhere == LayerSpan(0, 4) else 1000
+            assert told[-1] == f"stopping: sessions that run here (1) may end or move within {limit} s"
             assert served.service.load().sessions == (elsewhere == LayerSpan(0, 4))
 
     asyncio.run(main())
