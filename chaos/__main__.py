@@ -173,6 +173,22 @@ def scale(peers: tuple[int, ...], report: Path | None) -> None:
 
 
 @main.command()
+@click.option("--workers", type=click.IntRange(1, 2000), default=200, show_default=True, help="How many.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=1, show_default=True, help="Of their sizes.")
+def placement(workers: int, seed: int) -> None:
+    """Let workers of very different sizes place and move themselves, in virtual time, from any start (a minute of one core).
+
+    Fails if a start ends more than 20 % below the best possible slowest point, or a move leaves a layer to nobody.
+    """
+    from chaos import placement as simulation
+
+    found = [simulation.place(start, workers, seed) for start in simulation.STARTS]
+    click.echo(simulation.table(found))
+    if not all(one.holds for one in found):
+        raise click.ClickException("the workers did not place themselves as promised")
+
+
+@main.command()
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), help="Of the first round.  [default: drawn]")
 @click.option("--duration", type=click.FloatRange(0, min_open=True), default=3600.0, show_default=True, help="Seconds.")
 @model_option

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm.errors import UsageFault
-from swarm.span import LayerSpan
+from swarm.span import MAX_LAYERS, LayerSpan
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -143,12 +143,13 @@ class SpanConfig:
     """What a worker serves."""
 
     model: Path  # directory in the Hugging Face layout
-    layers: LayerSpan | None = None  # None: the thinnest part of the coverage, as much as fits
+    layers: LayerSpan | None = None  # None: what the swarm lacks most, as much as fits
     precision: str = "auto"  # or a plan, as of `swarm.precision`
     device: str = "auto"
     max_memory: int | None = None  # bytes; None: what is free, less a reserve
     backend: str = "swarm"  # who computes: our own engine, or "transformers"
     numerics: str = "auto"  # whose kernels: "portable", the same bits on every CPU, "native", or whichever can
+    most_layers: int = MAX_LAYERS  # that a worker takes which chooses for itself
 
 
 @dataclass(frozen=True, slots=True)

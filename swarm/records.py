@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
@@ -18,7 +19,8 @@ import msgpack
 from swarm.identity import SIGNATURE_BYTES, Identity, PeerId
 from swarm.span import MAX_LAYERS, LayerSpan
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2  # with what a worker is asked; without it a record is of version 1, as it was before
+PLAIN_VERSION = 1
 MAX_RECORD_BYTES = 900  # signature and body; fits a datagram with room for the reply's own signature
 MAX_ADDRESSES = 4
 MAX_NAME_BYTES = 96
@@ -37,11 +39,15 @@ class BadRecord(ValueError):
 
 
 class PeerState(IntEnum):
-    """What a worker is willing to do: only SERVING takes new sessions; DRAINING finishes those it has; LOADING will serve."""
+    """What a worker is willing to do: only SERVING takes new sessions; DRAINING finishes those it has; LOADING will serve.
+
+    GONE has left. Its record is a tombstone: it outlives what the peer said before, so that no copy of that counts again.
+    """
 
     SERVING = 1
     DRAINING = 2
     LOADING = 3
+    GONE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,12 @@ class PeerRecord:
     cache_tokens_free: int  # rows that the cache budget still takes
     sequence: int  # grows with every announcement of this peer; the highest wins
     expires_at: float  # seconds since the epoch, in swarm time
+    asked: float | None = None  # rows per second that came to be computed, of late; None where it is not told
+
+    @property
+    def version(self) -> int:
+        """Of its encoding: the lowest that says all, so that one record has one."""
+        return PLAIN_VERSION if self.asked is None else RECORD_VERSION
 
     def expired(self, now: float) -> bool:
         return now >= self.expires_at
@@ -119,7 +131,7 @@ class PeerRecord:
         """The canonical bytes that are signed."""
         packed: bytes = msgpack.packb(
             [
-                RECORD_VERSION,
+                self.version,
                 bytes(self.peer_id),
                 [[ipaddress.ip_address(a.host).packed, a.data, a.directory, a.probe] for a in self.addresses],
                 [self.model.name, self.model.digest, self.model.layer_count],
@@ -136,6 +148,7 @@ class PeerRecord:
                 self.cache_tokens_free,
                 self.sequence,
                 self.expires_at,
+                *(() if self.asked is None else (self.asked,)),
             ]
         )
         return packed
@@ -144,7 +157,7 @@ class PeerRecord:
         """Raises ValueError when the record is another peer's, its bytes exceed MAX_RECORD_BYTES, or nobody would take it."""
         if identity.peer_id != self.peer_id:
             raise ValueError("a record is signed by the peer that it describes")
-        _check(RECORD_VERSION, self)
+        _check(self.version, self)
         body = self.body()
         raw = identity.sign(_DOMAIN + body) + body
         if len(raw) > MAX_RECORD_BYTES:
@@ -154,6 +167,11 @@ class PeerRecord:
     def again(self, sequence: int, expires_at: float, **changes: Any) -> PeerRecord:
         """The next announcement of the same peer."""
         return replace(self, sequence=sequence, expires_at=expires_at, **changes)
+
+
+def still_here(records: Iterable[PeerRecord]) -> list[PeerRecord]:
+    """Without those whose peers have said that they left."""
+    return [record for record in records if record.state is not PeerState.GONE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +235,7 @@ def _check(version: object, record: PeerRecord) -> None:
 
     texts = (record.precision, record.device, record.numerics, record.model.name)
     good = (
-        version == RECORD_VERSION
+        version == record.version
         and 1 <= len(record.addresses) <= MAX_ADDRESSES
         and all(whole(port, 65535) for a in record.addresses for port in (a.data, a.directory, a.probe))
         # Texts reach terminals and logs, where control characters would be obeyed.
@@ -232,7 +250,7 @@ def _check(version: object, record: PeerRecord) -> None:
         and whole(record.memory_free, 1 << 60)
         and whole(record.cache_tokens_free, 1 << 60)
         and whole(record.sequence, (1 << 63) - 1)
-        and all(map(rate, (record.uplink, record.downlink, record.tokens_per_second)))
+        and all(map(rate, (record.uplink, record.downlink, record.tokens_per_second, record.asked)))
         and type(record.expires_at) is float
         and math.isfinite(record.expires_at)
     )

@@ -53,6 +53,26 @@ class LayerSpan:
         return f"{self.start}-{self.stop - 1}" if len(self) > 1 else f"{self.start}"
 
 
+@dataclass(frozen=True, slots=True)
+class AutoLayers:
+    """Layers that the worker chooses: those the swarm lacks most."""
+
+    most: int = MAX_LAYERS  # how many at most
+
+    @classmethod
+    def parse(cls, text: str) -> AutoLayers | LayerSpan:
+        """`"auto"`, `"auto:20"` for 20 layers at most, or what `LayerSpan.parse` takes. Raises UsageFault."""
+        match = re.fullmatch(r"\s*auto\s*(?::\s*(\d{1,4})\s*)?", text)
+        if match is None:
+            if text.strip().startswith("auto"):
+                raise UsageFault(f"'{text}' is no choice of layers: write auto, or auto:20 for 20 layers at most")
+            return LayerSpan.parse(text)
+        most = int(match[1] or MAX_LAYERS)
+        if not 1 <= most <= MAX_LAYERS:
+            raise UsageFault(f"'{text}' is no choice of layers: a worker holds 1 to {MAX_LAYERS}")
+        return cls(most)
+
+
 def held_in_part(span: LayerSpan, bonds: Iterable[LayerSpan]) -> LayerSpan | None:
     """The first of these bonds, of each of which a span must hold all or nothing, that it cuts."""
     return next((bond for bond in bonds if span.intersection(bond) and not span.covers(bond)), None)

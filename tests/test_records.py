@@ -52,6 +52,27 @@ def test_a_signed_record_reads_back_as_itself(record: PeerRecord) -> None:
     assert len(raw) <= MAX_RECORD_BYTES
 
 
+def test_what_a_worker_is_asked_is_told_in_a_few_bytes() -> None:
+    plain = EXAMPLE.sign(identity(0)).raw
+    told = replace(EXAMPLE, asked=12.5)
+    assert SignedRecord.parse(told.sign(identity(0)).raw, NOW).record == told
+    assert len(told.sign(identity(0)).raw) - len(plain) <= 9
+
+
+def test_records_of_the_version_before_are_read_and_written_as_ever() -> None:
+    fields = msgpack.unpackb(EXAMPLE.body())
+    assert (fields[0], len(fields)) == (1, 17)
+    assert SignedRecord.parse(signed(msgpack.packb(fields)), NOW).record.asked is None
+
+
+@pytest.mark.parametrize("asked", [None, -1.0, float("nan"), float("inf"), 3, "3"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_no_version_says_nonsense_of_what_is_asked(version: int, asked: object) -> None:
+    fields = msgpack.unpackb(EXAMPLE.body())
+    with pytest.raises(BadRecord):
+        SignedRecord.parse(signed(msgpack.packb([version, *fields[1:], asked])), NOW)
+
+
 @given(records(), st.data())
 @settings(max_examples=60)
 def test_altered_bytes_are_bad(record: PeerRecord, data: st.DataObject) -> None:
@@ -100,7 +121,7 @@ def test_well_packed_nonsense_is_bad_or_canonical(place: int, value: object, bar
         {"span": [2, 5000], "model": ["m", bytes(32), 6000]},
         {"version": 2},
         {"version": True},
-        {"state": 4},
+        {"state": 5},
         {"state": True},
         {"state": 1.0},
         {"addresses": []},

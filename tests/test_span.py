@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.errors import UsageFault
-from swarm.span import MAX_LAYERS, LayerSpan, held_in_part, missing_layers, name_layers
+from swarm.span import MAX_LAYERS, AutoLayers, LayerSpan, held_in_part, missing_layers, name_layers
 
 spans = st.tuples(st.integers(0, 30), st.integers(1, 12)).map(lambda pair: LayerSpan(pair[0], sum(pair)))
 
@@ -25,6 +25,18 @@ def test_text_includes_both_ends() -> None:
 def test_what_is_no_range_is_refused_by_name(text: str) -> None:
     with pytest.raises(UsageFault, match="FIRST-LAST"):
         LayerSpan.parse(text)
+
+
+def test_layers_that_the_worker_chooses() -> None:
+    assert AutoLayers.parse("auto") == AutoLayers(MAX_LAYERS)
+    assert AutoLayers.parse(" auto:20 ") == AutoLayers(20)
+    assert AutoLayers.parse("10-20") == LayerSpan(10, 21)
+
+
+@pytest.mark.parametrize("text", ["auto:", "auto:0", "auto:4097", "auto20", "auto:-1", "auto:5-9"])
+def test_what_is_no_choice_of_layers_is_refused(text: str) -> None:
+    with pytest.raises(UsageFault, match="no choice of layers"):
+        AutoLayers.parse(text)
 
 
 @given(spans)

@@ -13,8 +13,8 @@ import zstandard
 
 from swarm.wire.frames import HEADER, MAX_FRAME_BYTES, MAX_METADATA_BYTES
 
-CONTROL_KINDS = (1, 2, 3)  # Hello, Ping, Pong, which travel on stream 0
-KINDS = range(1, 15)
+CONTROL_KINDS = (1, 2, 3, 30)  # Hello, Ping, Pong, Goodbye, which travel on stream 0
+KINDS = (*range(1, 15), 30, 31, 32)
 OPEN, FORWARD, FETCH = 4, 6, 13
 DECODE, CHUNK = 1, 2  # kinds of rows
 HUGE = (1 << 31, (1 << 31) - 1, (1 << 32) - 1)

@@ -171,6 +171,7 @@ class Worker(Peer):
         self.compute = Compute(world.topology.step_seconds)
         self.inside = Inside()  # its faults that no wire shows
         self._announcer: Announcer | None = None  # once it serves
+        self._server: ChannelServer | None = None  # once it listens
 
     async def _start(self, stack: AsyncExitStack) -> None:
         world = self.world
@@ -179,7 +180,7 @@ class Worker(Peer):
         neighbours = await stack.enter_async_context(Neighbours(network, world.channel_config, world.trace))
         parts = (stage, world.prepared.model, self.compute, self.identity, world.worker_config, world.trace)
         self.service = service = await stack.enter_async_context(WorkerService(*parts, neighbours))
-        server = await stack.enter_async_context(
+        self._server = server = await stack.enter_async_context(
             ChannelServer(
                 network,
                 "",
@@ -211,11 +212,14 @@ class Worker(Peer):
 
     async def _drain(self, announcer: Announcer) -> None:
         self.service.drain()
+        if self._server is not None:
+            self._server.part(announcer.sequence)
         with suppress(asyncio.CancelledError):  # killed meanwhile
             await announcer.withdraw()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.world.worker_config.drain_seconds):
                     await self.service.drained()
+            await announcer.farewell()
             self._announcer, self.alive = None, False
             stack, self._stack = self._stack, AsyncExitStack()
             self._ending = self.world.spawn(self._exit(stack))

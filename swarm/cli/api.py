@@ -28,6 +28,15 @@ api_option = click.option(
 )
 
 
+def gateway_options(function: Any) -> Any:
+    """--gateway and --gateway-key."""
+    url = click.option(
+        "--gateway", metavar="URL", help="Ask this running API whom its clients avoid, and for how long."
+    )
+    key = click.option("--gateway-key", envvar="SWARM_API_KEY", show_envvar=True, help="Its key, if it demands one.")
+    return url(key(function))
+
+
 def api_config(
     place: tuple[str, int] | None,
     keys: Sequence[str],

@@ -14,7 +14,7 @@ from swarm.cli.answer.embed import embed_option
 from swarm.cli.bootstrap import wait_option
 from swarm.cli.guarded import Guarded
 from swarm.config import DEFAULT_PORT, ApiConfig, NodeConfig
-from swarm.span import LayerSpan
+from swarm.span import AutoLayers, LayerSpan
 from swarm.version import __version__
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,6 +30,7 @@ swarm runs one language model across many machines, and goes on when they vanish
   swarm api --bootstrap HOST:PORT                 let programs ask, as they ask OpenAI; a console in the browser
   swarm status --bootstrap HOST:PORT              who holds what, and which layers nobody holds
   swarm top --bootstrap HOST:PORT                 the same from one second to the next
+  swarm doctor --bootstrap HOST:PORT              what is wrong here, and why workers are not used
 
 `swarm COMMAND --help` has the options.
 """
@@ -70,7 +71,7 @@ models_dir_option = click.option(
     show_envvar=True,
     help="Where models are looked up by name.",
 )
-node_options = options(
+place_options = options(
     click.option(
         "--host", type=types.HOST, default=NodeConfig().host, show_default=True, help="Numeric address to listen on."
     ),
@@ -82,14 +83,17 @@ node_options = options(
         help="TCP data and UDP directory; 0: any free one.",
     ),
     click.option("--probe-port", type=click.IntRange(0, 65535), help="UDP probes.  [default: the port after --port]"),
+    click.option(
+        "--key", type=click.Path(dir_okay=False, path_type=Path), help="Identity key file, created if absent."
+    ),
+)
+node_options = options(
+    place_options,
     click.option("--public-host", type=types.HOST, help="Numeric address that others are told.  [default: found out]"),
     click.option(
         "--public-port",
         type=click.IntRange(1, 65534),
         help="Port that others are told, where a router passes it and the next one on.  [default: those listened on]",
-    ),
-    click.option(
-        "--key", type=click.Path(dir_okay=False, path_type=Path), help="Identity key file, created if absent."
     ),
     bootstrap_option,
     wait_option,
@@ -143,7 +147,9 @@ def bootstrap(**given: Any) -> None:
 @click.option(
     "--layers",
     type=types.LAYERS,
-    help="Both included, from 0; or one.  [default: the part that is held least, as much as fits]",
+    default="auto",
+    show_default=True,
+    help="auto: those that the swarm lacks most, as many as fit; auto:20: 20 at most. FIRST-LAST, both included, from 0; or one.",
 )
 @click.option(
     "--precision",
@@ -163,7 +169,7 @@ def bootstrap(**given: Any) -> None:
 @node_options
 def worker(
     model: str,
-    layers: LayerSpan | None,
+    layers: AutoLayers | LayerSpan,
     precision: str,
     device: str,
     max_memory: int | None,
@@ -179,11 +185,12 @@ def worker(
     from swarm.cli.models import check_layers, model_directory
 
     directory = model_directory(model, given["models_dir"])
-    check_layers(directory, layers, precision, backend)
+    span, most = (None, layers.most) if isinstance(layers, AutoLayers) else (layers, len(layers))
+    check_layers(directory, span, precision, backend)
     from swarm.cli.serve import NodeRequest, run_worker
     from swarm.config import SpanConfig
 
-    serve = SpanConfig(directory, layers, precision, device, max_memory, backend, numerics)
+    serve = SpanConfig(directory, span, precision, device, max_memory, backend, numerics, most)
     run_worker(NodeRequest(**given), model, serve, threads)
 
 
@@ -246,13 +253,36 @@ def client(**given: Any) -> None:
 @swarm.command()
 @bootstrap_option
 @private.swarm_key_option
+@click.option("--why", metavar="PEER", help="Say of this worker alone whether a chain has it, and why not.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @verbose_option
-def status(bootstrap: tuple[tuple[str, int], ...], swarm_key: bytes | None, as_json: bool, verbose: bool) -> None:
+def status(
+    bootstrap: tuple[tuple[str, int], ...], swarm_key: bytes | None, why: str | None, as_json: bool, verbose: bool
+) -> None:
     """Show peers, their layers and load, and the layers that nobody holds."""
+    if why is not None:
+        from swarm.cli.doctor.doctor import run_why
+
+        run_why(bootstrap, swarm_key, why, as_json=as_json, verbose=verbose)
+        return
     from swarm.cli.status.status import run_status
 
     run_status(bootstrap, swarm_key, as_json=as_json, verbose=verbose)
+
+
+@swarm.command()
+@click.option("--model", help="Only the workers of the model with this name.  [default: of every model]")
+@place_options
+@bootstrap_option
+@private.swarm_key_option
+@api.gateway_options
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@verbose_option
+def doctor(**given: Any) -> None:
+    """Say what is wrong with this machine as a node, and of each worker why no chain has it. Ends with 1 if something is."""
+    from swarm.cli.doctor.doctor import DoctorRequest, run_doctor
+
+    run_doctor(DoctorRequest(**given))
 
 
 @swarm.command()

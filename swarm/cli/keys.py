@@ -64,6 +64,14 @@ def held_identity(mode: str, key: Path | None, environment: Mapping[str, str] = 
     raise UsageFault(f"{MAX_KEYS} keys of {mode}s are in use on this machine: name another with --key")
 
 
+def in_use(path: Path) -> bool:
+    """Whether a running process holds this key. Raises UsageFault."""
+    lock = _lock(path)
+    if lock is not None:
+        os.close(lock)
+    return lock is None
+
+
 def _lock(path: Path) -> int | None:
     """An open file that holds the lock beside the key, or None when somebody else holds it. Raises UsageFault.
 

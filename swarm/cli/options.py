@@ -11,7 +11,7 @@ import click
 
 from swarm.config import parse_address
 from swarm.errors import UsageFault
-from swarm.span import LayerSpan
+from swarm.span import AutoLayers
 
 T = TypeVar("T")
 
@@ -90,4 +90,4 @@ HOST = Parsed("ADDRESS", parse_host)
 SIZE = Parsed("SIZE", parse_size)
 IDS = Parsed("ID[,ID…]", parse_ids)
 CHAIN = Parsed("auto|PEER,PEER,…", parse_chain)
-LAYERS = Parsed("FIRST-LAST", LayerSpan.parse)
+LAYERS = Parsed("auto[:MOST]|FIRST-LAST", AutoLayers.parse)

@@ -24,9 +24,10 @@ from swarm.trace import Trace
 from swarm.transport.base import Network
 from swarm.transport.channels.channel import Channel
 from swarm.transport.channels.dial import dial
-from swarm.wire.messages import Load
+from swarm.wire.messages import Goodbye, Load
 
 MAX_MEASURED = 4096  # peers whose measurements are kept
+MAX_PARTINGS = 1024  # peers whose goodbye is remembered, the latest
 MEASURE_AGAIN_SECONDS = 60.0  # a round trip is probed anew after this long
 BACKOFF_FIRST = 0.25  # seconds for which a peer that just failed is not tried at all, doubling with each failure
 BACKOFF_MOST = 2.0
@@ -43,6 +44,15 @@ class _Suspicion:
     full: Overloaded | None = None  # nothing is wrong with it, it has no room
     span: LayerSpan | None = None  # of which layers it was asked then
     fault: str = ""  # what happened
+
+
+@dataclass(frozen=True, slots=True)
+class Avoidance:
+    """That a peer is avoided while there is another."""
+
+    peer_id: PeerId
+    seconds: float  # that are left of it
+    fault: str  # what happened, in words
 
 
 class Peers:
@@ -74,6 +84,7 @@ class Peers:
         self._suspicions: dict[PeerId, _Suspicion] = {}
         self._measured_at: OrderedDict[PeerId, float] = OrderedDict()
         self.measurements: dict[PeerId, Measurement] = {}
+        self._partings: OrderedDict[PeerId, int] = OrderedDict()  # sequences of records, as of `has_parted`
         self.traffic = Interference()
 
     async def __aenter__(self) -> Peers:
@@ -101,13 +112,30 @@ class Peers:
 
     async def _dial(self, hop: Hop) -> Channel:
         if not self._closed:
-            channel = await dial(self._network, hop.addresses, hop.peer_id, self._channel_config, trace=self.trace)
+            channel = await dial(
+                self._network,
+                hop.addresses,
+                hop.peer_id,
+                self._channel_config,
+                trace=self.trace,
+                on_goodbye=self._parts,
+            )
             if not self._closed:
                 self._channels = {peer: one for peer, one in self._channels.items() if not one.closed}
                 self._channels[hop.peer_id] = channel
                 return channel
             channel.abort("the client was closed")
         raise UsageFault("the client was closed while it was in use")
+
+    def _parts(self, channel: Channel, goodbye: Goodbye) -> None:
+        self._partings[channel.peer_id] = max(goodbye.sequence, self._partings.pop(channel.peer_id, 0))
+        if len(self._partings) > MAX_PARTINGS:
+            self._partings.popitem(last=False)
+        self.trace.complete("peers.parting", peer=channel.peer_id.short)
+
+    def has_parted(self, record: PeerRecord) -> bool:
+        """Whether this peer said goodbye since it announced that."""
+        return record.sequence <= self._partings.get(record.peer_id, -1)
 
     def open_channel(self, peer_id: PeerId) -> Channel | None:
         """The channel to a peer, if there is one."""
@@ -158,6 +186,16 @@ class Peers:
         now = asyncio.get_running_loop().time()
         self._suspicions = {peer: s for peer, s in self._suspicions.items() if now < s.until}
         return frozenset(peer for peer, s in self._suspicions.items() if now < (s.until if strictly else s.retry_at))
+
+    def avoidances(self) -> list[Avoidance]:
+        """Whom it avoids now, and why, in the order of their ids."""
+        now = asyncio.get_running_loop().time()
+        suspicions = sorted(self._suspicions.items())
+        return [
+            Avoidance(peer, each.until - now, each.fault or str(each.full or "") or "it failed")
+            for peer, each in suspicions
+            if now < each.until
+        ]
 
     def noticed(self, peer_id: PeerId, load: Load) -> None:
         """A reply said how busy the peer is."""

@@ -12,7 +12,7 @@ from swarm.client.peers import Peers
 from swarm.client.room import Room, RowsOf, chain_rows
 from swarm.errors import NoChain, NoRoom, UsageFault, WrongModel
 from swarm.identity import PeerId
-from swarm.records import ModelRef, PeerRecord, SignedRecord
+from swarm.records import ModelRef, PeerRecord, PeerState, SignedRecord, still_here
 from swarm.routing.chain import Chain, Hop
 from swarm.routing.cost import UNMEASURED, Measurement, predicted_seconds
 from swarm.routing.finder import find_chain, fixed_chain, inexact
@@ -98,16 +98,19 @@ class Resolver:
 
     def _unexpired(self) -> list[PeerRecord]:
         now = self._now()
-        return [record for record in self._records.values() if not record.expired(now)]
+        live = still_here(record for record in self._records.values() if not record.expired(now))
+        return [record for record in live if not self._peers.has_parted(record)]
 
     async def _look_up(self) -> None:
         found = [signed.record for signed in await self._directory.lookup(self.model)]
-        await self._peers.measure(found)
+        await self._peers.measure(still_here(found))
         known = {peer: record for peer, record in self._records.items() if not record.expired(self._now())}
         for record in found:
             old = known.get(record.peer_id)
             if old is None or record.sequence >= old.sequence:
                 known[record.peer_id] = record
+                if old is not None and old.state is PeerState.GONE is not record.state:
+                    self._peers.trust(record.peer_id)  # what its earlier run did says nothing about this one
         now = asyncio.get_running_loop().time()
         news = _offers(known) != _offers(self._records) or now - self._looked_up_at > 2 * MAX_LOOKUP_GAP
         self._gap = 0.0 if news else min(MAX_LOOKUP_GAP, max(LOOKUP_GAP, 2 * self._gap))
@@ -245,7 +248,8 @@ class Resolver:
     async def _other_model(self) -> None:
         """Raises WrongModel if peers serve another model under this one's name, and nobody this one."""
         served = {record.model for record in self._unexpired()}
-        served |= {signed.record.model for signed in await self._directory.lookup_all()}
+        found = await self._directory.lookup_all()
+        served |= {record.model for record in still_here(signed.record for signed in found)}
         if any(model.digest == self.model.digest for model in served):
             return  # it is its precision, or some of its layers, that is missing
         for other in sorted(served, key=lambda model: model.digest):

@@ -1,4 +1,4 @@
-"""The directory as floors above see it: `join`, `announce`, `withdraw`, `lookup`. Everything else of discovery is behind it."""
+"""The directory as floors above see it: `join`, `announce`, `lookup`. Everything else of discovery is behind it."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Directory:
         self._resolved: dict[tuple[str, int], list[tuple[str, int]]] = {}
         self._known_peers = known_peers
         self._left = False
-        self._last: SignedRecord | None = None  # announced last
+        self._last: SignedRecord | None = None  # announced last, or by an earlier run
         self._index_turns = Turns()
         self._upkeep_task: asyncio.Task[None] | None = None
         self._keys_at_once = asyncio.Semaphore(MAX_KEYS_AT_ONCE)
@@ -207,12 +207,14 @@ class Directory:
             raise Overloaded(f"more peers announce {layers} than the directory has room for", ANNOUNCE_INTERVAL)
         return worst.held
 
-    async def withdraw(self, signed: SignedRecord) -> int:
-        """Announce the DRAINING record of a peer that leaves. It expires no earlier than the one that it replaces."""
-        return await self.announce(signed)
+    def succeed(self, former: SignedRecord) -> None:
+        """What an earlier run under this key announced: the next announcement replaces it wherever it lies."""
+        if self._last is None:
+            self._last = former
 
     async def lookup(self, model: ModelRef) -> list[SignedRecord]:
-        """Every live record of a model, one for each peer, in the order of their ids."""
+        """Every live record of a model, one for each peer, in the order of their ids; of those that left too, who are GONE, so
+        that whoever remembers what these said before forgets it."""
         records = await self._collect(self._keyspace.keys_of_model(model))
         return [
             signed
@@ -221,7 +223,8 @@ class Directory:
         ]
 
     async def lookup_all(self) -> list[SignedRecord]:
-        """Records of everything that is served, read from the index: every model, though not every peer of a large swarm."""
+        """Records of everything that is served, read from the index: every model, though not every peer of a large swarm. Of
+        those that left too, as in `lookup`."""
         return await self._collect([self._keyspace.index])
 
     async def _collect(self, keys: Iterable[bytes]) -> list[SignedRecord]:

@@ -1,10 +1,11 @@
 """Which records to believe (`Verifier`) and which to keep (`RecordStore`). Time is passed in; knows nothing of sockets.
 
 Kept: for every key, one record of each peer, the one with the highest sequence, until the expiry that its signer gave it.
-When a key is full, or the whole store is, somebody must go, and the rule decides who a flood can push out: only members of the
-largest group go, first by network (the /24 or /48 that brought the record), among equals by model, then by span, and within what
-is left the one with the highest hash under a secret of this node. So a flood from one network, or of one span, displaces only
-itself; and because every replica draws by its own secret, their union holds more than one of them can.
+When a key is full, who has left goes first. Then, or when the whole store is full, somebody must go, and the rule decides who a
+flood can push out: only members of the largest group go, first by network (the /24 or /48 that brought the record), among equals
+by model, then by span, and within what is left the one with the highest hash under a secret of this node. So a flood from one
+network, or of one span, displaces only itself; and because every replica draws by its own secret, their union holds more than one
+of them can.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from swarm.discovery.keys import HIGHEST, LOWEST, PUBLIC, Keyspace, node_id
 from swarm.discovery.packets import RECORD_OVERHEAD
 from swarm.discovery.record_bucket import Held, RecordBucket
 from swarm.identity import PeerId
-from swarm.records import MAX_LIFETIME, BadRecord, PeerRecord, SignedRecord
+from swarm.records import MAX_LIFETIME, BadRecord, PeerRecord, PeerState, SignedRecord
 
 MAX_VERIFIED = 2048  # records whose signature need not be checked again
 MAX_SEQUENCES = 8192  # peers whose highest sequence is remembered
@@ -129,10 +130,7 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
         if self._full(key) or self.size >= self.config.max_records:
             self.purge(now)
         if self._full(key):
-            bucket = self._buckets[key]
-            bucket.add(new)
-            victim = bucket.victim()
-            bucket.pop(new.signed.record.peer_id)
+            victim = self._victim(self._buckets[key], new)
             if victim is new:
                 return False
             self._remove(key, victim.signed.record.peer_id)
@@ -142,6 +140,18 @@ class RecordStore(IStorage):  # type: ignore[misc]  # the package is untyped
                 return False
             self._remove(*next(iter(greediest)))
         return True
+
+    def _victim(self, bucket: RecordBucket, new: Held) -> Held:
+        """Who has to go for `new`, or `new` itself: before anybody who is there, one who has left."""
+        if new.signed.record.state is PeerState.GONE:
+            return new  # nothing that it said before is here
+        for held in bucket:
+            if held.signed.record.state is PeerState.GONE:
+                return held
+        bucket.add(new)
+        victim = bucket.victim()
+        bucket.pop(new.signed.record.peer_id)
+        return victim
 
     def _full(self, key: bytes) -> bool:
         bucket = self._buckets.get(key)

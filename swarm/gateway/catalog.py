@@ -19,15 +19,17 @@ from swarm.client import Client
 from swarm.client.local import CacheBytes, LocalPrecision, default_precision
 from swarm.client.room import RowsOf, chain_rows, rows_of_records, rows_within
 from swarm.engine.backends import Model, Sizes, open_model
-from swarm.errors import ModelFault, NoSwarm
+from swarm.errors import ModelFault, NoSwarm, PortInUse, UsageFault
 from swarm.gateway.http.errors import UnknownModel
 from swarm.identity import PeerId
-from swarm.records import Address, ModelRef, PeerRecord, PeerState, SignedRecord
+from swarm.records import Address, ModelRef, PeerRecord, PeerState, SignedRecord, still_here
 from swarm.span import LayerSpan, missing_layers
 from swarm.text.tokenizer import Text
 from swarm.trace import Trace
 
 FRESH_SECONDS = 5.0  # what the directory said is believed for so long
+WATCH_SECONDS = 0.5  # the same for those who watch
+LOOK_SHARE = 0.1  # of the time that watching may spend on asking the directory
 PROBE_SECONDS = 1.0  # a worker that answered earlier and says nothing for so long is gone
 MAX_PROBED = 256  # workers of a look
 MAX_MODELS = 64
@@ -81,6 +83,7 @@ class ModelCard:
 class _Seen:
     records: list[PeerRecord] = field(default_factory=list)
     at: float = float("-inf")  # loop time
+    seconds: float = 0.0  # that the look took
 
 
 class Catalog:
@@ -116,6 +119,11 @@ class Catalog:
         self._starting: dict[str, asyncio.Lock] = {}
         self._seen = _Seen()
         self._heard: set[PeerId] = set()  # who has a record and has answered a probe
+        self._silent: dict[
+            PeerId, int
+        ] = {}  # of those, who did not answer the last one, and the sequence of their records then
+        self._probed_at = float("-inf")  # loop time
+        self._hearing: asyncio.Task[None] | None = None
         self._looking = asyncio.Lock()
         self._stack = AsyncExitStack()
 
@@ -141,6 +149,9 @@ class Catalog:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._clients = {}
+        if self._hearing is not None:
+            self._hearing.cancel()
+            await asyncio.gather(self._hearing, return_exceptions=True)
         await self._stack.aclose()
 
     @property
@@ -151,7 +162,7 @@ class Catalog:
     @property
     def known_records(self) -> Sequence[PeerRecord]:
         """As they were when somebody last looked."""
-        return self._seen.records
+        return [record for record in self._seen.records if record.sequence > self._silent.get(record.peer_id, -1)]
 
     @property
     def models(self) -> Mapping[str, ModelRef]:
@@ -163,35 +174,55 @@ class Catalog:
         """Whether there is a swarm at all."""
         return self._directory is not None
 
-    async def records(self) -> list[PeerRecord]:
-        """Every worker's record, a few seconds old at most. Empty without a swarm."""
+    async def records(self, watched: bool = False) -> list[PeerRecord]:
+        """Every worker's record, a few seconds old at most, or as new as somebody who watches wants them. Empty without a swarm.
+
+        Who has said that it left is not among them.
+        """
         if self._directory is None:
             return []
-        loop = asyncio.get_running_loop()
         async with self._looking:
-            if loop.time() - self._seen.at > FRESH_SECONDS:
-                try:
-                    found = [signed.record for signed in await self._directory.lookup_all()]
-                except NoSwarm as error:
-                    self._trace.failed("catalog.lookup", error=str(error))
-                    found = []
-                self._seen = _Seen(await self._alive(found), loop.time())
-        return [record for record in self._seen.records if record.peer_id not in self._avoided()]
+            now = asyncio.get_running_loop().time()
+            if now - self._seen.at > (
+                max(WATCH_SECONDS, self._seen.seconds / LOOK_SHARE) if watched else FRESH_SECONDS
+            ):
+                await self._look(self._directory, watched)
+        avoided = self._avoided()
+        return [record for record in self.known_records if record.peer_id not in avoided]
 
-    async def _alive(self, records: list[PeerRecord]) -> list[PeerRecord]:
-        """Without those that answered a probe once and do not now: a record outlives its worker by a minute.
+    async def _look(self, directory: Directory, watched: bool) -> None:
+        """Whoever watches hears at once who left; whoever was killed takes a probe to find out, which nobody waits for then."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            found = still_here(signed.record for signed in await directory.lookup_all())
+        except NoSwarm as error:
+            self._trace.failed("catalog.lookup", error=str(error))
+            found = []
+        took = loop.time() - began
+        hears = self._hearing is not None and not self._hearing.done()
+        if self._probe is not None and not hears and loop.time() - self._probed_at > FRESH_SECONDS:
+            self._probed_at = loop.time()
+            self._hearing = asyncio.create_task(self._hear(self._probe, found), name="probes")
+            if not watched:
+                await self._hearing
+        self._seen = _Seen(found, loop.time(), took)
 
-        Who never answered may sit where datagrams do not get through, and is believed.
+    async def _hear(self, probe: Probe, records: list[PeerRecord]) -> None:
+        """Who answered a probe once and does not now is silent: a record outlives a worker that was killed by a minute.
+
+        Who never answered may sit where datagrams do not get through, and is believed; so is who announces itself anew.
         """
-        if self._probe is None:
-            return records
         probed = records[:MAX_PROBED]
         places = [address for record in probed for address in record.addresses]
-        answered = await self._probe(places, 1, PROBE_SECONDS)
+        try:
+            answered = await probe(places, 1, PROBE_SECONDS)
+        except (OSError, PortInUse, UsageFault) as error:  # no socket to probe with: what was heard before holds
+            self._trace.failed("catalog.probe", error=str(error))
+            return
         alive = {record.peer_id for record in probed if any(address in answered for address in record.addresses)}
-        silent = {record.peer_id for record in probed} & self._heard - alive
+        self._silent = {r.peer_id: r.sequence for r in probed if r.peer_id in self._heard and r.peer_id not in alive}
         self._heard = (self._heard & {record.peer_id for record in records}) | alive
-        return [record for record in records if record.peer_id not in silent]
 
     def _avoided(self) -> set[PeerId]:
         """Whom a client found dead or lying."""
@@ -202,9 +233,9 @@ class Catalog:
             for peer_id in client.peers.avoided(strictly=True)
         }
 
-    async def cards(self) -> list[ModelCard]:
-        """Of every model whose files are here, by name."""
-        records = await self.records()
+    async def cards(self, watched: bool = False) -> list[ModelCard]:
+        """Of every model whose files are here, by name; `watched` as of `records`."""
+        records = await self.records(watched)
         return [self._card(local, records) for _, local in sorted(self._local.items())]
 
     async def card(self, name: str) -> ModelCard:

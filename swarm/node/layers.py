@@ -17,13 +17,14 @@ from swarm.engine.row_tensors import zero_rows
 from swarm.errors import SwarmError, UsageFault
 from swarm.identity import Identity
 from swarm.node.precision import CACHE_SHARE, SESSION_ROWS, layer_sizes, machine_for, settled, worker_precision
-from swarm.records import RECORD_LIFETIME, Address, ModelRef, PeerRecord, PeerState
+from swarm.records import Address, ModelRef, PeerRecord, PeerState, still_here
 from swarm.routing.finder import coverage
-from swarm.routing.placement import ahead_of, choose_span, fitting_spans, needless
+from swarm.routing.placement import ahead_of, at_most, choose_span, fitting_spans, needless
 from swarm.span import LayerSpan
 from swarm.trace import Trace
 from swarm.worker.announcer import Announcer, highest_sequence
 from swarm.worker.capacity import Capacity, measure_capacity, resolve_device
+from swarm.worker.demand import Demand
 from swarm.worker.neighbours import Neighbours
 from swarm.worker.service import WorkerService
 
@@ -58,6 +59,9 @@ class Layers:
         self._progress = progress
         self._stack = AsyncExitStack()
         self._precision = serve.precision  # settled once the model is known
+        self._capacity: Capacity | None = None  # likewise
+        self._speed: float | None = None  # rows a second, once it was measured
+        self._demand = Demand(time.monotonic)
         self._service: WorkerService | None = None
         self._announcer: Announcer | None = None
 
@@ -81,16 +85,26 @@ class Layers:
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()
 
-    async def drain(self) -> None:
-        """DRAINING: no new sessions; those that run may end by themselves within drain_seconds."""
+    async def drain(self, part: Callable[[int], None] = lambda sequence: None) -> None:
+        """No new sessions; those that run may end by themselves within drain_seconds, and the worker is DRAINING. Then GONE.
+
+        `part` tells those who have a channel, at once, up to which sequence this worker's records count no more.
+        """
         self.service.drain()
         assert self._announcer is not None
-        await self._announcer.withdraw()
-        try:
-            async with asyncio.timeout(await self._patience()):
-                await self.service.drained()
-        except TimeoutError:
-            self._trace.failed("worker.drain", sessions=self.service.load().sessions)
+        part(self._announcer.sequence)
+        if self.service.load().sessions:
+            await self._announcer.withdraw()
+            patience = await self._patience()
+            self._progress(
+                f"stopping: sessions that run here ({self.service.load().sessions}) may end or move within {patience:g} s"
+            )
+            try:
+                async with asyncio.timeout(patience):
+                    await self.service.drained()
+            except TimeoutError:
+                self._trace.failed("worker.drain", sessions=self.service.load().sessions)
+        await self._announcer.farewell()
 
     async def _patience(self) -> float:
         """Seconds that running sessions may take to end by themselves."""
@@ -118,36 +132,50 @@ class Layers:
         self._progress(f"checking {serve.model}")
         manifest = await compute.run(lambda: opened.manifest(self._checking))
         model = manifest.ref(model_name(serve.model))
-        await self._tell_of_namesakes(model)
+        above = await self._look_around(model)
+        self._announcer = announcer = Announcer(
+            self._directory, self._identity, self._describe, self._directory.time, self._trace, above
+        )
+        self._stack.push_async_callback(announcer.farewell)  # however this worker ends, if it still can
         capacity = measure_capacity(device, serve.max_memory)
         if serve.max_memory is None:
             capacity = replace(capacity, memory_free=int(capacity.memory_free * (1 - RESERVED_SHARE)))
+        self._capacity = capacity
         self._precision = await self._settle_precision(opened, model, capacity, device)
-        span, stage = await self._loaded(opened, model, capacity, compute, device)
-        speed = await compute.run(lambda: _tokens_per_second(stage))
+        stage = await self._loaded(opened, model, capacity, compute, device)
+        self._speed = await compute.run(lambda: _tokens_per_second(stage))
         self._service = await self._stack.enter_async_context(
             WorkerService(stage, model, compute, self._identity, self._config, self._trace, self._neighbours)
         )
+        await self._stack.enter_async_context(announcer)
+        await announcer.first()
 
-        def describe(state: PeerState) -> PeerRecord:
-            return replace(
-                self._record(model, span, state, capacity),
-                memory_free=max(0, stage.pool.budget),
-                precision=stage.precision,
-                numerics=stage.numerics,
-                tokens_per_second=speed,
-                cache_tokens_free=self.service.load().cache_tokens_free,
-            )
-
-        above = highest_sequence(await self._directory.lookup(model), self._identity.peer_id)
-        self._announcer = await self._stack.enter_async_context(
-            Announcer(self._directory, self._identity, describe, self._directory.time, self._trace, above)
+    def _describe(self, state: PeerState) -> PeerRecord:
+        """What the service is at this moment."""
+        stage = self.service.stage
+        assert self._capacity is not None
+        return replace(
+            self._record(self.service.model, stage.span, state, self._capacity),
+            memory_free=max(0, stage.pool.budget),
+            precision=stage.precision,
+            numerics=stage.numerics,
+            tokens_per_second=self._speed,
+            cache_tokens_free=self.service.load().cache_tokens_free,
+            asked=self._demand.rate(self.service.rows_asked),
         )
-        await self._announcer.first()
 
-    async def _tell_of_namesakes(self, model: ModelRef) -> None:
+    async def _look_around(self, model: ModelRef) -> int:
+        """What the swarm has before this worker says anything: namesakes of its model, and what an earlier run under its key
+        announced, which is replaced wherever it lies. The highest sequence of that run."""
+        found = [*await self._directory.lookup_all(), *await self._directory.lookup(model)]
+        self._tell_of_namesakes(model, still_here(signed.record for signed in found))
+        mine = [signed for signed in found if signed.record.peer_id == self._identity.peer_id]
+        if mine:
+            self._directory.succeed(max(mine, key=lambda signed: signed.record.sequence))
+        return highest_sequence(mine, self._identity.peer_id)
+
+    def _tell_of_namesakes(self, model: ModelRef, records: Sequence[PeerRecord]) -> None:
         """Files that are damaged make another model under the same name, which nobody can use with the swarm's."""
-        records = [signed.record for signed in await self._directory.lookup_all()]
         others = sorted({r.model.digest.hex()[:12] for r in records if namesake(r.model, model)})
         if others:
             self._trace.failed(
@@ -175,10 +203,11 @@ class Layers:
 
     async def _loaded(
         self, opened: Model, model: ModelRef, capacity: Capacity, compute: ComputeThread, device: str
-    ) -> tuple[LayerSpan, Stage]:
+    ) -> Stage:
         """The layers asked for, or those that the swarm lacks most; others may have come to hold these meanwhile."""
         precision = self._precision
         fitting = _fitting(opened, precision, capacity, SESSION_ROWS) or _fitting(opened, precision, capacity)
+        fitting = at_most(fitting, self._serve.most_layers, opened.spec.bonds)
         stage: Stage | None = None
         for move in range(1, MOVES + 1):
             span = self._serve.layers or await self._choose(fitting, model, capacity)
@@ -188,7 +217,7 @@ class Layers:
             self._progress(f"layers {span} are held by others by now, and others by nobody: choosing again")
             stage = None  # before the next is loaded
         assert stage is not None
-        return span, stage
+        return stage
 
     async def _load(
         self,
@@ -211,11 +240,12 @@ class Layers:
         )
 
     async def _choose(self, fitting: Sequence[LayerSpan], model: ModelRef, capacity: Capacity) -> LayerSpan:
-        """The thinnest part of the coverage, as many layers as fit: said before it is loaded, and looked at once more, since
+        """What the swarm lacks most, as many layers as fit: said before it is loaded, and looked at once more, since
         others may choose at the same moment."""
         if not fitting:
             raise UsageFault(
-                f"not even one layer of {model} that can stand alone fits into {capacity.memory_free / 2**20:.0f} MiB"
+                f"no layers of {model} that can stand alone fit into {capacity.memory_free / 2**20:.0f} MiB and into "
+                f"--layers auto:{self._serve.most_layers}: raise --max-memory or the number of layers"
             )
         records = await self._alike(model)
         span = choose_span(records, model.layer_count, fitting, self._directory.time())
@@ -232,7 +262,7 @@ class Layers:
         return span
 
     async def _others(self, model: ModelRef) -> list[PeerRecord]:
-        found = [signed.record for signed in await self._directory.lookup(model)]
+        found = still_here(signed.record for signed in await self._directory.lookup(model))
         return [record for record in found if record.peer_id != self._identity.peer_id]
 
     async def _alike(self, model: ModelRef) -> list[PeerRecord]:
@@ -244,10 +274,9 @@ class Layers:
 
     async def _say(self, record: PeerRecord) -> bool:
         """Announce once; whether anybody holds it now."""
-        now = self._directory.time()
+        assert self._announcer is not None
         try:
-            signed = record.again(int(now * 1000), now + RECORD_LIFETIME).sign(self._identity)
-            return await self._directory.announce(signed) > 0
+            return await self._announcer.say(record) > 0
         except SwarmError as error:  # it would only have told others earlier
             self._trace.failed("worker.announce", error=str(error))
             return False

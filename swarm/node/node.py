@@ -26,6 +26,7 @@ from swarm.discovery import Directory
 from swarm.errors import NotAllowed, PortInUse, ProtocolFault, UsageFault
 from swarm.identity import Identity, PeerId
 from swarm.node.addresses import Interfaces, announced
+from swarm.node.dial_back import Back
 from swarm.node.joining import join_within
 from swarm.records import Address
 from swarm.trace import Trace
@@ -35,7 +36,7 @@ from swarm.transport.channels.server import ChannelServer
 from swarm.transport.probes.service import ProbeServer
 from swarm.transport.tls.diagnosis import diagnosed
 from swarm.transport.tls.network import TlsNetwork
-from swarm.wire.messages import Attach, FetchRecords, Forward, Load, Message, RecordsPage
+from swarm.wire.messages import Attach, DialBack, FetchRecords, Forward, Load, Message, RecordsPage
 
 if TYPE_CHECKING:  # a bootstrap loads no torch
     from swarm.client import Client
@@ -87,6 +88,7 @@ class Node:
         self._now = now
         self._progress = progress
         self._network = TlsNetwork(identity, swarm_key=config.swarm_key, config=self._channel_config)
+        self._back = Back(self._network, self._channel_config, self.trace)
         self._stack = AsyncExitStack()
         self._interfaces = Interfaces()
         self._layers: Layers | None = None
@@ -167,8 +169,8 @@ class Node:
 
     async def drain(self) -> None:
         """Take no new sessions, tell the swarm, and let running ones finish for a while."""
-        if self._layers is not None:
-            await self._layers.drain()
+        if self._layers is not None and self._server is not None:
+            await self._layers.drain(self._server.part)
 
     async def _start(self) -> None:
         if self._passive:
@@ -318,6 +320,8 @@ class Node:
         if isinstance(message, FetchRecords):
             records, more = self.directory.page(message.key, message.offset)
             return RecordsPage(tuple(records), more)
+        if isinstance(message, DialBack):
+            return await self._back.answer(message, exchange)
         if self._layers is None:
             raise UsageFault("this peer holds no layers")
         return await self._layers.service.handle(message, exchange)

@@ -177,6 +177,8 @@ class _Sieve:
             return f"of no use without all of layers {bond}"
         if record.expired(self.now):
             return "no longer announced"
+        if record.state is PeerState.GONE:
+            return "gone"
         if record.state is not PeerState.SERVING:
             return "shutting down"
         if self.precision is not None and record.precision != self.precision:

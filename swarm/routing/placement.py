@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from statistics import median
 
 from swarm.errors import UsageFault
 from swarm.records import PeerRecord, PeerState
-from swarm.routing.finder import coverage
+from swarm.routing.balance import Offer, best_span, offered
+from swarm.routing.finder import coverage, newest_records
 from swarm.span import LayerSpan, held_in_part
+
+COUNTED = (PeerState.SERVING, PeerState.LOADING)
+BELIEVED = 100.0  # times the typical speed, that an announcement counts at most: a claim must not keep others away
+MOST_ROWS = 1e9  # rows a second, likewise
 
 
 def fitting_spans(sizes: Sequence[int], room: int, bonds: Iterable[LayerSpan] = ()) -> list[LayerSpan]:
@@ -31,24 +36,45 @@ def fitting_spans(sizes: Sequence[int], room: int, bonds: Iterable[LayerSpan] = 
 
 
 def choose_span(records: Iterable[PeerRecord], layer_count: int, spans: Sequence[LayerSpan], now: float) -> LayerSpan:
-    """Of the spans that a worker can hold, the one where the swarm is thinnest.
+    """Of the spans that a worker can hold, the one that fills most holes; of those the one that lifts the slowest layers most.
 
-    Of two spans the one with more layers that nobody holds is thinner; if those are equal in number, the one with more
-    layers that one worker holds, and so on; equal spans fall to the lower layers. A worker that comes back leaves its own
-    old record out. Raises UsageFault when there is none to choose from.
+    Layers have what their workers announce, in rows a second; the worker itself, and any that has measured nothing yet, counts
+    as a typical one. A worker that comes back leaves its own old record out. Raises UsageFault when there is none to choose
+    from.
     """
     if not spans:
         raise UsageFault(
             "the memory this worker may use holds no layers that can stand alone: raise --max-memory or use another machine"
         )
-    replicas = coverage(records, layer_count, now, (PeerState.SERVING, PeerState.LOADING))
-    most = max(replicas)
+    counted = [record for record in newest_records(records) if record.state in COUNTED and not record.expired(now)]
+    measured = [speed for record in counted if (speed := _speed(record)) > 0]
+    typical = median(measured) if measured else 1.0
+    holders = []
+    for record in counted:
+        speed = min(_speed(record), BELIEVED * typical) or typical
+        holders.append((record.span, speed / len(record.span)))
+    rest = offered(holders, layer_count)
+    return best_span(Offer(tuple(spans), typical), rest, demand(counted, layer_count))[0]
 
-    def thinness(span: LayerSpan) -> tuple[int, ...]:
-        held = Counter(replicas[span.start : span.stop])
-        return tuple(held[count] for count in range(most + 1))
 
-    return max(spans, key=thinness)  # of equal ones the first
+def demand(records: Iterable[PeerRecord], layer_count: int) -> list[float]:
+    """Rows a second that each layer is asked. All alike unless every layer has a holder who tells: what is not told is not
+    nothing."""
+    told = [(record.span, min(record.asked, MOST_ROWS)) for record in records if record.asked is not None]
+    known = offered(((span, 1.0) for span, _ in told), layer_count)
+    return offered(told, layer_count) if all(known) else [1.0] * layer_count
+
+
+def at_most(spans: Iterable[LayerSpan], layers: int, bonds: Iterable[LayerSpan] = ()) -> list[LayerSpan]:
+    """Each of the spans, cut to so many layers at most; those that then cut a bond are left out."""
+    bonds = tuple(bonds)
+    cut = [LayerSpan(span.start, min(span.stop, span.start + layers)) for span in spans]
+    return [span for span in cut if not held_in_part(span, bonds)]
+
+
+def _speed(record: PeerRecord) -> float:
+    """Layers × rows a second, as announced; 0.0 where nothing was measured."""
+    return min(record.tokens_per_second or 0.0, MOST_ROWS) * len(record.span)
 
 
 def ahead_of(mine: PeerRecord, others: Iterable[PeerRecord]) -> list[PeerRecord]:
@@ -63,5 +89,5 @@ def ahead_of(mine: PeerRecord, others: Iterable[PeerRecord]) -> list[PeerRecord]
 
 def needless(span: LayerSpan, others: Iterable[PeerRecord], layer_count: int, now: float) -> bool:
     """Whether every layer of a span is held by somebody else, while some layer of the model is held by nobody."""
-    replicas = coverage(others, layer_count, now, (PeerState.SERVING, PeerState.LOADING))
+    replicas = coverage(others, layer_count, now, COUNTED)
     return all(replicas[span.start : span.stop]) and not all(replicas)

@@ -50,7 +50,7 @@ def served_plans(records: Iterable[PeerRecord], layer_count: int, now: float) ->
     held: dict[str, set[int]] = {}
     workers: dict[str, int] = {}
     for record in newest_records(records):
-        if record.expired(now) or record.state is PeerState.DRAINING:
+        if record.expired(now) or record.state not in (PeerState.SERVING, PeerState.LOADING):
             continue
         held.setdefault(record.precision, set()).update(range(record.span.start, min(record.span.stop, layer_count)))
         workers[record.precision] = workers.get(record.precision, 0) + 1

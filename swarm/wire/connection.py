@@ -12,7 +12,7 @@ from enum import Enum
 
 from swarm.errors import LocalFault, ProtocolFault, VersionMismatch
 from swarm.wire import frames, packing
-from swarm.wire.events import Answered, Asked, Event, Greeted, Pinged, Ponged, Violated
+from swarm.wire.events import Answered, Asked, Event, Greeted, Parting, Pinged, Ponged, Violated
 from swarm.wire.frames import Frame, FrameHeader
 from swarm.wire.messages import (
     PROTOCOL_VERSION,
@@ -21,10 +21,13 @@ from swarm.wire.messages import (
     Closed,
     Connect,
     Connected,
+    DialBack,
+    DialledBack,
     Expect,
     Fault,
     FetchRecords,
     Forward,
+    Goodbye,
     Hello,
     Message,
     Open,
@@ -42,7 +45,7 @@ from swarm.wire.tensors import CODECS, RAW, Buffer
 
 MAX_PARTIAL_BYTES = 2 * packing.MAX_BODY_BYTES  # declared bodies of messages that have not arrived whole
 MAX_STREAMS = 4096  # requests of one side under way
-CONTROL = 0  # the stream of Hello, Ping and Pong
+CONTROL = 0  # the stream of Hello, Ping, Pong and Goodbye
 
 
 class Role(Enum):
@@ -62,7 +65,7 @@ class State(Enum):
 # moves by its own Hello alone. A machine takes what its row names and nothing else:
 #
 #     HELLO_WAIT  Hello                                     -> OPEN
-#     OPEN        Ping, Pong, a request, a reply            -> OPEN
+#     OPEN        Ping, Pong, Goodbye, a request, a reply   -> OPEN
 #     CLOSED      nothing
 #
 # Besides, each stream is a small machine. It is born with a request of the side that owns its parity, stays while
@@ -74,31 +77,6 @@ class State(Enum):
 #
 # ANSWERS holds the second table: for each request, what may answer it, and whether that ends the stream.
 
-_ALLOWED: dict[State, frozenset[type[Message]]] = {
-    State.HELLO_WAIT: frozenset({Hello}),
-    State.OPEN: frozenset(
-        {
-            *(
-                Ping,
-                Pong,
-                Open,
-                Opened,
-                Forward,
-                Result,
-                Working,
-                Renew,
-                Close,
-                Closed,
-                Fault,
-                FetchRecords,
-                RecordsPage,
-            ),
-            *(Taken, Expect, Connect, Attach, Connected),
-        }
-    ),
-    State.CLOSED: frozenset(),
-}
-
 ANSWERS: dict[type[Message], dict[type[Message], bool]] = {
     Open: {Opened: True, Fault: True},
     Forward: {Working: False, Result: True, Taken: True, Fault: True},
@@ -108,9 +86,16 @@ ANSWERS: dict[type[Message], dict[type[Message], bool]] = {
     Renew: {Opened: True, Fault: True},
     Close: {Closed: True, Fault: True},
     FetchRecords: {RecordsPage: True, Fault: True},
+    DialBack: {DialledBack: True, Fault: True},
 }
 
-_CONTROL_MESSAGES = frozenset({Hello, Ping, Pong})
+_ALLOWED: dict[State, frozenset[type[Message]]] = {
+    State.HELLO_WAIT: frozenset({Hello}),
+    State.OPEN: frozenset({Ping, Pong, Goodbye}).union(ANSWERS, *ANSWERS.values()),
+    State.CLOSED: frozenset(),
+}
+
+_CONTROL_MESSAGES = frozenset({Hello, Ping, Pong, Goodbye})
 
 
 @dataclass(slots=True)
@@ -195,7 +180,7 @@ class Connection:
             if stream in self._our_requests or stream % 2 != self._own_parity:
                 raise LocalFault(f"a {sort.__name__} cannot be sent on stream {stream}: take a new one")
             self._our_requests[stream] = sort
-        elif sort is not Pong:
+        elif sort not in _CONTROL_MESSAGES:
             asked = self._their_requests.get(stream)
             if asked is None or sort not in ANSWERS[asked]:
                 raise LocalFault(f"a {sort.__name__} answers nothing that the peer asked on stream {stream}")
@@ -332,6 +317,8 @@ class Connection:
                 raise ProtocolFault("a Pong that answers no Ping")
             self._pings -= 1
             return Ponged(message)
+        if isinstance(message, Goodbye):
+            return Parting(message)
         if sort in ANSWERS:
             self._their_requests[stream] = sort
             return Asked(stream, message)

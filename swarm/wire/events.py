@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swarm.errors import PeerFault
-from swarm.wire.messages import Hello, Message, Pong
+from swarm.wire.messages import Goodbye, Hello, Message, Pong
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,17 @@ class Ponged:
 
 
 @dataclass(frozen=True, slots=True)
+class Parting:
+    """The peer will leave."""
+
+    goodbye: Goodbye
+
+
+@dataclass(frozen=True, slots=True)
 class Violated:
     """The peer broke the rules, or speaks another version. The last event of a connection."""
 
     fault: PeerFault
 
 
-Event = Greeted | Asked | Answered | Pinged | Ponged | Violated
+Event = Greeted | Asked | Answered | Pinged | Ponged | Parting | Violated

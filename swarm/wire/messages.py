@@ -63,6 +63,13 @@ class Pong:
 
 
 @dataclass(frozen=True, slots=True)
+class Goodbye:
+    """Its sender takes no new sessions and will leave. Needs no answer."""
+
+    sequence: int  # of its records: what it announced up to this one counts no more
+
+
+@dataclass(frozen=True, slots=True)
 class Open:
     """Start a session. Only the peer that opened it may use it. Opening it again empties it.
 
@@ -214,10 +221,26 @@ class RecordsPage:
     more: bool
 
 
+@dataclass(frozen=True, slots=True)
+class DialBack:
+    """Try to reach the sender at the host that this came from, and tell whether that worked. Answered with DialledBack."""
+
+    data: int  # TCP port
+    probe: int  # UDP port; 0: none
+
+
+@dataclass(frozen=True, slots=True)
+class DialledBack:
+    host: str  # that the request came from, as this peer sees it
+    fault: str  # what became of the connection, in words; empty if the sender proved its key there
+    probed: bool  # whether the UDP port answered
+
+
 Message = (
     Hello
     | Ping
     | Pong
+    | Goodbye
     | Open
     | Opened
     | Forward
@@ -234,4 +257,6 @@ Message = (
     | Connect
     | Attach
     | Connected
+    | DialBack
+    | DialledBack
 )

@@ -28,11 +28,14 @@ from swarm.wire.messages import (
     Closed,
     Connect,
     Connected,
+    DialBack,
+    DialledBack,
     Expect,
     Fault,
     FaultCode,
     FetchRecords,
     Forward,
+    Goodbye,
     Hello,
     Load,
     Message,
@@ -51,6 +54,7 @@ from swarm.wire.rows import SESSION_ID_BYTES, Rows
 from swarm.wire.tensors import MAX_DIMENSIONS, MAX_TENSOR_BYTES, RAW, Buffer, Tensor, TensorHeader, pack, unpack
 
 MAX_WHOLE = (1 << 62) - 1  # counts and positions
+MAX_SEQUENCE = (1 << 63) - 1  # as of records
 MAX_TEXT_BYTES = 256  # agent, precision, numerics class
 MAX_CODECS = 16
 MAX_BODY_BYTES = MAX_TENSOR_BYTES  # of one message; a page of records is far smaller
@@ -77,6 +81,18 @@ def _same(value: Any) -> Any:
 def _whole(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= MAX_WHOLE:
         raise _Bad("is no count")
+    return value
+
+
+def _sequence(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_SEQUENCE:
+        raise _Bad("is no sequence of records")
+    return value
+
+
+def _port(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 16:
+        raise _Bad("is no port")
     return value
 
 
@@ -219,6 +235,9 @@ _ROWS_OF_KINDS: tuple[tuple[int, type[Message], tuple[_Field, ...]], ...] = (
     (17, Connect, (_SESSION, _WHOLE, _SESSION, _exactly(PEER_BYTES), _ADDRESSES, _TICKET)),
     (18, Attach, (_SESSION, _WHOLE, _TICKET)),
     (19, Connected, (_SESSION, _WHOLE)),
+    (30, Goodbye, (_Field(_same, _sequence),)),
+    (31, DialBack, (_Field(_same, _port), _Field(_same, _port))),
+    (32, DialledBack, (_SHORT, _text(MAX_DETAIL_BYTES), _FLAG)),
 )
 
 

@@ -72,6 +72,7 @@ class Batcher:
         self._computing: tuple[Work, ...] = ()  # taken from the queues
         self._task: asyncio.Task[None] | None = None
         self.queue_rows = 0
+        self.rows_asked = 0  # of all steps that were taken, since the beginning
 
     async def __aenter__(self) -> Batcher:
         self._task = asyncio.create_task(self._run(), name="batcher")
@@ -103,6 +104,7 @@ class Batcher:
         work = Work(cache, position, rows, count, kind, Promise())
         (self._decodes if kind is Rows.DECODE else self._chunks).append(work)
         self.queue_rows += count
+        self.rows_asked += count
         self._gathering.arrived()
         return await work.done.wait()
 

@@ -137,6 +137,10 @@ class WorkerService:
         """Of the cache, held for sessions that have ended."""
         return self._sessions.kept_bytes
 
+    @property
+    def rows_asked(self) -> int:  # that came to be computed, since the beginning
+        return self._batcher.rows_asked
+
     def load(self) -> Load:
         """What is kept of sessions that have ended counts as free. Where nothing is cached, rows may wait."""
         pool = self.stage.pool

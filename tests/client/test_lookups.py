@@ -10,7 +10,7 @@ from support.clock import run_virtual
 
 from swarm.client.resolver import MAX_LOOKUP_GAP, Resolver
 from swarm.errors import NoChain
-from swarm.records import ModelRef, SignedRecord
+from swarm.records import ModelRef, PeerState, SignedRecord
 from swarm.span import LayerSpan
 from swarm.trace import Trace
 
@@ -37,11 +37,18 @@ class NoPeers:
 
     def __init__(self) -> None:
         self.measurements: dict[object, object] = {}
+        self.trusted: list[object] = []
 
     async def measure(self, records: object) -> None: ...
 
+    def trust(self, peer_id: object) -> None:
+        self.trusted.append(peer_id)
+
     def faults(self) -> str:
         return ""
+
+    def has_parted(self, record: object) -> bool:
+        return False
 
     def avoided(self, strictly: bool) -> frozenset[bytes]:
         return frozenset()
@@ -67,6 +74,28 @@ def test_while_layers_are_missing_lookups_are_few_and_what_comes_back_is_found_s
         began = loop.time()
         await asyncio.gather(*waiting)
         assert loop.time() - began < MAX_LOOKUP_GAP + 0.5
+
+    run_virtual(main())
+
+
+def test_who_said_that_it_left_is_in_no_chain_and_an_older_word_of_it_does_not_bring_it_back() -> None:
+    async def main() -> None:
+        loop, board = asyncio.get_running_loop(), Board()
+        peers = NoPeers()
+        resolver = Resolver(board, peers, MODEL, now=loop.time, trace=Trace())  # type: ignore[arg-type]
+        old = announcement(identity(1), now=loop.time())
+        for said, there in (
+            (old, True),
+            (announcement(identity(1), now=loop.time(), sequence=2, state=PeerState.GONE), False),
+            (old, False),
+            (announcement(identity(1), now=loop.time(), sequence=3), True),
+        ):
+            board.records = [said]
+            assert bool(await resolver.records(fresh=True)) is there
+            if there:
+                await resolver.chain(WHOLE)
+            await asyncio.sleep(MAX_LOOKUP_GAP)
+        assert peers.trusted == [old.record.peer_id]  # once, when it came back
 
     run_virtual(main())
 

@@ -41,6 +41,9 @@ class NoPeers:
     def faults(self) -> str:
         return ""
 
+    def has_parted(self, record: object) -> bool:
+        return False
+
     def avoided(self, strictly: bool) -> frozenset[bytes]:
         return frozenset()
 

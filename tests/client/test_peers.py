@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,10 +12,10 @@ from support.links import CLIENT, WORKER, echo
 from support.records import MODEL, make_record, peer
 
 from swarm.client.peers import BACKOFF_MOST, MAX_FAULTS, Peers
-from swarm.client.resolver import Resolver
+from swarm.client.resolver import FRESH_SECONDS, Resolver
 from swarm.config import ChannelConfig, ClientConfig
 from swarm.errors import NoChain, PeerFault, PeerLost, UsageFault
-from swarm.records import SignedRecord
+from swarm.records import PeerRecord, SignedRecord
 from swarm.routing.chain import Hop
 from swarm.span import LayerSpan
 from swarm.trace import Trace
@@ -80,6 +81,40 @@ def test_peers_that_were_left_dial_no_more() -> None:
             await asyncio.sleep(1)
             assert not server.channels
             assert not hub.node(CLIENT.peer_id).streams
+
+    run_virtual(main())
+
+
+def test_who_said_goodbye_is_in_no_chain_until_it_announces_itself_anew() -> None:
+    class Directory:
+        def __init__(self) -> None:
+            self.said: list[PeerRecord] = []
+
+        async def lookup(self, model: object) -> list[SignedRecord]:
+            return [SignedRecord(record, b"") for record in self.said]  # as if signed
+
+        lookup_all = lookup
+
+    async def main() -> None:
+        hub, directory = MemoryNetwork(latency=0.01), Directory()
+        node = hub.node(WORKER.peer_id)
+        async with ChannelServer(node, "", 0, echo, ChannelConfig(), Trace()) as server, make_peers(hub) as peers:
+            record = make_record(1, "0-9", peer_id=WORKER.peer_id, addresses=(node.address(server.port),), sequence=7)
+            directory.said = [record]
+            resolver = Resolver(directory, peers, MODEL, now=lambda: record.expires_at - 60, trace=Trace())
+            (hop,) = (await resolver.chain(LayerSpan(0, 10))).hops
+            channel = await peers.channel(hop)
+            server.part(7)
+            await asyncio.sleep(0.02)
+            assert not channel.closed  # running sessions go on
+            with pytest.raises(NoChain):
+                await resolver.chain(LayerSpan(0, 10))
+            await asyncio.sleep(FRESH_SECONDS)
+            with pytest.raises(NoChain):  # the directory does not know yet
+                await resolver.chain(LayerSpan(0, 10))
+            directory.said = [replace(record, sequence=8)]
+            await asyncio.sleep(FRESH_SECONDS)
+            assert (await resolver.chain(LayerSpan(0, 10))).hops == (hop,)
 
     run_virtual(main())
 

@@ -92,7 +92,7 @@ def test_draining_replaces_serving():
         async with Dht() as dht:
             _, worker = await dht.grow(2)
             await worker.announce(signed(worker, dht))
-            assert await worker.withdraw(signed(worker, dht, sequence=2, state=PeerState.DRAINING)) == 2
+            assert await worker.announce(signed(worker, dht, sequence=2, state=PeerState.DRAINING)) == 2
             client = await dht.client()
             assert [one.record.state for one in await client.lookup(MODEL)] == [PeerState.DRAINING]
             assert await worker.announce(signed(worker, dht)) == 0  # older

@@ -9,7 +9,7 @@ from support.announcements import MODEL, announcement, identity
 from swarm.config import DirectoryConfig
 from swarm.discovery.keys import HIGHEST, LOWEST, PUBLIC, node_id
 from swarm.discovery.store import MAX_PAGE_RECORDS, MAX_SEQUENCES, MAX_VERIFIED, RecordStore, Verifier
-from swarm.records import MAX_LIFETIME, MAX_RECORD_BYTES, ModelRef, SignedRecord
+from swarm.records import MAX_LIFETIME, MAX_RECORD_BYTES, ModelRef, PeerState, SignedRecord
 from swarm.span import LayerSpan
 
 NOW = 1000.0
@@ -152,6 +152,18 @@ def test_a_flood_of_one_span_displaces_only_its_own():
     for number, span in enumerate(spans):
         assert store.put(LOW, signed(200 + number, span=span).raw, NOW) or number == 0
     assert {held.signed.record.span for held in store.held(LOW, NOW)} == set(spans)
+
+
+def test_in_a_full_key_who_has_left_goes_before_anybody_who_is_there():
+    store, most = make_store(), SMALL.max_records_per_key
+    for number in range(most):
+        assert store.put(LOW, signed(number).raw, NOW)
+    assert store.put(LOW, signed(3, sequence=2, state=PeerState.GONE).raw, NOW)  # in the place of what it said before
+    assert not store.put(LOW, signed(50, state=PeerState.GONE).raw, NOW)
+    assert store.put(LOW, signed(60).raw, NOW)
+    assert peers(store) == {identity(number).peer_id for number in (*range(most), 60) if number != 3}
+    assert not store.put(LOW, signed(3).raw, NOW), "what it said before it left does not come back"
+    check(store)
 
 
 def test_the_index_keeps_a_variety_of_models():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.clock import run_virtual
 from support.models import make_model
 from support.records import NOW, make_record
 
@@ -16,7 +17,7 @@ from swarm.client import Client
 from swarm.errors import ModelFault
 from swarm.gateway import catalog as module
 from swarm.gateway.catalog import Catalog
-from swarm.records import Address, SignedRecord
+from swarm.records import Address, PeerState, SignedRecord
 from swarm.trace import Event, Trace
 
 
@@ -52,10 +53,89 @@ def test_who_answered_once_and_is_silent_now_is_gone(monkeypatch: pytest.MonkeyP
             assert await catalog.records() == workers.records
             workers.silent = {0, 2}
             assert await catalog.records() == workers.records[1:]
+            workers.records[0] = replace(
+                workers.records[0], sequence=2
+            )  # it announces itself, and was not probed since
+            monkeypatch.setattr(catalog, "_probed_at", float("inf"))
+            assert await catalog.records() == workers.records
+            monkeypatch.setattr(catalog, "_probed_at", float("-inf"))
+            assert await catalog.records() == workers.records[1:]
             workers.silent = {2}
             assert await catalog.records() == workers.records
 
     asyncio.run(main())
+
+
+def test_who_says_that_it_left_is_absent_as_soon_as_somebody_watches() -> None:
+    async def main() -> None:
+        workers = Workers(2)
+        async with Catalog([], workers, never, now=lambda: NOW) as catalog:
+            assert await catalog.records(watched=True) == workers.records
+            workers.records[0] = replace(workers.records[0], state=PeerState.GONE)
+            await asyncio.sleep(module.WATCH_SECONDS)
+            assert len(await catalog.records()) == 2  # asked a moment ago
+            await asyncio.sleep(0.01)
+            assert await catalog.records(watched=True) == workers.records[1:]
+            assert await catalog.records() == workers.records[1:]
+
+    run_virtual(main())
+
+
+def test_whoever_watches_waits_for_no_probe_and_hears_what_came_of_it() -> None:
+    class Patient(Workers):
+        async def probe(self, places: Sequence[Address], tries: int, seconds: float) -> Mapping[Address, float]:
+            await asyncio.sleep(seconds)
+            return await super().probe(places, tries, seconds)
+
+    async def main() -> None:
+        loop, workers = asyncio.get_running_loop(), Patient(2)
+        async with Catalog([], workers, never, probe=workers.probe, now=lambda: NOW) as catalog:
+            await catalog.records()
+            workers.silent = {0}
+            await asyncio.sleep(module.FRESH_SECONDS + 0.01)
+            began = loop.time()
+            assert await catalog.records(watched=True) == workers.records
+            assert loop.time() == began
+            await asyncio.sleep(module.PROBE_SECONDS + 0.01)
+            assert await catalog.records(watched=True) == workers.records[1:]
+            await asyncio.sleep(module.FRESH_SECONDS)
+            await catalog.records(watched=True)  # leaves while a probe runs
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run_virtual(main())
+
+
+def test_without_a_socket_to_probe_with_what_was_heard_before_holds() -> None:
+    async def main() -> None:
+        workers = Workers(1)
+
+        async def probe(*_: object) -> Mapping[Address, float]:
+            raise OSError("the test has no sockets left")
+
+        async with Catalog([], workers, never, probe=probe, now=lambda: NOW) as catalog:
+            assert await catalog.records() == workers.records
+
+    asyncio.run(main())
+
+
+def test_a_directory_that_takes_long_is_not_asked_all_the_time() -> None:
+    class Slow(Workers):
+        asked = 0
+
+        async def lookup_all(self) -> list[SignedRecord]:
+            self.asked += 1
+            await asyncio.sleep(0.3)
+            return await super().lookup_all()
+
+    async def main() -> None:
+        workers = Slow(1)
+        async with Catalog([], workers, never, now=lambda: NOW) as catalog:
+            for _ in range(660):
+                await catalog.records(watched=True)
+                await asyncio.sleep(0.05)
+        assert workers.asked in (10, 11)  # every 3.3 seconds
+
+    run_virtual(main())
 
 
 def test_whom_a_client_found_dead_is_absent() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,18 +44,24 @@ class Board(Records):
             self.left.set()
         return 1
 
-    withdraw = announce
+    def succeed(self, former: SignedRecord) -> None:
+        self.former = former
 
     def time(self) -> float:
         return 1_000_000.0
 
 
 def layers(
-    model: Path, board: Board, told: list[str] | None = None, config: WorkerConfig | None = None, **serve: object
+    model: Path,
+    board: Board,
+    told: list[str] | None = None,
+    config: WorkerConfig | None = None,
+    identity: Identity | None = None,
+    **serve: object,
 ) -> Layers:
     return Layers(
         SpanConfig(model, **serve),  # type: ignore[arg-type]
-        Identity.generate(),
+        identity or Identity.generate(),
         board,  # type: ignore[arg-type]
         lambda: (Address.of("127.0.0.1", 7700),),
         config=config or WorkerConfig(),
@@ -71,13 +78,49 @@ def test_a_worker_announces_what_it_holds_and_measured(tmp_path: Path) -> None:
             assert (record.span, record.precision, record.state) == (LayerSpan(1, 3), "fp32", PeerState.SERVING)
             assert record.tokens_per_second is not None
             assert record.tokens_per_second > 0
-            assert (record.uplink, record.downlink) == (None, None)
+            assert (record.uplink, record.downlink, record.asked) == (None, None, 0.0)
             assert 0 < record.memory_free <= record.memory_total
             assert record.device.endswith(("core", "cores"))
             assert record.expires_at == 1_000_060.0
             await served.drain()
-        assert [signed.record.state for signed in board.said] == [PeerState.SERVING, PeerState.DRAINING]
+        assert [signed.record.state for signed in board.said] == [PeerState.SERVING, PeerState.GONE]
         assert board.said[1].record.sequence > board.said[0].record.sequence
+        assert board.said[1].record.expires_at >= board.said[0].record.expires_at
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_is_stopped_while_it_loads_says_that_it_left(tmp_path: Path) -> None:
+    async def main() -> None:
+        board = Board()
+        loading = asyncio.Event()
+        config = WorkerConfig(look_again_seconds=3600.0)
+
+        async def announce(signed: SignedRecord) -> int:
+            loading.set()
+            return await Board.announce(board, signed)
+
+        board.announce = announce  # type: ignore[method-assign]
+        starting = asyncio.create_task(layers(make_model(tmp_path / "m"), board, config=config).__aenter__())
+        await loading.wait()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        assert [signed.record.state for signed in board.said] == [PeerState.LOADING, PeerState.GONE]
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_comes_back_goes_on_where_its_earlier_run_ended(tmp_path: Path) -> None:
+    async def main() -> None:
+        board, model = Board(), make_model(tmp_path / "m")
+        one, other = make_model(tmp_path / "other"), Identity.from_seed(bytes(32))
+        async with layers(one, board, identity=other):
+            former = board.said[-1]
+        await Board.announce(board, former.record.again(1 << 50, 1_000_060.0).sign(other))
+        async with layers(model, board, identity=other):
+            assert board.former.record.sequence == 1 << 50
+            assert board.said[-1].record.sequence > 1 << 50
+            assert board.said[-1].record.model.name == "m"
 
     asyncio.run(main())
 
@@ -131,11 +174,12 @@ def test_layers_that_only_stand_together_are_taken_together(tmp_path: Path) -> N
         with pytest.raises(UsageFault, match=r"layers 1-4 need .* no beginning of them would fit"):
             async with layers(model, board, layers=LayerSpan(1, 5), precision="fp32", max_memory=sum(sizes[1:4])):
                 pass
-        for held in (LayerSpan(1, 5), LayerSpan(0, 4)):
-            session = footprint(read_spec(model), held, "fp32", usual_rows(model)) - sum(sizes[held.start : held.stop])
-            most = sum(sizes[held.start : held.stop]) + int(session / CACHE_SHARE) + (4 << 10)
-            async with layers(model, board, precision="fp32", max_memory=most):
-                pass
+        async with AsyncExitStack() as workers:
+            for held in (LayerSpan(1, 5), LayerSpan(0, 4)):
+                weights = sum(sizes[held.start : held.stop])
+                session = footprint(read_spec(model), held, "fp32", usual_rows(model)) - weights
+                most = weights + int(session / CACHE_SHARE) + (4 << 10)
+                await workers.enter_async_context(layers(model, board, precision="fp32", max_memory=most))
         assert [str(each.record.span) for each in board.said if each.record.state is PeerState.SERVING] == ["1-4", "0"]
 
     asyncio.run(main())
@@ -150,16 +194,16 @@ def test_a_worker_takes_no_layer_for_which_a_session_s_caches_have_no_room(tmp_p
         board, model = Board(), make_model(tmp_path / "m")
         spec, rows = read_spec(model), usual_rows(model)
         session = footprint(spec, LayerSpan(0, 2), "fp32", rows) - (two := footprint(spec, LayerSpan(0, 2), "fp32"))
-        for most, span, least in (
-            (two + int(session / CACHE_SHARE) + 8, "0-1", rows),
-            (two + session // 2, "2", rows),  # for two layers' weights, and half of the room that they need
-            (two // 2 + (20 << 10), "3", 64),  # a layer without that room is better than none
-        ):
-            async with layers(model, board, precision="fp32", max_memory=most):
-                pass
-            record = board.said[-1].record
-            assert str(record.span) == span
-            assert rows_of_records(open_model(model))(record) >= least
+        async with AsyncExitStack() as workers:
+            for most, span, least in (
+                (two + int(session / CACHE_SHARE) + 8, "0-1", rows),
+                (two + session // 2, "2", rows),  # for two layers' weights, and half of the room that they need
+                (two // 2 + (20 << 10), "3", 64),  # a layer without that room is better than none
+            ):
+                await workers.enter_async_context(layers(model, board, precision="fp32", max_memory=most))
+                record = board.said[-1].record
+                assert str(record.span) == span
+                assert rows_of_records(open_model(model))(record) >= least
 
     asyncio.run(main())
 
@@ -174,6 +218,14 @@ def test_a_worker_takes_no_layer_for_which_a_session_s_caches_have_no_room(tmp_p
 )
 def test_devices_are_said_with_their_cores(capacity: Capacity, text: str) -> None:
     assert device_text(capacity) == text
+
+
+def test_a_worker_takes_no_more_layers_than_it_was_told(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with layers(make_model(tmp_path / "m"), Board(), most_layers=1) as worker:
+            assert len(worker.service.stage.span) == 1
+
+    asyncio.run(main())
 
 
 def test_workers_that_choose_at_once_take_different_layers(tmp_path: Path) -> None:
@@ -223,8 +275,8 @@ def test_sessions_are_waited_for_shortly_where_others_hold_all_the_layers(tmp_pa
     asker = SimpleNamespace(peer_id=Identity.from_seed(b"a" * 32).peer_id, host="127.0.0.1", closed=False)
 
     async def main() -> None:
-        board = Board()
-        async with layers(make_model(tmp_path / "m"), board, config=config, layers=LayerSpan(1, 3)) as served:
+        board, told = Board(), []
+        async with layers(make_model(tmp_path / "m"), board, told, config=config, layers=LayerSpan(1, 3)) as served:
             other = Identity.from_seed(bytes(32))
             await board.announce(replace(board.said[0].record, peer_id=other.peer_id, span=elsewhere).sign(other))
             opened = Open(b"s" * 16, served.service.model.digest, LayerSpan(1, 3), served.service.stage.precision, 10)
@@ -236,6 +288,8 @@ def test_sessions_are_waited_for_shortly_where_others_hold_all_the_layers(tmp_pa
                 assert not leaving.done()
                 await served.service.handle(Close(b"s" * 16), exchange)
             await leaving
+            limit = 0 if elsewhere == LayerSpan(0, 4) else 1000
+            assert told[-1] == f"stopping: sessions that run here (1) may end or move within {limit} s"
             assert served.service.load().sessions == (elsewhere == LayerSpan(0, 4))
 
     asyncio.run(main())

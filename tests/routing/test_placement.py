@@ -8,7 +8,7 @@ from support.records import MODEL, NOW, make_record
 from swarm.errors import UsageFault
 from swarm.records import PeerRecord, PeerState
 from swarm.routing.finder import coverage
-from swarm.routing.placement import ahead_of, choose_span, fitting_spans, needless
+from swarm.routing.placement import ahead_of, at_most, choose_span, fitting_spans, needless
 from swarm.span import LayerSpan
 
 
@@ -51,8 +51,36 @@ def test_arrivals_one_after_another_leave_no_hole_and_spread_evenly() -> None:
         if number == 3:
             assert min(coverage(records, 10)) == 1
     replicas = coverage(records, 10)
-    assert sum(replicas) == 30
+    assert sum(replicas) >= 29  # of 30 that fit: fewer layers are done sooner, where they are the thinnest
     assert min(replicas) >= 2
+
+
+def test_layers_of_slow_workers_are_thinner_than_those_of_as_many_fast_ones() -> None:
+    records = [make_record(1, "0-4", tokens_per_second=1.0), make_record(2, "0-4", tokens_per_second=1.0)]
+    assert choose([*records, make_record(3, "5-9", tokens_per_second=50.0)], 5) == "0-4"
+
+
+def test_who_measured_nothing_counts_as_a_typical_worker() -> None:
+    unknown = make_record(1, "0-4", tokens_per_second=None, state=PeerState.LOADING)
+    assert choose([unknown, make_record(2, "5-9", tokens_per_second=3.0), make_record(3, "0-4")], 5) == "5-9"
+
+
+@pytest.mark.parametrize("claimed", [1e12, 1e308])
+def test_a_claim_of_any_speed_keeps_nobody_away_from_a_hole(claimed: float) -> None:
+    assert choose([make_record(1, "0-4", tokens_per_second=claimed), make_record(2, "0-7")], 2) == "8-9"
+
+
+def test_of_two_halves_the_one_that_is_asked_more_is_thinner() -> None:
+    records = [make_record(1, "0-4", asked=1.0), make_record(2, "5-9", asked=3.0)]
+    assert choose(records, 5) == "5-9"
+    silent = [make_record(1, "0-4"), make_record(2, "5-9", asked=3.0)]
+    assert choose(silent, 5) == "0-4"
+
+
+def test_no_more_layers_than_the_worker_may_take() -> None:
+    spans = fitting_spans([1] * 10, 6)
+    assert {len(span) for span in at_most(spans, 2)} == {1, 2}
+    assert not any(span.start in (3, 4) for span in at_most(spans, 2, (LayerSpan(4, 8),)))
 
 
 def test_what_fits_from_each_layer_on() -> None:

@@ -46,6 +46,9 @@ fetches = st.builds(m.FetchRecords, st.binary(min_size=20, max_size=20), wholes)
 messages = st.one_of(
     st.builds(m.Hello, wholes, texts, st.lists(texts, max_size=4).map(tuple)),
     st.just(m.Ping()),
+    st.builds(m.DialBack, st.integers(0, 65535), st.integers(0, 65535)),
+    st.builds(m.DialledBack, texts, texts, st.booleans()),
+    st.builds(m.Goodbye, st.integers(0, (1 << 63) - 1)),
     st.builds(m.Pong, st.none() | loads),
     opens,
     openeds,

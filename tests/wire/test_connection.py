@@ -11,7 +11,7 @@ from swarm.wire import connection as c
 from swarm.wire import frames
 from swarm.wire import messages as m
 from swarm.wire.connection import ANSWERS, Connection, Role, State
-from swarm.wire.events import Answered, Asked, Greeted, Pinged, Ponged, Violated
+from swarm.wire.events import Answered, Asked, Greeted, Parting, Pinged, Ponged, Violated
 from swarm.wire.tensors import PLANES, Tensor
 
 SESSION = bytes(range(16))
@@ -65,6 +65,17 @@ def test_pings_pass_between_the_pieces_of_a_message():
     got = listener.receive_data(mixed)
     assert [type(event) for event in got] == [Pinged, Asked, Asked]
     assert dialler.receive_data(wire(listener.send(0, m.Pong(LOAD)))) == [Ponged(m.Pong(LOAD))]
+
+
+def test_either_side_may_say_goodbye_at_any_time_and_goes_on():
+    dialler, listener = pair()
+    goodbye = m.Goodbye((1 << 63) - 1)
+    stream = dialler.new_stream()
+    listener.receive_data(wire(dialler.send(stream, m.Close(SESSION))))
+    assert dialler.receive_data(wire(listener.send(0, goodbye))) == [Parting(goodbye)]
+    assert listener.receive_data(wire(dialler.send(0, goodbye))) == [Parting(goodbye)]
+    closed = m.Closed(SESSION)
+    assert dialler.receive_data(wire(listener.send(stream, closed))) == [Answered(stream, closed, True)]
 
 
 @given(st.lists(requests, max_size=5), st.lists(st.integers(0, 1 << 20), max_size=12), st.sampled_from([7, 64, 1024]))

@@ -12,7 +12,7 @@ from support.records import make_record
 from swarm.errors import NoSwarm, Overloaded
 from swarm.identity import Identity
 from swarm.records import PeerRecord, PeerState, SignedRecord
-from swarm.worker.announcer import Announcer
+from swarm.worker.announcer import FAREWELL_SECONDS, Announcer
 
 IDENTITY = Identity.from_seed(b"w" * 32)
 
@@ -31,8 +31,6 @@ class FakeDirectory:
         if self.full:
             raise Overloaded("the test has no room", retry_after=20.0)
         return self.stored
-
-    withdraw = announce
 
 
 def announcer(directory: FakeDirectory) -> Announcer:
@@ -85,6 +83,53 @@ def test_it_withdraws_once_and_serves_no_more() -> None:
         states = [record.state for _, record in directory.announced]
         assert states == [PeerState.SERVING, PeerState.DRAINING]
         assert directory.announced[1][1].sequence > directory.announced[0][1].sequence
+
+    run_virtual(main())
+
+
+def test_it_takes_leave_once_and_is_silent_then() -> None:
+    async def main() -> None:
+        directory = FakeDirectory()
+        async with announcer(directory) as one:
+            await one.farewell()  # nothing was said yet
+            await one.say(make_record(1, "0-9", peer_id=IDENTITY.peer_id, state=PeerState.LOADING))
+            for _ in range(2):
+                await one.farewell()
+            await asyncio.sleep(100)
+        (_, loading), (_, gone) = directory.announced
+        assert (loading.state, gone.state) == (PeerState.LOADING, PeerState.GONE)
+        assert gone.sequence > loading.sequence
+        assert gone.expires_at >= loading.expires_at
+
+    run_virtual(main())
+
+
+def test_its_farewell_outlives_what_it_said_while_swarm_time_was_ahead() -> None:
+    async def main() -> None:
+        directory, ahead = FakeDirectory(), 30.0
+        one = Announcer(directory, IDENTITY, lambda _: make_record(1, "0-9"), lambda: 1000.0 + ahead)
+        await one.say(make_record(1, "0-9", peer_id=IDENTITY.peer_id))
+        ahead = 0.0
+        await one.farewell()
+        (_, serving), (_, gone) = directory.announced
+        assert gone.expires_at == serving.expires_at
+        assert gone.sequence > serving.sequence
+
+    run_virtual(main())
+
+
+def test_a_directory_that_does_not_answer_keeps_no_worker() -> None:
+    async def main() -> None:
+        class Stuck(FakeDirectory):
+            async def announce(self, signed: SignedRecord) -> int:
+                await super().announce(signed)
+                return await asyncio.Future() if signed.record.state is PeerState.GONE else 1
+
+        async with announcer(Stuck()) as one:
+            await one.first()
+            began = asyncio.get_running_loop().time()
+            await one.farewell()
+            assert asyncio.get_running_loop().time() - began == FAREWELL_SECONDS
 
     run_virtual(main())
 

@@ -20,7 +20,7 @@ from swarm.cli.status.served import Served, served_models
 from swarm.cli.status.survey import Health, examine, joined
 from swarm.client.audits.bans import Bans
 from swarm.identity import Identity, PeerId
-from swarm.records import PeerRecord
+from swarm.records import PeerRecord, still_here
 
 
 def as_data(
@@ -90,7 +90,7 @@ async def look(
     identity = Identity.generate()  # who looks is nobody's business
     trace = make_trace(verbose)
     async with joined(identity, bootstrap, swarm_key, trace) as directory:
-        records = [signed.record for signed in await directory.lookup_all()]
+        records = still_here(signed.record for signed in await directory.lookup_all())
         now = directory.time()
     health = await examine(identity, records, swarm_key, trace)
     return served_models(records, health), health, now

@@ -12,9 +12,9 @@ from swarm.cli.bootstrap import need_bootstrap
 from swarm.cli.keys import known_peers_file
 from swarm.config import ChannelConfig
 from swarm.discovery import Directory
-from swarm.errors import SwarmError, UsageFault
+from swarm.errors import SwarmError, UsageFault, VersionMismatch
 from swarm.identity import Identity, PeerId
-from swarm.records import PeerRecord
+from swarm.records import PeerRecord, still_here
 from swarm.trace import Trace
 from swarm.transport.channels.dial import dial
 from swarm.transport.tls.diagnosis import diagnosed
@@ -33,6 +33,7 @@ class Health:
     load: Load | None  # None: no answer
     round_trip: float | None  # seconds, of a Ping on an open channel
     error: str | None = None
+    other_version: bool = False  # is what the error tells
 
 
 @asynccontextmanager
@@ -60,7 +61,7 @@ async def survey(
     """Every worker's record. Raises NoSwarm, UsageFault."""
     need_bootstrap(bootstrap)
     async with joined(identity, bootstrap, swarm_key, trace) as directory:
-        return [signed.record for signed in await directory.lookup_all()]
+        return still_here(signed.record for signed in await directory.lookup_all())
 
 
 async def examine(
@@ -78,7 +79,7 @@ async def examine(
         except TimeoutError:
             return Health(None, None, f"no answer within {ASK_SECONDS:g} s")
         except SwarmError as error:
-            return Health(None, None, str(error))
+            return Health(None, None, str(error), isinstance(error, VersionMismatch))
 
     answers = await asyncio.gather(*map(ask, records))
     return {record.peer_id: health for record, health in zip(records, answers, strict=True)}

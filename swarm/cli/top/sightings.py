@@ -87,13 +87,18 @@ class Sightings:
         self._holes: dict[tuple[bytes, str], tuple[LayerSpan, ...]] = {}
         self._judged = False
 
-    def find(self, now: float, records: Iterable[PeerRecord]) -> None:
-        """What the directory has."""
+    def find(self, now: float, records: Iterable[PeerRecord]) -> bool:
+        """What the directory has; whether somebody came, moved or left."""
+        last = self.happenings[-1] if self.happenings else None
         listed = {record.peer_id: record for record in records}
         for peer_id, record in listed.items():
-            self._list(now, peer_id, record)
+            if record.state is PeerState.GONE:
+                self._take_leave(now, peer_id, record)
+            else:
+                self._list(now, peer_id, record)
         for peer_id, seen in self.workers.items():
             seen.listed = peer_id in listed
+        return bool(self.happenings) and self.happenings[-1] is not last
 
     def judge(self, now: float, health: Mapping[PeerId, Health]) -> None:
         """What the workers answered."""
@@ -132,15 +137,24 @@ class Sightings:
         seen = self.workers.get(peer_id)
         if seen is not None and not (seen.gone and record.sequence > seen.record.sequence):
             moved = seen.record.span != record.span
-            if moved:
+            if moved and not seen.gone:
                 self._happened(now, f"{peer_id.short} moved from layers {seen.record.span} to {record.span}", False)
-            seen.record = record
+            if record.sequence >= seen.record.sequence:
+                seen.record = record
             return
         if self._judged:
             what = "joined" if seen is None else "is back"
             self._happened(now, f"{peer_id.short} {what} with layers {record.span} of {record.model.name}", False)
         self.workers.pop(peer_id, None)  # the order is that of their coming
         self.workers[peer_id] = Seen(record, now, faults=0 if seen is None else seen.faults)
+
+    def _take_leave(self, now: float, peer_id: PeerId, record: PeerRecord) -> None:
+        """It says that it left. Who was never seen here is not missed."""
+        seen = self.workers.get(peer_id)
+        if seen is not None and not seen.gone and record.sequence > seen.record.sequence:
+            seen.record, seen.gone, seen.answered = record, "left", False
+            seen.samples.clear()
+            self._happened(now, f"{peer_id.short} left with layers {record.span}", False)
 
     def _judge(self, now: float, seen: Seen, health: Health) -> None:
         short, draining = seen.record.peer_id.short, seen.record.state is PeerState.DRAINING

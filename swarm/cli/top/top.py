@@ -29,6 +29,7 @@ from swarm.transport.tls.network import TlsNetwork
 if TYPE_CHECKING:
     from rich.console import Console, ScreenContext
 
+LOOK_SECONDS = 0.5  # between two looks at the directory at most, so that who leaves is gone within a second
 LOOKUP_SECONDS = 10.0  # that the directory may take for a look
 FIRST_SECONDS = 2.0  # that the first picture waits for workers that are slow to answer
 WIDTH = 120  # of what is printed where there is no terminal
@@ -85,14 +86,15 @@ class Watch:
         self._sightings = Sightings(time.monotonic())
         self._skip = 0
         self._left = asyncio.Event()
-        self._pressed = asyncio.Event()
+        self._news = asyncio.Event()
 
     async def look(self) -> None:
         """A directory that does not answer in time lists what it listed before."""
         with suppress(TimeoutError, SwarmError):
             async with asyncio.timeout(LOOKUP_SECONDS):
                 signed = await self._directory.lookup_all()
-                self._sightings.find(time.monotonic(), [each.record for each in signed])
+                if self._sightings.find(time.monotonic(), [each.record for each in signed]):
+                    self._news.set()
         self._pulse.watch(self._sightings.watched())
 
     def judge(self) -> None:
@@ -102,17 +104,19 @@ class Watch:
         """Once, or for programs a line of JSON each time."""
         from swarm.cli.top import view
 
-        while True:
+        once = self._request.once or not self._request.as_json
+        looking = None if once else asyncio.create_task(self._look_on(), name="looks")
+        while looking is None or not looking.done():
             now, banned = time.monotonic(), self._bans.banned()
             if self._request.as_json:
                 click.echo(json.dumps(view.data(self._sightings, now, self._directory.time(), banned)))
             else:
                 view.printed(self._sightings, now, _console(), banned, self._where)
-            if self._request.once or not self._request.as_json:
+            if looking is None:
                 return
-            await asyncio.sleep(self._request.every)
-            await self.look()
+            await self._next()
             self.judge()
+        await looking
 
     async def show(self) -> None:
         """On the whole terminal, until q."""
@@ -128,16 +132,20 @@ class Watch:
             while not self._left.is_set() and not looking.done():
                 self.judge()
                 self._draw(console, screen)
-                self._pressed.clear()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._request.every):
-                        await self._pressed.wait()
+                await self._next()
         with suppress(asyncio.CancelledError):
             await looking
 
+    async def _next(self) -> None:
+        """Until it is time for another picture: after a while, or when a key was pressed or somebody came or left."""
+        self._news.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._request.every):
+                await self._news.wait()
+
     async def _look_on(self) -> None:
         while True:
-            await asyncio.sleep(self._request.every)
+            await asyncio.sleep(min(self._request.every, LOOK_SECONDS))
             await self.look()
 
     def _draw(self, console: Console, screen: ScreenContext) -> None:
@@ -161,7 +169,7 @@ class Watch:
             self._left.set()
         step = 1 if raw in DOWN else -1 if raw in UP else PAGE if raw in PAGE_DOWN else -PAGE if raw in PAGE_UP else 0
         self._skip = max(0, self._skip + step)
-        self._pressed.set()
+        self._news.set()
 
     @property
     def _where(self) -> str:

@@ -75,4 +75,6 @@ def _lasting(status: dict[str, Any]) -> dict[str, Any]:
     """Without what changes by itself."""
     workers = [{**worker, "expires_in_s": 0} for worker in status["workers"]]
     sessions = [{**session, "since_s": 0} for session in status["sessions"]]
-    return {**status, "node": {**status["node"], "uptime_s": 0}, "workers": workers, "sessions": sessions}
+    avoided = [{**each, "seconds": 0} for each in status["avoided"]]
+    node = {**status["node"], "uptime_s": 0}
+    return {**status, "node": node, "workers": workers, "avoided": avoided, "sessions": sessions}

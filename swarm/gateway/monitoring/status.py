@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from swarm.client.peers import Avoidance
 from swarm.gateway.catalog import Catalog, ModelCard
 from swarm.gateway.generation.choice import Choice
 from swarm.gateway.generation.generator import Generator
@@ -41,7 +42,7 @@ class StatusSource:
 
     async def status(self) -> dict[str, Any]:
         """See the documentation of `/api/status`."""
-        cards, records = await self.catalog.cards(), await self.catalog.records()
+        cards, records = await self.catalog.cards(watched=True), await self.catalog.records(watched=True)
         return {
             "node": {
                 "peer": self.who.peer,
@@ -51,8 +52,25 @@ class StatusSource:
             },
             "models": [model_of(card, records) for card in cards],
             "workers": [self._worker(record) for record in sorted(records, key=lambda each: (each.span, each.peer_id))],
+            "avoided": self._avoided(),
             "sessions": [session_of(choice) for choice in self.generator.running.values()],
         }
+
+    def _avoided(self) -> list[dict[str, Any]]:
+        """Workers that failed lately, and are not among `workers`: of several clients' words the one that holds longest."""
+        told: dict[PeerId, Avoidance] = {}
+        for client in self.catalog.clients.values():
+            for each in client.peers.avoidances() if client.peers is not None else ():
+                told[each.peer_id] = max(each, told.get(each.peer_id, each), key=lambda one: one.seconds)
+        return [
+            {
+                "peer": each.peer_id.hex(),
+                "name": each.peer_id.short,
+                "seconds": round(each.seconds, 1),
+                "fault": each.fault,
+            }
+            for each in told.values()
+        ]
 
     def _worker(self, record: PeerRecord) -> dict[str, Any]:
         peers = [client.peers for client in self.catalog.clients.values() if client.peers is not None]

@@ -22,9 +22,9 @@ from swarm.transport.channels.responses import Exchange, Handler, Responses
 from swarm.transport.channels.sender import Sender
 from swarm.transport.channels.stalled_transfers import Progress
 from swarm.wire.connection import CONTROL, Connection, Role
-from swarm.wire.events import Answered, Asked, Event, Greeted, Pinged, Ponged, Violated
+from swarm.wire.events import Answered, Asked, Event, Greeted, Parting, Pinged, Ponged, Violated
 from swarm.wire.frames import Frame
-from swarm.wire.messages import Forward, Hello, Load, Message, Ping, Pong, Result, Working
+from swarm.wire.messages import Forward, Goodbye, Hello, Load, Message, Ping, Pong, Result, Working
 from swarm.wire.tensors import RAW
 
 __all__ = ["Channel", "Exchange", "Handler", "Terms"]
@@ -45,6 +45,7 @@ class Terms:
     on_held: Callable[[Channel, int], None] | None = None  # bytes held for a peer's sake, more or fewer
     on_close: Callable[[Channel], None] | None = None
     agent: str = AGENT
+    on_goodbye: Callable[[Channel, Goodbye], None] | None = None
 
 
 class Channel:
@@ -141,6 +142,11 @@ class Channel:
         if not self.closed and not self._sender.ping_out:
             self._sender.ping()
 
+    def part(self, goodbye: Goodbye) -> None:
+        """Say that this side will leave. Does nothing before the Hello, once the channel is closed, or if nobody reads."""
+        if self._hello.done() and not self.closed and not self._sender.flooded:
+            self._sender.push(self._connection.send(CONTROL, goodbye))
+
     async def reply(self, stream: int, message: Message) -> None:
         """Answer a request of the peer. Does nothing once the channel is closed. Raises LocalFault."""
         while self._sender.crowded and not self.closed:
@@ -216,6 +222,9 @@ class Channel:
                 self.load = pong.load
                 self._sender.ponged()
                 self._requests.ponged(arriving=self._connection.in_message)
+            case Parting(goodbye):
+                if self._terms.on_goodbye is not None:
+                    self._terms.on_goodbye(self, goodbye)
             case Greeted(hello):
                 self._hello.set_result(hello)
                 self._sender.ping()

@@ -15,7 +15,7 @@ from swarm.transport.base import Network
 from swarm.transport.channels.channel import Channel, Terms
 from swarm.transport.channels.responses import Handler
 from swarm.wire.connection import Role
-from swarm.wire.messages import Load
+from swarm.wire.messages import Goodbye, Load
 
 SLOW_ROUND_TRIPS = 6.0  # that TCP, TLS and both Hellos may take, where that is longer than usual: twice what they need
 MAX_CONNECT_SECONDS = 20.0  # however slow the link
@@ -29,6 +29,7 @@ async def dial(
     trace: Trace | None = None,
     handler: Handler | None = None,
     load: Callable[[], Load] | None = None,
+    on_goodbye: Callable[[Channel, Goodbye], None] | None = None,
 ) -> Channel:
     """A greeted channel to the peer `expect`, by the first of its addresses that works, within `connect_seconds` in all; over a
     link whose round trip is long, within SLOW_ROUND_TRIPS of them.
@@ -36,7 +37,7 @@ async def dial(
     Raises PeerLost naming every address with its reason, ProtocolFault, or VersionMismatch.
     """
     loop = asyncio.get_running_loop()
-    terms = Terms(config, trace or Trace(), handler, load)
+    terms = Terms(config, trace or Trace(), handler, load, on_goodbye=on_goodbye)
     deadline = loop.time() + config.connect_seconds
     failures: list[str] = []
     for index, address in enumerate(addresses):

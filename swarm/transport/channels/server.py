@@ -21,7 +21,7 @@ from swarm.transport.channels.responses import Handler
 from swarm.transport.channels.stalled_transfers import TICK_SECONDS, StalledTransfers
 from swarm.transport.memory_trim import MemoryTrim
 from swarm.wire.connection import Role
-from swarm.wire.messages import Load
+from swarm.wire.messages import Goodbye, Load
 
 
 @dataclass(slots=True)
@@ -83,6 +83,11 @@ class ChannelServer:
         self._memory_trim.close()
         if self._tick is not None:
             self._tick.cancel()
+
+    def part(self, sequence: int) -> None:
+        """Tell all who have a channel that this peer will leave, and up to which of its records counts no more."""
+        for channel in tuple(self.channels):
+            channel.part(Goodbye(sequence))
 
     async def stop_listening(self) -> None:
         """Take no new channels; those there are go on."""

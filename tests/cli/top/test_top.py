@@ -97,6 +97,16 @@ def test_who_drains_and_is_silent_has_left_without_a_fault():
     assert (watched.states(), watched.sightings.faults) == (["serving", "left"], 0)
 
 
+def test_who_says_that_it_left_is_gone_at_once_and_no_older_word_of_it_counts():
+    farewell = shown_record(2, 4, 8, state=PeerState.GONE, sequence=2)
+    watched = Watched(A, B).look(A, farewell, w2=well())
+    assert (watched.states(), watched.sightings.faults) == (["serving", "left"], 0)
+    assert f"{B.peer_id.short} left with layers 4-7" in watched.said()
+    assert watched.look(A, B).look(A, farewell).states() == ["serving", "left"]
+    assert watched.look(A, shown_record(2, 0, 4, sequence=3)).states() == ["serving", "serving"]
+    assert Watched(A, farewell).states() == ["serving"], "nobody asks for whom they never saw"
+
+
 def test_those_that_are_gone_are_forgotten_in_the_end():
     crowd = [shown_record(number, 0, 8) for number in range(1, MAX_GONE + 10)]
     watched = Watched(*crowd).look(**{f"w{number}": GONE for number in range(1, MAX_GONE + 10)})
