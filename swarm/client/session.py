@@ -37,6 +37,7 @@ from swarm.errors import (
     NotAllowed,
     Overloaded,
     PeerFault,
+    ProtocolFault,
     SwarmError,
     UsageFault,
     WrongModel,
@@ -247,8 +248,11 @@ class ChainSession:
     async def _get_over(self, link: HopSession, error: SwarmError) -> None:
         """Rows did not come through this link. Who is only overloaded is asked again, by itself and with patience."""
         index = self._links.index(link)
-        if isinstance(error, EdgeFault):
-            self._edges.part(self._links[index - 1])
+        before = self._links[index - 1] if index else None
+        if before is not None and isinstance(error, ProtocolFault) and self._edges.direct(before, link):
+            self._edges.distrust(before)
+        if before is not None and isinstance(error, EdgeFault):
+            self._edges.part(before)
         elif isinstance(error, PeerFault):
             await self._recover(index, error)
 

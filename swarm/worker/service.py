@@ -30,6 +30,7 @@ from swarm.wire.messages import (
     Connect,
     Connected,
     Expect,
+    Fault,
     Forward,
     Load,
     Message,
@@ -334,7 +335,7 @@ class WorkerService:
         self._check_running(slot)
         return await self._steps.answer(slot, message, exchange)
 
-    async def _expect(self, message: Expect, exchange: Exchange) -> Result:
+    async def _expect(self, message: Expect, exchange: Exchange) -> Result | Fault:
         slot = self._sessions.use(exchange.peer_id, message.session_id, self._now())
         self._check_running(slot)
         return await self._steps.expect(slot, message, exchange)

@@ -20,7 +20,7 @@ from swarm.errors import Gap, Overloaded, SessionFault, UsageFault
 from swarm.identity import PeerId
 from swarm.shares import Holder, Shares
 from swarm.span import LayerSpan
-from swarm.wire.messages import Forward, Result
+from swarm.wire.messages import Fault, Forward, Result
 from swarm.wire.receipts import Tally
 from swarm.wire.rows import Rows
 
@@ -64,6 +64,7 @@ class SessionSlot:
     previous: int = -1  # the one before it
     tally: Tally | None = None  # of the rows that have no receipt yet
     results: dict[int, Result] = field(default_factory=dict)  # of the last steps, for whoever asks again or late
+    failed: tuple[int, Fault] | None = None  # the last step that ended so, for an owner whose question comes late
     busy: bool = False  # the compute thread holds the cache
     copying: int = 0  # sessions that are just being given rows of this one
     edge: Any = None  # where its rows go on, see `edges`; None: to the owner alone

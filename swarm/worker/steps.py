@@ -14,8 +14,9 @@ from swarm.config import WorkerConfig
 from swarm.engine import chunk_rows
 from swarm.engine.backends import Stage
 from swarm.engine.row_tensors import Rows as EngineRows
-from swarm.errors import LocalFault, SessionFault
-from swarm.wire.messages import Expect, Forward, Load, Result, Taken, Working
+from swarm.errors import LocalFault, SessionFault, SwarmError
+from swarm.wire.faults import fault_of
+from swarm.wire.messages import Expect, Fault, Forward, Load, Result, Taken, Working
 from swarm.worker.batcher import Batcher
 from swarm.worker.edges import Edges
 from swarm.worker.receipts import Signer
@@ -98,7 +99,7 @@ class Steps:
             self._begin(slot, message)
         return Taken(slot.session_id, message.step)
 
-    async def expect(self, slot: SessionSlot, message: Expect, exchange: Exchange) -> Result:
+    async def expect(self, slot: SessionSlot, message: Expect, exchange: Exchange) -> Result | Fault:
         """The owner waits for a step that its predecessor brings. Raises as `answer` does."""
         session_id, step = slot.session_id, message.step
         while (result := slot.results.get(step)) is None:
@@ -108,6 +109,8 @@ class Steps:
                     return await self._told(slot, step, running, exchange)
                 finally:
                     del running  # as in `_finish`
+            if slot.failed is not None and slot.failed[0] == step:
+                return slot.failed[1]
             if step <= slot.step or slot.closed or exchange.closed or self._closed:
                 raise SessionFault(f"step {step} of session {slot!r} has not come, and what came later has begun")
             await self._arrival(slot, step, exchange)
@@ -159,19 +162,21 @@ class Steps:
             raise SessionFault(f"step {message.step} of session {slot!r} is out of order")
         task = asyncio.create_task(self._step(slot, message), name=f"step {message.step}")
         running[message.step] = task
-        task.add_done_callback(lambda done: self._ended(slot.session_id, message.step, done))
+        task.add_done_callback(lambda done: self._ended(slot, message.step, done))
         self._arrived(slot.session_id, message.step)
         return task
 
-    def _ended(self, session_id: bytes, step: int, task: asyncio.Task[Result]) -> None:
+    def _ended(self, slot: SessionSlot, step: int, task: asyncio.Task[Result]) -> None:
+        session_id = slot.session_id
         running = self._running.get(session_id, {})
         if running.get(step) is task:
             del running[step]
         if not running:
             self._running.pop(session_id, None)
             self._turns.pop(session_id, None)
-        if not task.cancelled():
-            task.exception()  # marked as seen: nobody may be waiting for it
+        error = None if task.cancelled() else task.exception()  # marked as seen: nobody may be waiting for it
+        # kept as what it is answered with: an error would hold the frames that it passed, and the rows in them
+        slot.failed = (step, fault_of(error, session_id)) if isinstance(error, SwarmError) else None
 
     async def _step(self, slot: SessionSlot, message: Forward) -> Result:
         async with self._turns.setdefault(slot.session_id, asyncio.Lock()):

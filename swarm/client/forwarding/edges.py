@@ -24,6 +24,7 @@ class Edges:
         self._direct = direct  # else rows always go by the client
         self._onward: dict[HopSession, HopSession] = {}
         self._asked: set[tuple[HopSession, HopSession]] = set()  # whatever came of it
+        self._distrusted: set[HopSession] = set()
         self._epochs = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -45,6 +46,8 @@ class Edges:
         self._onward = {link: following for link, following in self._onward.items() if (link, following) in pairs}
         if self._direct:
             for link, following in pairs - self._asked:
+                if link in self._distrusted:
+                    continue
                 self._asked.add((link, following))
                 task = asyncio.create_task(self._connect(link, following), name="edge")
                 self._tasks.add(task)
@@ -56,6 +59,10 @@ class Edges:
         if following is not None:
             peers = {"peer": link.hop.peer_id.short, "next": following.hop.peer_id.short}
             self._trace.failed("session.edge", **peers, error="rows that were handed on did not come")
+
+    def distrust(self, link: HopSession) -> None:
+        """What the next worker signed of its inputs is not what this one's gave us: one of the two lies, perhaps this."""
+        self._distrusted.add(link)
 
     def stretches(self, links: Sequence[HopSession]) -> list[list[HopSession]]:
         """The whole chain, cut into stretches."""

@@ -1,0 +1,205 @@
+"""Workers hand rows to each other: a token over n hops takes n + 1 one-way trips, and whatever becomes of an edge, the tokens stay."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.answers import unsplit
+from support.clock import run_virtual
+from support.swarm import LocalSwarm, LocalWorker
+
+from swarm.client import Client
+from swarm.client.generate import Answer, Options
+from swarm.config import ClientConfig
+from swarm.trace import Event, Trace
+from swarm.wire.messages import Forward, Taken
+
+PROMPT = [(7 * index) % 250 for index in range(140)]
+LONG = [(11 * index) % 250 for index in range(2000)]
+OPTIONS = Options(max_tokens=10, ignore_eos=True)
+SPANS = [(0, 1), (1, 2), (2, 4)]
+ONE_WAY = 0.02  # seconds
+STEP = 0.02  # that a layer takes for 16 rows
+
+
+@pytest.fixture(scope="module")
+def tokens(model: Path) -> list[int]:
+    return asyncio.run(unsplit(model))
+
+
+class Watch:
+    """What is said of edges, and a call when rows of some position leave."""
+
+    def __init__(self) -> None:
+        self.made: list[Event] = []
+        self.failed: list[Event] = []
+        self.acts: dict[int, Any] = {}
+
+    def __call__(self, event: Event) -> None:
+        if event.name == "session.edge":
+            (self.made if event.phase == "complete" else self.failed).append(event)
+        if (event.name, event.phase) == ("hop.forward", "started"):
+            act = self.acts.pop(event.details["position"], None)
+            if act is not None:
+                act()
+
+
+async def ask(client: Client, prompt: list[int] = PROMPT) -> Answer:
+    answer = client.generate(prompt, options=OPTIONS)
+    await answer.read()
+    return answer
+
+
+@pytest.mark.parametrize(("direct", "trips"), [(True, 4), (False, 6)])
+def test_a_token_takes_one_trip_to_each_hop_and_one_home(
+    model: Path, tokens: list[int], direct: bool, trips: int
+) -> None:
+    async def main() -> None:
+        watch = Watch()
+        async with LocalSwarm(model, SPANS, client_config=ClientConfig(direct=direct)) as swarm:
+            swarm.hub.latency = ONE_WAY
+            async with swarm.client(Trace(watch)) as client:
+                answer = await ask(client)
+        assert answer.token_ids == tokens
+        assert len(watch.made) == (2 if direct else 0)
+        assert answer.timings.decoding / (OPTIONS.max_tokens - 1) == pytest.approx(trips * ONE_WAY, abs=ONE_WAY / 4)
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("victim", range(3))
+@pytest.mark.parametrize("moment", [0, 128, len(PROMPT), len(PROMPT) + 6])
+def test_a_worker_dies_and_another_takes_its_place_in_the_chain(
+    model: Path, tokens: list[int], direct: bool, victim: int, moment: int
+) -> None:
+    async def main() -> None:
+        watch = Watch()
+        async with LocalSwarm(model, SPANS * 2, client_config=ClientConfig(direct=direct)) as swarm:
+
+            def kill() -> None:
+                using = [worker for worker in swarm.workers if len(worker.service._sessions)]
+                next(worker for worker in using if worker.span.start == SPANS[victim][0]).kill()
+
+            watch.acts[moment] = kill
+            async with swarm.client(Trace(watch)) as client:
+                answer = await ask(client)
+        assert answer.token_ids == tokens
+        assert answer.session.exact  # type: ignore[union-attr]
+        assert len(answer.session.recoveries) == 1  # type: ignore[union-attr]
+
+    run_virtual(main())
+
+
+def test_a_worker_that_cannot_reach_the_next_leaves_that_edge_to_the_client(model: Path, tokens: list[int]) -> None:
+    async def main() -> None:
+        watch = Watch()
+        async with LocalSwarm(model, SPANS) as swarm:
+            first, second, third = (worker.peer_id for worker in swarm.workers)
+            swarm.hub.cut(first, second)
+            swarm.hub.latency = ONE_WAY
+            async with swarm.client(Trace(watch)) as client:
+                await ask(client)
+                answer = await ask(client)
+        assert answer.token_ids == tokens
+        assert {event.details["next"] for event in watch.made} == {third.short}
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("way", ["cut", "lost"])
+def test_an_edge_that_breaks_is_left_and_nobody_is_blamed(model: Path, tokens: list[int], way: str) -> None:
+    """Cut while it is used, or its rows are taken and never seen again: the client takes them on itself."""
+
+    async def main() -> None:
+        watch = Watch()
+        async with LocalSwarm(model, SPANS) as swarm:
+            first, second = swarm.workers[:2]
+
+            async def lose(message: Any, exchange: Any) -> Any:
+                if isinstance(message, Forward) and message.epoch:
+                    return Taken(message.session_id, message.step)
+                return await second.service.handle(message, exchange)
+
+            def act() -> None:
+                if way == "cut":
+                    swarm.hub.cut(first.peer_id, second.peer_id)
+                else:
+                    second.handler = lose
+
+            watch.acts[len(PROMPT) + 3] = act
+            async with swarm.client(Trace(watch)) as client:
+                answer = await ask(client)
+                assert not client._parts.peers.avoided(strictly=True)  # type: ignore[union-attr]
+        assert answer.token_ids == tokens
+        assert not answer.session.recoveries  # type: ignore[union-attr]
+        assert answer.timings.longest_gap < 4
+        assert [event.details["next"] for event in watch.failed] == [second.peer_id.short]
+
+    run_virtual(main())
+
+
+def test_who_tells_the_client_other_rows_than_the_next_worker_is_no_longer_let_hand_on(
+    model: Path, tokens: list[int]
+) -> None:
+    """The next one's receipt shows it: its inputs are not what the client was told."""
+
+    async def main() -> None:
+        watch = Watch()
+        async with LocalSwarm(model, [*SPANS, SPANS[1]]) as swarm:
+            edges = swarm.workers[0].service._edges
+            honest = edges.hand_on
+            lies: list[int] = []
+
+            def lie(slot: Any, message: Forward, outputs: Any) -> bool:
+                lies.append(message.position)
+                wrong = memoryview(bytes(len(outputs.data)))
+                return honest(slot, message, replace(outputs, data=wrong))
+
+            edges.hand_on = lie  # type: ignore[method-assign]
+            async with swarm.client(Trace(watch)) as client:
+                answer = await ask(client)
+        assert lies
+        assert answer.token_ids == tokens
+
+    run_virtual(main())
+
+
+class Slow:
+    """A worker that computes in virtual time, one batch after the other."""
+
+    def __init__(self, worker: LocalWorker) -> None:
+        self._layers = len(worker.span)
+        self._one = asyncio.Lock()
+        self._submit = worker.service._batcher.submit
+        worker.service._batcher.submit = self._slowly  # type: ignore[method-assign]
+
+    async def _slowly(self, cache: Any, position: int, rows: Any, count: int, kind: Any) -> Any:
+        async with self._one:
+            await asyncio.sleep(STEP * self._layers * -(-count // 16))
+        return await self._submit(cache, position, rows, count, kind)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_four_workers_take_a_long_prompt_in_over_two_and_a_half_times_as_fast_as_one(model: Path, direct: bool) -> None:
+    async def seconds(spans: list[tuple[int, int]]) -> tuple[float, list[int]]:
+        async with LocalSwarm(model, spans, client_config=ClientConfig(direct=direct)) as swarm:
+            for worker in swarm.workers:
+                Slow(worker)
+            async with swarm.client() as client:
+                answer = await ask(client, LONG)
+        return answer.timings.first_token, answer.token_ids
+
+    async def main() -> None:
+        one, expected = await seconds([(0, 4)])
+        four, found = await seconds([(layer, layer + 1) for layer in range(4)])
+        assert found == expected
+        chunks = -(-len(LONG) // 128)
+        bound = 4 * chunks / (chunks + 3)  # the first chunk goes through alone
+        assert one / four > max(2.5, 0.9 * bound)
+
+    run_virtual(main())

@@ -1,0 +1,114 @@
+"""Who may push rows into a session: the predecessor that its owner named, by the edge that it named last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.clock import run_virtual
+from support.models import make_model
+from support.swarm import LocalSwarm, LocalWorker
+
+from swarm.config import ChannelConfig
+from swarm.errors import PeerFault, SessionFault
+from swarm.identity import Identity
+from swarm.span import LayerSpan
+from swarm.trace import Trace
+from swarm.transport.channels.channel import Channel
+from swarm.transport.channels.dial import dial
+from swarm.wire.messages import Attach, Connect, Connected, Expect, Forward, Open, Opened, Result, Taken
+from swarm.wire.rows import Rows
+from swarm.wire.tensors import Tensor
+from swarm.wire.tickets import issue
+
+OWNER, NEIGHBOUR, STRANGER = (Identity.from_seed(bytes([n]) * 32) for n in (101, 102, 103))
+SESSION = bytes(range(16))
+HIDDEN = 64
+ROWS = Tensor("fp32", (1, HIDDEN), memoryview(bytes(4 * HIDDEN)))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("model"), tokenizer=True)
+
+
+async def channel(swarm: LocalSwarm, worker: LocalWorker, identity: Identity) -> Channel:
+    network = swarm.hub.node(identity.peer_id)
+    return await dial(network, (worker.address,), worker.peer_id, ChannelConfig(), Trace())
+
+
+def pushed(step: int, epoch: int) -> Forward:
+    return Forward(SESSION, step, step, Rows.DECODE, ROWS, 0, epoch)
+
+
+def test_rows_are_taken_from_the_predecessor_alone_and_told_to_the_owner(model: Path) -> None:
+    async def main() -> None:
+        async with LocalSwarm(model, [(0, 2)]) as swarm:
+            (worker,) = swarm.workers
+            owner, neighbour, stranger = [await channel(swarm, worker, each) for each in (OWNER, NEIGHBOUR, STRANGER)]
+            opened = await owner.request(Open(SESSION, swarm.model.digest, LayerSpan(0, 2), "fp32", 16))
+            assert isinstance(opened, Opened)
+            first = issue(OWNER, SESSION, 1, NEIGHBOUR.peer_id)
+            with pytest.raises(SessionFault):
+                await neighbour.request(pushed(0, 1))  # before it is let in
+            for ticket, epoch in ((issue(STRANGER, SESSION, 1, STRANGER.peer_id), 1), (first, 1), (first, 2)):
+                with pytest.raises(SessionFault, match="has not named you"):
+                    await stranger.request(Attach(SESSION, epoch, ticket))
+            assert await neighbour.request(Attach(SESSION, 1, first)) == Connected(SESSION, 1)
+            with pytest.raises(SessionFault):
+                await stranger.request(pushed(0, 1))
+            assert await neighbour.request(pushed(0, 1)) == Taken(SESSION, 0)
+            told = await owner.request(Expect(SESSION, 0))
+            assert isinstance(told, Result)
+            assert (told.step, told.onward) == (0, False)
+
+            second = issue(OWNER, SESSION, 2, STRANGER.peer_id)  # another is named: what the old one sends is dropped
+            assert await stranger.request(Attach(SESSION, 2, second)) == Connected(SESSION, 2)
+            for late in (pushed(1, 1), pushed(1, 2)):
+                with pytest.raises(SessionFault):
+                    await neighbour.request(late)
+            with pytest.raises(SessionFault, match="has not named you"):
+                await neighbour.request(Attach(SESSION, 1, first))
+            for each in (owner, neighbour, stranger):
+                await each.aclose()
+
+    run_virtual(main())
+
+
+def test_what_is_expected_and_overtaken_is_told_and_a_question_after_the_rows_is_answered(model: Path) -> None:
+    async def main() -> None:
+        async with LocalSwarm(model, [(0, 2)]) as swarm:
+            (worker,) = swarm.workers
+            owner, neighbour = [await channel(swarm, worker, each) for each in (OWNER, NEIGHBOUR)]
+            await owner.request(Open(SESSION, swarm.model.digest, LayerSpan(0, 2), "fp32", 16))
+            await neighbour.request(Attach(SESSION, 1, issue(OWNER, SESSION, 1, NEIGHBOUR.peer_id)))
+            for step in range(3):
+                await neighbour.request(pushed(step, 1))
+            results = [await owner.request(Expect(SESSION, step)) for step in (2, 0, 1)]
+            assert [result.step for result in results if isinstance(result, Result)] == [2, 0, 1]
+            with pytest.raises(
+                PeerFault, match="holds less"
+            ):  # the error of rows that leave a gap is the owner's to hear
+                await neighbour.request(Forward(SESSION, 9, 9, Rows.DECODE, ROWS, 0, 1))
+                await owner.request(Expect(SESSION, 9))
+            for each in (owner, neighbour):
+                await each.aclose()
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("wrong", ["address", "itself", "key"])
+def test_a_next_worker_that_cannot_be_is_refused(model: Path, wrong: str) -> None:
+    async def main() -> None:
+        async with LocalSwarm(model, [(0, 2), (2, 4)]) as swarm:
+            first, second = swarm.workers
+            owner = await channel(swarm, first, OWNER)
+            await owner.request(Open(SESSION, swarm.model.digest, LayerSpan(0, 2), "fp32", 16))
+            place = ("not an address", 7) if wrong == "address" else (second.address.host, second.address.data)
+            peer_id = STRANGER.peer_id if wrong == "key" else second.peer_id
+            following = SESSION if wrong == "itself" else bytes(16)
+            with pytest.raises(PeerFault):
+                await owner.request(Connect(SESSION, 1, following, peer_id, (place,), bytes(64)))
+            await owner.aclose()
+
+    run_virtual(main())
