@@ -226,7 +226,7 @@ def worker(
     type=click.FloatRange(0, min_open=True),
     help="Give up after so many seconds without progress.  [default: 120, and 15 for the first chain]",
 )
-@peers.exact_options
+@peers.session_options
 @peers.audit_options
 @sampling_options
 @click.option("--raw", is_flag=True, help="Go on from PROMPT as it is, without the chat template.")
@@ -327,7 +327,7 @@ def top(**given: Any) -> None:
 @click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), help="Give up after so many seconds without progress."
 )
-@peers.exact_options
+@peers.session_options
 @peers.audit_options
 @click.option("--key", type=click.Path(dir_okay=False, path_type=Path), help="Identity key file, created if absent.")
 @verbose_option

@@ -40,8 +40,8 @@ def audit_options(function: Any) -> Any:
     return share(private(function))
 
 
-def exact_options(function: Any) -> Any:
-    """--exact and --exact-class."""
+def session_options(function: Any) -> Any:
+    """--exact, --exact-class and --through-client."""
     exact = click.option(
         "--exact",
         is_flag=True,
@@ -50,12 +50,17 @@ def exact_options(function: Any) -> Any:
     named = click.option(
         "--exact-class", metavar="CLASS", help="Likewise, of this class alone, such as portable-1:bf16."
     )
-    return exact(named(function))
+    through = click.option(
+        "--through-client",
+        is_flag=True,
+        help="All rows go from worker to client to worker, as where workers cannot reach each other. Takes longer.",
+    )
+    return exact(named(through(function)))
 
 
-def exactness(exact: bool, exact_class: str | None) -> dict[str, Any]:
+def of_sessions(exact: bool, exact_class: str | None, through_client: bool) -> dict[str, Any]:
     """What these options set of a `ClientConfig`."""
-    return {"exact": exact or exact_class is not None, "numerics": exact_class}
+    return {"exact": exact or exact_class is not None, "numerics": exact_class, "direct": not through_client}
 
 
 @click.group()

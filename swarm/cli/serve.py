@@ -19,7 +19,7 @@ from swarm.cli.answer.output import Output, make_trace
 from swarm.cli.api import api_config, how_to_ask
 from swarm.cli.bootstrap import need_bootstrap, waiting_seconds
 from swarm.cli.keys import held_identity, known_peers_file
-from swarm.cli.peers import exactness
+from swarm.cli.peers import of_sessions
 from swarm.cli.private import everybody_allowed
 from swarm.config import ApiConfig, ClientConfig, NodeConfig, SpanConfig
 from swarm.identity import PeerId
@@ -94,13 +94,14 @@ class ApiRequest:
     audit_private: bool
     exact: bool
     exact_class: str | None
+    through_client: bool
     key: Path | None
     verbose: bool
     log: str
 
     def client_config(self) -> ClientConfig:
-        exact = exactness(self.exact, self.exact_class)
-        config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private, **exact)
+        chosen = of_sessions(self.exact, self.exact_class, self.through_client)
+        config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private, **chosen)
         return (
             config
             if self.timeout is None

@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from swarm.client.audits.auditor import Auditor
 from swarm.client.audits.evidence import account_of
@@ -87,6 +88,7 @@ class ChainSession:
         self._trace = trace
         self._chain = chain  # to start with; None: the session looks for one
         self._last: Chain | None = None  # as it was when the session ended
+        self._directly: tuple[bool, ...] = ()  # likewise
         self.precision = precision  # of every hop
         self._room = room
         self._auditor = auditor
@@ -121,7 +123,7 @@ class ChainSession:
 
     async def __aexit__(self, *exc: object) -> None:
         if self._links:
-            self._last = self.chain
+            self._last, self._directly = self.chain, self.direct
         stem = self.stem if self.keep else None
         links, self._links = self._links, []
         outputs, self._outputs = self._outputs, History()  # whoever keeps the session keeps no rows
@@ -155,6 +157,13 @@ class ChainSession:
             return self._last
         hops = tuple(link.hop for link in self._links)
         return Chain(self._resolver.model, LayerSpan(0, self._resolver.model.layer_count), hops)
+
+    @property
+    def direct(self) -> tuple[bool, ...]:
+        """Of each hop, whether it hands its rows to the next by itself; the last has none. As `chain`, also after the end."""
+        if not self._links:
+            return self._directly
+        return (*(self._edges.direct(*pair) for pair in pairwise(self._links)), False)
 
     async def step(self, rows: Rows, tensor: Tensor) -> Tensor:
         """Rows [count, hidden] at the session's position through all layers; the position moves on.

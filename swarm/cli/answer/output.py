@@ -91,6 +91,11 @@ def sentence_of(event: Event) -> str | None:
             return "the workers of this chain compute in different numerics classes: the answer is not bit-exact"
         case "session.exactness", "failed":
             return "the replacement computes in another numerics class: from here on the answer is not bit-exact"
+        case "session.edge", "failed":
+            return (
+                f"peer {details.get('peer')} does not hand rows to {details.get('next')} ({details.get('error')}): they go "
+                "by this client, which takes longer"
+            )
         case "engine.numerics", "failed":
             return f"torch's kernels compute, whose bits hold among like machines only: {details.get('reason')}"
         case "peers.ban", "complete":

@@ -26,8 +26,8 @@ def report(answer: Answer, client: Client) -> dict[str, Any]:
         "precision": getattr(session, "precision", client.precision),
         "sampling": asdict(answer.options.sampling),
         "chain": [
-            {"peer": str(hop.peer_id), "layers": str(hop.span), "numerics": hop.numerics}
-            for hop in (chain.hops if chain else ())
+            {"peer": str(hop.peer_id), "layers": str(hop.span), "numerics": hop.numerics, "direct": direct}
+            for hop, direct in zip(chain.hops if chain else (), getattr(session, "direct", ()), strict=False)
         ],
         "recoveries": [
             {

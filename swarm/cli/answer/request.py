@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from swarm.cli.bootstrap import need_bootstrap
 from swarm.cli.models import check_layers, model_directory
-from swarm.cli.peers import exactness
+from swarm.cli.peers import of_sessions
 from swarm.config import ClientConfig
 from swarm.errors import UsageFault
 from swarm.precision import AUTO
@@ -42,6 +42,7 @@ class Request:
     audit_private: bool = False
     exact: bool = False
     exact_class: str | None = None
+    through_client: bool = False
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -94,8 +95,8 @@ class Request:
         return options if self.max_tokens is None else replace(options, max_tokens=self.max_tokens)
 
     def client_config(self) -> ClientConfig:
-        exact = exactness(self.exact, self.exact_class)
-        config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private, **exact)
+        chosen = of_sessions(self.exact, self.exact_class, self.through_client)
+        config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private, **chosen)
         if self.timeout is None:
             return config
         return replace(config, deadline_seconds=self.timeout, open_seconds=self.timeout)

@@ -1,4 +1,4 @@
-"""Workers hand rows to each other: a token over n hops takes n + 1 one-way trips. Whatever becomes of an edge, the tokens stay."""
+"""Workers hand rows to each other: a token over n hops takes n + 1 trips, and the tokens stay whatever becomes of an edge."""
 
 from __future__ import annotations
 
