@@ -8,24 +8,23 @@ same way (`failover.migration`), while it still works.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from swarm.client.audits.auditor import Auditor
 from swarm.client.audits.evidence import account_of
-from swarm.client.audits.failover_audit import Audit
 from swarm.client.deadline import Deadline
 from swarm.client.failover.migration import Migrated, Migration, Timed
 from swarm.client.failover.patience import cannot_grow, patiently, step_of
-from swarm.client.failover.replay import Replay
+from swarm.client.failover.replacing import Replacing
 from swarm.client.failover.stragglers import Step
 from swarm.client.forwarding.edges import Edges
 from swarm.client.forwarding.pipeline import Chunk, Pipeline, Upcoming
 from swarm.client.forwarding.stretch import Interrupted, Passed
 from swarm.client.history import Entry, History
-from swarm.client.hop_session import HopFault, HopSession, close_hop_sessions, open_hop_sessions
+from swarm.client.hop_session import HopSession
+from swarm.client.hop_sessions import close_hop_sessions
 from swarm.client.peers import Peers
 from swarm.client.prefixes.prefix import Prefix
 from swarm.client.resolver import Resolver
@@ -33,25 +32,20 @@ from swarm.client.room import Room
 from swarm.config import ClientConfig
 from swarm.errors import (
     EdgeFault,
-    NoChain,
-    NoRoom,
-    NotAllowed,
     Overloaded,
     PeerFault,
     ProtocolFault,
     SwarmError,
     UsageFault,
-    WrongModel,
 )
 from swarm.identity import PeerId
-from swarm.routing.chain import Chain, Hop
-from swarm.span import LayerSpan, name_layers
+from swarm.routing.chain import Chain
+from swarm.span import LayerSpan
 from swarm.trace import Trace
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 EDGES_SECONDS = 0.5  # that a prompt waits for workers to reach each other: the price of a few chunks
-REFUSED_SECONDS = 3.0  # a new session that some peer refuses has found all others by then, also those that failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +94,7 @@ class ChainSession:
         self._renewer: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()  # links that were left
         self._edges = Edges(trace, direct=config.direct and peers.identity is not None)
+        self._replacing = Replacing(resolver, peers, config, trace, precision, room, auditor)
         self._mover = Migration(resolver, peers, config, precision, room, auditor)
         self._deadline = Deadline(config.deadline_seconds, "")  # of what is under way
         self.position = 0
@@ -113,7 +108,7 @@ class ChainSession:
         else:
             async with self._within("a chain to open"):
                 whole = LayerSpan(0, self._resolver.model.layer_count)
-                self._links = await self._replace(whole, History(), History(), None, self._chain)
+                self._links = await self._replacing.find(whole, History(), History(), None, self._chain, self._deadline)
         self.exact = len({link.numerics for link in self._links}) == 1
         if not self.exact:
             self._tell_inexact(opening=True)
@@ -294,10 +289,10 @@ class ChainSession:
         self._trace.started("session.failover", peer=lost.hop.peer_id.short, layers=lost.hop.span, error=str(error))
         await self._mover.abandon(lost)
         if not full:
-            self._blame(lost.hop, error)
+            self._replacing.blame(lost.hop, error)
             self._leave(lost)
         after = self._links[index + 1].inputs if index + 1 < len(self._links) else self._outputs
-        links = await self._replace(lost.hop.span, lost.inputs, after, lost, None, full=full)
+        links = await self._replacing.find(lost.hop.span, lost.inputs, after, lost, None, self._deadline, full=full)
         if full:
             self._leave(lost)
         self._splice(lost, links)
@@ -337,87 +332,6 @@ class ChainSession:
             seconds=round(seconds, 3),
         )
 
-    async def _replace(
-        self,
-        span: LayerSpan,
-        inputs: History,
-        after: History,
-        lost: HopSession | None,
-        chain: Chain | None,
-        *,
-        full: bool = False,
-    ) -> list[HopSession]:
-        """Open links over `span` and bring them level with `inputs`; tries until the deadline around it ends.
-
-        Raises NoRoom where nobody could ever hold them, or, with `full`, where nobody else holds them now.
-        """
-        audit = Audit(lost, after, self._auditor)
-        deadline = self._deadline
-        deadline.asking = None
-        began = asyncio.get_running_loop().time()
-        while True:
-            try:
-                if chain is None:
-                    chain = await self._resolver.chain(
-                        span,
-                        precision=self.precision,
-                        numerics=lost.numerics if lost else None,
-                        barred=audit.barred,
-                        replacing=lost is not None,
-                        rows=self._room.wishes(inputs.length),
-                    )
-                rows = self._resolver.rows_to_reserve(chain.hops, self._room, inputs.length)
-                links = await open_hop_sessions(
-                    chain.hops, self._peers, self._resolver.model, self.precision, self._config, rows, inputs
-                )
-                accepted = await self._level(links, inputs, after, audit)
-            except HopFault as fault:
-                self._endure(fault)
-            except NoChain as hole:
-                audit.alone(asyncio.get_running_loop().time())
-                if full:
-                    raise NoRoom(
-                        f"no other chain has room for row {inputs.length} of this session", inputs.length
-                    ) from None
-                reason = deadline.waiting_for
-                if isinstance(reason, NotAllowed):
-                    if lost is None and asyncio.get_running_loop().time() - began > REFUSED_SECONDS:
-                        raise reason from None  # waiting changes no operator's mind
-                elif not isinstance(reason, Overloaded):  # else it is only avoided for a moment
-                    deadline.waiting_for = self._peers.full(hole.missing) or hole
-                self._trace.failed("session.wait", missing=name_layers(hole.missing), reason=str(deadline.waiting_for))
-                await asyncio.sleep(self._config.retry_seconds)
-            else:
-                deadline.waiting_for = None
-                if accepted:
-                    for peer_id in audit.doubted:
-                        self._peers.suspect(peer_id)
-                    return links
-                assert lost is not None
-                self._trace.failed("session.audit", lost=lost.hop.peer_id.short, layers=span)
-            chain = None
-
-    def _endure(self, fault: HopFault) -> None:
-        """Hops of the replacement failed too: never mind whose, but not the same again at once."""
-        for _, error in fault.failures:
-            if not isinstance(error, PeerFault | Overloaded | WrongModel):
-                raise error
-        for hop, error in fault.failures:
-            self._deadline.waiting_for = error
-            self._blame(hop, error)
-
-    async def _level(self, links: list[HopSession], inputs: History, after: History, audit: Audit) -> bool:
-        """Whether the links are of use, brought level with `inputs`; if not they are closed. Raises HopFault, AuditFault."""
-        accepted = False
-        try:
-            replay = Replay(links, inputs, after, self._config.replay_rows, self._deadline.progress)
-            await replay.run()
-            accepted = audit.accepts(links, replay.digest)
-        finally:
-            if not accepted:
-                await close_hop_sessions(links)
-        return accepted
-
     def _note_numerics(self, lost: HopSession, links: list[HopSession]) -> None:
         """Rows of another numerics class have other bits, be it only the rows that are still to come."""
         changed = lost.inputs.length and any(link.numerics != lost.numerics for link in links)
@@ -429,13 +343,6 @@ class ChainSession:
     def _tell_inexact(self, *, opening: bool) -> None:
         numerics = ",".join(link.numerics for link in self._links)
         self._trace.failed("session.exactness", opening=opening, numerics=numerics)
-
-    def _blame(self, hop: Hop, error: BaseException) -> None:
-        if isinstance(error, Overloaded):
-            seconds = error.retry_after if math.isfinite(error.retry_after) else None
-            self._peers.suspect(hop.peer_id, seconds, full=error, span=hop.span)
-        else:
-            self._peers.suspect(hop.peer_id, fault=error)
 
     def _within(self, what: str) -> Deadline:
         self._deadline = Deadline(self._config.deadline_seconds, what)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from swarm.config import WorkerConfig
 from swarm.engine import CHUNK_ROWS
@@ -44,6 +43,7 @@ from swarm.wire.messages import (
 from swarm.wire.receipts import Receipt
 from swarm.wire.rows import SESSION_ID_BYTES
 from swarm.worker.batcher import Batcher, Compute
+from swarm.worker.copies import Copies
 from swarm.worker.edges import Edges, check_predecessor
 from swarm.worker.neighbours import Neighbours
 from swarm.worker.receipts import Signer
@@ -88,7 +88,7 @@ class WorkerService:
         self._sessions = SessionTable(self.config, stage.pool.budget)
         self._signer = Signer(identity, model.digest)
         self._compute = compute
-        self._copies: set[asyncio.Task[None]] = set()
+        self._copies = Copies(stage, compute, self._signer, self._end)
         self._any_cut = any_cut(stage.numerics) and not stage.spec.both_ways
         pieces = CHUNK_ROWS if self._any_cut else None
         self._batcher = Batcher(stage, compute, join_rows, self.config.max_queue_rows, pieces)
@@ -117,10 +117,9 @@ class WorkerService:
     async def __aexit__(self, *exc: object) -> None:
         assert self._reaper is not None
         self._stopped = True
-        tasks: list[asyncio.Task[Any]] = [self._reaper, *self._copies]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._reaper.cancel()
+        await asyncio.gather(self._reaper, return_exceptions=True)
+        await self._copies.close()
         await self._steps.close()
         await self._edges.close()
         await self._batcher.__aexit__(*exc)
@@ -230,7 +229,7 @@ class WorkerService:
         self._trace.complete(
             "worker.open", session=slot.session_id.hex()[:8], owner=slot.owner.short, layers=message.span
         )
-        return self._opened(slot, None if parent is None else await self._copied(slot, parent, rows))
+        return self._opened(slot, None if parent is None else await self._copies.begin(slot, parent, rows))
 
     def _parent(self, message: Open, owner: PeerId) -> tuple[SessionSlot | None, int]:
         """The session whose rows the new one begins with, and how many. Raises SessionFault, UsageFault."""
@@ -251,36 +250,6 @@ class WorkerService:
         if parent.kept_at is not None:
             parent.kept_at = self._now()
         return parent, rows
-
-    async def _copied(self, slot: SessionSlot, parent: SessionSlot, rows: int) -> Receipt:
-        """Give a new session the first rows of another, and sign them. They are copied to the end even if nobody waits."""
-        slot.busy = True
-        parent.lend()
-        task = asyncio.create_task(self._copy(slot, parent, rows), name="copy")
-        self._copies.add(task)
-
-        def ended(done: asyncio.Task[None]) -> None:
-            self._copies.discard(done)
-            parent.lent()
-            slot.finish(None)
-            if done.cancelled() or done.exception() is not None:
-                self._end(slot)
-
-        task.add_done_callback(ended)
-        try:
-            await asyncio.wait({task})
-            task.result()
-        finally:
-            del task  # as in `_forward`
-        if slot.closed:
-            raise SessionFault("the session was closed while it was given its first rows")
-        return self._signer.branch(slot, parent, rows)
-
-    async def _copy(self, slot: SessionSlot, parent: SessionSlot, rows: int) -> None:
-        cache: Any = slot.cache
-        source: Any = parent.cache
-        for layers in self.stage.copies(rows, cache.span):
-            await self._compute.run(partial(self.stage.copy, cache, source, rows, layers))
 
     def _renew(self, message: Renew, owner: PeerId) -> Opened:
         slot = self._sessions.use(owner, message.session_id, self._now())

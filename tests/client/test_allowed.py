@@ -9,7 +9,7 @@ import pytest
 from support.models import make_model
 from support.swarm import LocalSwarm, LocalWorker
 
-from swarm.client import session
+from swarm.client.failover import replacing
 from swarm.client.generate import Options
 from swarm.errors import NotAllowed
 
@@ -42,7 +42,7 @@ def test_a_worker_that_refuses_us_is_left_for_one_that_does_not(model: Path) -> 
 
 
 def test_when_everybody_refuses_us_we_are_told_soon(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "REFUSED_SECONDS", 0.4)
+    monkeypatch.setattr(replacing, "REFUSED_SECONDS", 0.4)
 
     async def main() -> None:
         async with LocalSwarm(model, [(0, 2), (2, 4), (2, 4)]) as swarm, swarm.client() as client:

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from swarm.client.history import Entry, History
-from swarm.client.hop_session import HopFault, HopSession
+from swarm.client.hop_session import HopSession
+from swarm.client.hop_sessions import HopFault
 from swarm.errors import SwarmError
 
 
