@@ -17,7 +17,7 @@ from swarm.client.hop_session import HopSession
 from swarm.errors import EdgeFault, Overloaded, PeerFault, SwarmError
 from swarm.wire.tensors import Tensor
 
-BEAT_SECONDS = 0.05
+BEAT_SECONDS = 0.25
 LATE_SECONDS = 0.1  # that a beat comes too late: somebody else had the processor
 
 
