@@ -7,7 +7,9 @@ breaks the edge; the rows that follow tell the owner so, who then takes them on.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from swarm.errors import Overloaded, PeerFault, SessionFault, UsageFault
@@ -31,6 +33,7 @@ class Edge:
     epoch: int
     session_id: bytes  # the next worker's
     channel: Channel = field(repr=False)
+    release: Callable[[], None] = field(repr=False)  # the channel is used no more
     broken: bool = False
 
 
@@ -53,7 +56,7 @@ class Edges:
         return await self._tracked(asyncio.create_task(self._connect(slot, message), name="connect"))
 
     async def _connect(self, slot: SessionSlot, message: Connect) -> Connected:
-        slot.edge = None
+        slot.let_go()
         if self._neighbours is None:
             raise UsageFault("this worker hands no rows on")
         if message.next_session == slot.session_id:
@@ -70,7 +73,10 @@ class Edges:
             raise SessionFault(f"the next worker cannot be used from here: {fault}") from None
         if not isinstance(reply, Connected):
             raise SessionFault(f"peer {peer_id.short} answered Attach with {type(reply).__name__}")
-        slot.edge = Edge(message.epoch, message.next_session, channel)
+        if slot.closed:
+            raise SessionFault("the session was closed while its next worker was dialled")
+        self._neighbours.hold(peer_id)
+        slot.edge = Edge(message.epoch, message.next_session, channel, partial(self._neighbours.release, peer_id))
         return Connected(message.session_id, message.epoch)
 
     def attach(self, slot: SessionSlot, message: Attach, peer_id: PeerId) -> Connected:
@@ -85,7 +91,7 @@ class Edges:
     def hand_on(self, slot: SessionSlot, message: Forward, outputs: Tensor) -> bool:
         """Send what became of rows to the next worker, if they are to go there and it takes them."""
         edge = slot.edge
-        if not message.onward or edge is None or edge.broken or edge.channel.closed:
+        if not message.onward or not isinstance(edge, Edge) or edge.broken or edge.channel.closed:
             return False
         onward, step, position = message.onward - 1, message.step, message.position
         following = Forward(edge.session_id, step, position, message.rows, outputs, onward, edge.epoch)

@@ -6,7 +6,7 @@ Knows nothing of sessions.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
@@ -20,6 +20,7 @@ from swarm.transport.channels.channel import Channel
 from swarm.transport.channels.dial import dial
 
 MAX_NEIGHBOURS = 64  # channels; beyond them the one of the least recent use is closed
+IDLE_SECONDS = 2.0  # that a channel is kept when no session uses it: the next one may come at once
 MAX_DIALS = 8  # at once: strangers may name any address
 
 
@@ -32,6 +33,7 @@ class Neighbours:
         self._trace = trace
         self._channels: OrderedDict[PeerId, Channel] = OrderedDict()  # least recently used first
         self._dialling: WeakValueDictionary[PeerId, asyncio.Lock] = WeakValueDictionary()
+        self._used: Counter[PeerId] = Counter()  # by so many sessions
         self._dials = 0
         self._closed = False
 
@@ -55,6 +57,21 @@ class Neighbours:
             _, old = self._channels.popitem(last=False)
             old.abort("others are used more")
         return channel
+
+    def hold(self, peer_id: PeerId) -> None:
+        """One more session hands rows to that worker."""
+        self._used[peer_id] += 1
+
+    def release(self, peer_id: PeerId) -> None:
+        """One fewer."""
+        self._used[peer_id] -= 1
+        if not self._used[peer_id]:
+            del self._used[peer_id]
+            asyncio.get_running_loop().call_later(IDLE_SECONDS, self._close_unused, peer_id)
+
+    def _close_unused(self, peer_id: PeerId) -> None:
+        if peer_id not in self._used and (channel := self._channels.pop(peer_id, None)) is not None:
+            channel.abort("no session's rows go that way")
 
     async def _dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Channel:
         if self._dials >= MAX_DIALS:

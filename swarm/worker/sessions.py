@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import inf, isfinite
-from typing import Any, Protocol
+from typing import Protocol
 
 from swarm.config import WorkerConfig
 from swarm.errors import Gap, Overloaded, SessionFault, UsageFault
@@ -24,7 +24,8 @@ from swarm.wire.messages import Fault, Forward, Result
 from swarm.wire.receipts import Tally
 from swarm.wire.rows import Rows
 
-KEPT_RESULTS = 4  # of one session, for an owner whose question comes later than the rows
+KEPT_RESULTS = 8  # answers of one session: as many as a prompt's chunks may be under way
+KEPT_BYTES = 8 << 20  # of their rows, unless the last has more
 GROWTH_ROWS = 256  # that a session's cache grows by if there is room, or a quarter of it: growing copies what is there
 GROWTH_RETRY = 0.25  # seconds: a place that a growing session waits for is soon had, or not to be waited for
 
@@ -50,6 +51,12 @@ class Cache(Protocol):
     def close(self) -> None: ...
 
 
+class Edge(Protocol):
+    """What a session needs of an edge to the next worker."""
+
+    def release(self) -> None: ...
+
+
 @dataclass(slots=True)
 class SessionSlot:
     """One session at this worker."""
@@ -67,7 +74,7 @@ class SessionSlot:
     failed: tuple[int, Fault] | None = None  # the last step that ended so, for an owner whose question comes late
     busy: bool = False  # the compute thread holds the cache
     copying: int = 0  # sessions that are just being given rows of this one
-    edge: Any = None  # where its rows go on, see `edges`; None: to the owner alone
+    edge: Edge | None = None  # where its rows go on, see `edges`; None: to the owner alone
     predecessor: PeerId | None = None  # who may bring rows besides the owner
     epoch: int = 0  # of that edge
     kept_at: float | None = None  # it has ended and is kept; since then, or since it was last a parent
@@ -80,6 +87,7 @@ class SessionSlot:
     def close(self) -> None:
         """Free the cache, at once or when the compute thread lets go of it."""
         self.closed = True
+        self.let_go()
         self._free()
 
     def _free(self) -> None:
@@ -107,10 +115,17 @@ class SessionSlot:
         self._free()
 
     def _keep(self, result: Result) -> None:
-        """Of steps that a predecessor brings the owner may ask when the next have begun; else only of the last."""
+        """The last ones: an owner asks late for what a predecessor brings, and again for all that a broken connection lost."""
         self.results[result.step] = result
-        while len(self.results) > (KEPT_RESULTS if self.predecessor is not None else 1):
-            del self.results[next(iter(self.results))]
+        size = sum(each.tensor.data.nbytes for each in self.results.values())
+        while len(self.results) > (KEPT_RESULTS if size <= KEPT_BYTES else 1):
+            size -= self.results.pop(next(iter(self.results))).tensor.data.nbytes
+
+    def let_go(self) -> None:
+        """Its rows go on to nobody any more."""
+        edge, self.edge = self.edge, None
+        if edge is not None:
+            edge.release()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "busy" if self.busy else "idle" if self.kept_at is None else "kept"
@@ -211,7 +226,8 @@ class SessionTable:
         self._give(slot)
         slot.kept_at, slot.cache_bytes = now, slot.cache.settle()
         slot.results.clear()
-        slot.edge = slot.predecessor = None
+        slot.let_go()
+        slot.predecessor = None
         own = [each for each in self.kept() if each.owner == slot.owner and each is not slot]
         refused = self._kept.refusal(slot.holder, slot.cache_bytes)
         while refused and own:

@@ -81,7 +81,10 @@ class Steps:
 
     async def answer(self, slot: SessionSlot, message: Forward, exchange: Exchange) -> Result:
         """The owner's rows. Raises SessionFault, UsageFault, Gap, Overloaded."""
-        return slot.results.get(message.step) or await self._finish(slot, message, exchange)
+        known = slot.results.get(message.step)
+        if known is not None and known.position == message.position:
+            return known
+        return await self._finish(slot, message, exchange)
 
     async def _finish(self, slot: SessionSlot, message: Forward, exchange: Exchange) -> Result:
         running = self._running.get(slot.session_id, {}).get(message.step) or self._begin(slot, message)
