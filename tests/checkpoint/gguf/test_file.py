@@ -147,7 +147,7 @@ def outcome(content: bytes) -> str | None:
         finally:
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-    assert peak < 1 << 20
+    assert peak < (1 << 20) + 2 * len(content)  # a damaged length may make one text of all that the file has
     if file is None:
         assert str(path) in refusal
         return refusal
