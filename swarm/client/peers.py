@@ -29,6 +29,8 @@ from swarm.wire.messages import Goodbye, Load
 MAX_MEASURED = 4096  # peers whose measurements are kept
 MAX_PARTINGS = 1024  # peers whose goodbye is remembered, the latest
 MEASURE_AGAIN_SECONDS = 60.0  # a round trip is probed anew after this long
+APART_SECONDS = 60.0  # that a worker which could not reach another is not asked to
+MAX_APART = 1024  # such pairs
 BACKOFF_FIRST = 0.25  # seconds for which a peer that just failed is not tried at all, doubling with each failure
 BACKOFF_MOST = 2.0
 MAX_FAULTS = 3  # that a message tells
@@ -86,6 +88,7 @@ class Peers:
         self.measurements: dict[PeerId, Measurement] = {}
         self._partings: OrderedDict[PeerId, int] = OrderedDict()  # sequences of records, as of `has_parted`
         self.traffic = Interference()
+        self._apart: OrderedDict[tuple[PeerId, PeerId], float] = OrderedDict()  # until when, loop time
 
     async def __aenter__(self) -> Peers:
         return self
@@ -196,6 +199,21 @@ class Peers:
             for peer, each in suspicions
             if now < each.until
         ]
+
+    def apart(self, peer_id: PeerId, following: PeerId) -> bool:
+        """Whether the one could not reach the other lately: no session is to wait for that anew."""
+        return asyncio.get_running_loop().time() < self._apart.get((peer_id, following), 0.0)
+
+    def set_apart(self, peer_id: PeerId, following: PeerId) -> None:
+        """The one cannot hand rows to the other."""
+        self._apart.pop((peer_id, following), None)
+        self._apart[peer_id, following] = asyncio.get_running_loop().time() + APART_SECONDS
+        while len(self._apart) > MAX_APART:
+            self._apart.popitem(last=False)
+
+    def joined(self, peer_id: PeerId, following: PeerId) -> None:
+        """The one reached the other."""
+        self._apart.pop((peer_id, following), None)
 
     def noticed(self, peer_id: PeerId, load: Load) -> None:
         """A reply said how busy the peer is."""

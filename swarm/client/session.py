@@ -93,7 +93,7 @@ class ChainSession:
         self._outputs = History()  # of the last hop
         self._renewer: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()  # links that were left
-        self._edges = Edges(trace, direct=config.direct and peers.identity is not None)
+        self._edges = Edges(peers, trace, direct=config.direct)
         self._replacing = Replacing(resolver, peers, config, trace, precision, room, auditor)
         self._mover = Migration(resolver, peers, config, precision, room, auditor)
         self._deadline = Deadline(config.deadline_seconds, "")  # of what is under way

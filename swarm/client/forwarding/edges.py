@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from swarm.client.hop_session import HopSession
+from swarm.client.peers import Peers
 from swarm.errors import Overloaded, PeerFault
 from swarm.trace import Trace
 
@@ -19,14 +20,15 @@ from swarm.trace import Trace
 class Edges:
     """Of one session; `close` at its end."""
 
-    def __init__(self, trace: Trace, *, direct: bool) -> None:
+    def __init__(self, peers: Peers, trace: Trace, *, direct: bool) -> None:
+        self._peers = peers
         self._trace = trace
-        self._direct = direct  # else rows always go by the client
+        self._direct = direct and peers.identity is not None  # else rows always go by the client
         self._onward: dict[HopSession, HopSession] = {}
         self._asked: set[tuple[HopSession, HopSession]] = set()  # whatever came of it
         self._distrusted: set[HopSession] = set()
         self._epochs = itertools.count(1)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], tuple[HopSession, HopSession]] = {}
 
     def direct(self, link: HopSession, following: HopSession) -> bool:
         """Whether the rows of the one go to the other by themselves."""
@@ -46,12 +48,12 @@ class Edges:
         self._onward = {link: following for link, following in self._onward.items() if (link, following) in pairs}
         if self._direct:
             for link, following in pairs - self._asked:
-                if link in self._distrusted:
+                if link in self._distrusted or self._peers.apart(link.hop.peer_id, following.hop.peer_id):
                     continue
                 self._asked.add((link, following))
                 task = asyncio.create_task(self._connect(link, following), name="edge")
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._tasks[task] = link, following
+                task.add_done_callback(self._tasks.pop)
 
     def part(self, link: HopSession) -> None:
         """The edge after this link is of no use: its rows go by the client from now on."""
@@ -72,9 +74,11 @@ class Edges:
         return found
 
     async def settled(self, seconds: float) -> None:
-        """Until every edge that was asked for is there, or is known not to come; no longer than that."""
+        """Until every edge that was asked for is there, or is known not to come; no longer than that, and not again soon."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
+        for link, following in self._tasks.values():
+            self._peers.set_apart(link.hop.peer_id, following.hop.peer_id)
 
     async def close(self) -> None:
         """The links are closed by whoever opened them."""
@@ -88,8 +92,10 @@ class Edges:
         try:
             await link.connect(following, next(self._epochs))
         except (PeerFault, Overloaded) as error:
+            self._peers.set_apart(link.hop.peer_id, following.hop.peer_id)
             self._trace.failed("session.edge", **peers, error=str(error))
             return
+        self._peers.joined(link.hop.peer_id, following.hop.peer_id)
         if (link, following) in self._asked:
             self._onward[link] = following
             self._trace.complete("session.edge", **peers)

@@ -103,8 +103,9 @@ def test_a_worker_that_cannot_reach_the_next_leaves_that_edge_to_the_client(mode
             swarm.hub.cut(first, second)
             swarm.hub.latency = ONE_WAY
             async with swarm.client(Trace(watch)) as client:
-                await ask(client)
+                before = await ask(client, [1, 2, 3])
                 answer = await ask(client)
+            assert before.timings.first_token > 0.5 > answer.timings.first_token  # it was waited for once
         assert answer.token_ids == tokens
         assert {event.details["next"] for event in watch.made} == {third.short}
 
