@@ -6,6 +6,7 @@ A link asks and keeps; whom to ask instead when it fails is decided in `session`
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections.abc import Callable
 
@@ -61,8 +62,11 @@ class HopSession:
         self._peers = peers
         self._session_id = session_id
         self._tally = Tally(session_id, hop.span, model_digest, hop.numerics)
-        self._unread = False  # rows were sent, and what the worker answered, if it did, is not in the tally
-        self.handed_at: float | None = None  # when the link before it had handed on the rows that are expected
+        self._asked_step = (
+            self._taken_step
+        ) = -1  # the last; unlike: what the worker answered, if it did, is not in the tally
+        self._handed: dict[int, float] = {}  # of steps that are expected: when the link before it had handed them on
+        self._answered = 0  # questions for rows
         self._used_at = 0.0
         self._counted = False  # in the client's traffic
 
@@ -130,13 +134,22 @@ class HopSession:
 
     async def expect(self, entry: Entry, step: int) -> Result:
         """The worker is to have such rows from the one before it. Raises PeerFault, Overloaded; EdgeFault if they do not come."""
-        self.handed_at = None
-        return await self._persist(Expect(self._session_id, step), entry)
+        self._handed[step] = math.inf
+        try:
+            return await self._persist(Expect(self._session_id, step), entry)
+        finally:
+            self._handed.pop(step, None)
+
+    def handed(self, step: int) -> None:
+        """The link before it has handed on the rows of a step."""
+        if step in self._handed:
+            self._handed[step] = asyncio.get_running_loop().time()
 
     async def take(self, entry: Entry, step: int, reply: Result) -> Tensor:
         """What it made of these rows, which are as those it was given. Raises ProtocolFault."""
         self._check(reply, entry, step)
         await self._count(entry, reply)
+        self._taken_step = step
         self.rows = max(self.rows, entry.position + entry.count)
         self._noticed(reply.load)
         self._peers.trace.complete(
@@ -157,22 +170,23 @@ class HopSession:
     async def _persist(self, message: Forward | Expect, entry: Entry) -> Result:
         """Ask, over a new connection if the old one breaks."""
         peer_id, traffic, loop = self.hop.peer_id, self._peers.traffic, asyncio.get_running_loop()
-        self._unread = True
+        self._asked_step = message.step
         self._peers.trace.started("hop.forward", peer=peer_id.short, position=entry.position, rows=entry.count)
         if entry.rows is Rows.CHUNK:
             traffic.chunk_began(peer_id)
         try:
             try:
-                reply = await self._ask(message, self._wait())
+                reply = await self._ask(message, self._wait(message.step))
             except PeerLost as lost:
                 try:
                     self._channel = await self._peers.channel(self.hop, REDIAL_SECONDS)
                 except PeerFault:
                     raise lost from None  # why the connection ended says more than why it cannot be made again
-                reply = await self._ask(message, self._wait())
+                reply = await self._ask(message, self._wait(message.step))
         finally:
             if entry.rows is Rows.CHUNK:
                 traffic.chunk_ended(peer_id, loop.time())
+        self._answered += 1
         if not isinstance(reply, Result):
             raise ProtocolFault(f"peer {peer_id.short} answered {type(message).__name__} with {type(reply).__name__}")
         return reply
@@ -203,7 +217,7 @@ class HopSession:
             async with asyncio.timeout(CLOSE_SECONDS):
                 reply = await self._ask(Renew(self._session_id, idle=True))
         except (PeerFault, Overloaded, TimeoutError):
-            self._unread = True  # the receipt may have gone with the reply
+            self._taken_step = -1  # the receipt may have gone with the reply
             return False
         if isinstance(reply, Opened):
             self._take_last(reply.receipt)
@@ -244,7 +258,7 @@ class HopSession:
 
     def _take_last(self, receipt: Receipt | None) -> None:
         """Of the rows that have none, once the session has ended."""
-        if self._tally.pending and not self._unread:
+        if self._tally.pending and self._asked_step == self._taken_step:
             try:
                 self.receipts.append(self._tally.check(receipt, self.hop.peer_id))
             except ProtocolFault as fault:  # the rows were used; whoever audits them sees that this receipt is missing
@@ -263,7 +277,6 @@ class HopSession:
             self.receipts.append(self._tally.check(reply.receipt, self.hop.peer_id))
         elif reply.receipt is not None:
             raise ProtocolFault(f"peer {self.hop.peer_id.short} gave a receipt that is not due")
-        self._unread = False
 
     @property
     def round_trip(self) -> float | None:
@@ -274,17 +287,17 @@ class HopSession:
         self.load = load
         self._peers.noticed(self.hop.peer_id, load)
 
-    def _wait(self) -> Callable[[Working], None]:
+    def _wait(self, step: int) -> Callable[[Working], None]:
         """For one request. Raises PeerStalled, into the request, when it is no longer worth waiting."""
         wait = BusyLimit(self.load.step_seconds, len(self.hop.span))
         loop = asyncio.get_running_loop()
 
         def working(said: Working) -> None:
             if said.waiting:
-                if self.handed_at is not None and loop.time() - self.handed_at > EDGE_SECONDS:
+                if loop.time() - self._handed.get(step, math.inf) > EDGE_SECONDS:
                     raise EdgeFault(f"what was handed on to peer {self.hop.peer_id.short} did not come there")
                 return
-            if not wait.working(loop.time(), said.queue_rows):
+            if not wait.working(loop.time(), said.queue_rows, self._answered):
                 raise PeerStalled(
                     f"peer {self.hop.peer_id.short} has said that it works for {wait.seconds:.0f} s, and nothing moved: "
                     f"{wait.limit:.0f} s can be explained"

@@ -8,8 +8,7 @@ same way (`failover.migration`), while it still works.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from itertools import pairwise
 
 from swarm.client.audits.auditor import Auditor
@@ -17,11 +16,10 @@ from swarm.client.audits.evidence import account_of
 from swarm.client.deadline import Deadline
 from swarm.client.failover.migration import Migrated, Migration, Timed
 from swarm.client.failover.patience import cannot_grow, patiently, step_of
-from swarm.client.failover.replacing import Replacing
-from swarm.client.failover.stragglers import Step
+from swarm.client.failover.replacing import Recovery, Replacing
 from swarm.client.forwarding.edges import Edges
-from swarm.client.forwarding.pipeline import Chunk, Pipeline, Upcoming
-from swarm.client.forwarding.stretch import Interrupted, Passed
+from swarm.client.forwarding.pipeline import Pipeline, Upcoming
+from swarm.client.forwarding.stretch import Interrupted, Journey
 from swarm.client.history import Entry, History
 from swarm.client.hop_session import HopSession
 from swarm.client.hop_sessions import close_hop_sessions
@@ -38,7 +36,6 @@ from swarm.errors import (
     SwarmError,
     UsageFault,
 )
-from swarm.identity import PeerId
 from swarm.routing.chain import Chain
 from swarm.span import LayerSpan
 from swarm.trace import Trace
@@ -46,19 +43,6 @@ from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
 EDGES_SECONDS = 0.5  # that a prompt waits for workers to reach each other: the price of a few chunks
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """One worker replaced in the course of a session."""
-
-    peer_id: PeerId  # the one that was left
-    span: LayerSpan  # its layers
-    cause: str  # the error's text
-    position: int  # rows that were replayed
-    replacements: tuple[PeerId, ...]
-    seconds: float  # from the error to the replacement being level
-    moved: bool = False  # it had not failed: it was slow, and went on until the replacement was level
 
 
 class ChainSession:
@@ -173,35 +157,29 @@ class ChainSession:
 
     async def _take_through(self, entry: Entry) -> Tensor:
         """A step, within the deadline that runs."""
-        recoveries = len(self.recoveries)
-        given: list[Entry] = []  # to the hops that have answered
+        recoveries, journey = len(self.recoveries), Journey(entry)
         timed: list[Timed] = []
         if moved := await self._mover.ready():
             self._move(moved)
-        while len(given) < len(self._links):
-            stopped: tuple[HopSession, SwarmError] | None = None
-            steps: list[Step] | None = None
-            passed: Sequence[Passed] = ()
-            links = self._edges.stretch(self._links, len(given))
+        while len(journey.given) < len(self._links):
+            links = self._edges.stretch(self._links, len(journey.given))
             try:
-                passed, steps = await patiently(links, entry, self._deadline.asks)
+                passed, steps = await patiently(links, journey.entry, self._deadline.asks)
+            except Interrupted as stopped:
+                journey.came(stopped.passed)
+                await self._get_over(stopped.link, stopped.error)
             except (PeerFault, Overloaded) as error:
-                await self._recover(len(given), error)
-            except Interrupted as interruption:
-                passed, stopped = interruption.passed, (interruption.link, interruption.error)
-            for out in passed:
-                given.append(entry)
-                entry = Entry(entry.rows, entry.position, out.tensor)
-            timed += [Timed(out.link, step) for out, step in zip(passed, steps or (), strict=False)]
-            if stopped is not None:
-                await self._get_over(*stopped)
+                await self._recover(len(journey.given), error)
+            else:
+                journey.came(passed)
+                timed += [Timed(out.link, step) for out, step in zip(passed, steps or (), strict=False)]
         for recovery in self.recoveries[recoveries:]:
             for peer_id in recovery.replacements:
                 self._peers.trust(peer_id)
-        self._commit(given, entry)
+        self._commit(journey)
         if [each.link for each in timed] == self._links:  # else something disturbed it, and its times prove nothing
             self._mover.observe(timed, self._outputs, self.position)
-        return entry.tensor
+        return journey.entry.tensor
 
     async def prompt(self, tensors: AsyncIterator[Tensor]) -> Tensor:
         """Chunks [count, hidden], one behind the other through all layers; what came of the last. Raises as `step` does.
@@ -223,10 +201,10 @@ class ChainSession:
         await self._edges.settled(EDGES_SECONDS)
         links, stretches, last = tuple(self._links), self._edges.stretches(self._links), None
 
-        def commit(chunk: Chunk) -> bool:
+        def commit(chunk: Journey) -> bool:
             nonlocal last
             upcoming.through()
-            self._commit(chunk.given, chunk.entry)
+            self._commit(chunk)
             self._deadline.renew(f"rows at position {self.position}")
             last = chunk.entry.tensor
             timed = [Timed(each.link, step) for each in chunk.passed if (step := step_of(each, chunk.given[0]))]
@@ -269,12 +247,12 @@ class ChainSession:
         if entry.position + entry.count > self._room.most:
             raise UsageFault(f"rows up to {entry.position + entry.count} of a session opened for {self._room.most}")
 
-    def _commit(self, given: Sequence[Entry], out: Entry) -> None:
-        """Rows have come through all layers: what each link was given, and what came out of the last."""
-        for link, entry in zip(self._links, given, strict=True):
+    def _commit(self, journey: Journey) -> None:
+        """Rows have come through all layers."""
+        for link, entry in zip(self._links, journey.given, strict=True):
             link.inputs.append(entry)
-        self._outputs.append(out)
-        self.position += out.count
+        self._outputs.append(journey.entry)
+        self.position += journey.entry.count
         self._check_size()
 
     async def _recover(self, index: int, error: SwarmError) -> None:

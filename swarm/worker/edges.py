@@ -7,9 +7,8 @@ breaks the edge; the rows that follow tell the owner so, who then takes them on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar
 
 from swarm.errors import Overloaded, PeerFault, SessionFault, UsageFault
@@ -66,6 +65,23 @@ class Edges:
             addresses = [Address.of(host, port) for host, port in message.addresses]
         except ValueError as error:
             raise UsageFault(f"the next worker's address: {error}") from error
+        release = self._neighbours.hold(peer_id)  # before it is there: it is not to be closed meanwhile
+        edge: Edge | None = None
+        try:
+            channel = await self._admitted(peer_id, addresses, message)
+            if slot.closed:
+                raise SessionFault("the session was closed while its next worker was dialled")
+            edge = Edge(message.epoch, message.next_session, channel, release)
+        finally:
+            if edge is None:
+                release()
+        slot.let_go()
+        slot.edge = edge
+        return Connected(message.session_id, message.epoch)
+
+    async def _admitted(self, peer_id: PeerId, addresses: Sequence[Address], message: Connect) -> Channel:
+        """The next worker's channel, once it has let us in. Raises SessionFault, Overloaded."""
+        assert self._neighbours is not None
         try:
             channel = await self._neighbours.channel(peer_id, addresses)
             reply = await channel.request(Attach(message.next_session, message.epoch, message.ticket))
@@ -73,11 +89,7 @@ class Edges:
             raise SessionFault(f"the next worker cannot be used from here: {fault}") from None
         if not isinstance(reply, Connected):
             raise SessionFault(f"peer {peer_id.short} answered Attach with {type(reply).__name__}")
-        if slot.closed:
-            raise SessionFault("the session was closed while its next worker was dialled")
-        self._neighbours.hold(peer_id)
-        slot.edge = Edge(message.epoch, message.next_session, channel, partial(self._neighbours.release, peer_id))
-        return Connected(message.session_id, message.epoch)
+        return channel
 
     def attach(self, slot: SessionSlot, message: Attach, peer_id: PeerId) -> Connected:
         """A peer says that it is a session's predecessor. Raises SessionFault."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from weakref import WeakValueDictionary
 
 from swarm.config import ChannelConfig
@@ -58,12 +59,12 @@ class Neighbours:
             old.abort("others are used more")
         return channel
 
-    def hold(self, peer_id: PeerId) -> None:
-        """One more session hands rows to that worker."""
+    def hold(self, peer_id: PeerId) -> Callable[[], None]:
+        """One more session hands rows to that worker; what is returned says, once, that it no longer does."""
         self._used[peer_id] += 1
+        return partial(self._release, peer_id)
 
-    def release(self, peer_id: PeerId) -> None:
-        """One fewer."""
+    def _release(self, peer_id: PeerId) -> None:
         self._used[peer_id] -= 1
         if not self._used[peer_id]:
             del self._used[peer_id]

@@ -51,8 +51,8 @@ class Cache(Protocol):
     def close(self) -> None: ...
 
 
-class Edge(Protocol):
-    """What a session needs of an edge to the next worker."""
+class Held(Protocol):
+    """What a session holds until its end: an edge to the next worker, see `edges`."""
 
     def release(self) -> None: ...
 
@@ -74,7 +74,7 @@ class SessionSlot:
     failed: tuple[int, Fault] | None = None  # the last step that ended so, for an owner whose question comes late
     busy: bool = False  # the compute thread holds the cache
     copying: int = 0  # sessions that are just being given rows of this one
-    edge: Edge | None = None  # where its rows go on, see `edges`; None: to the owner alone
+    edge: Held | None = None  # where its rows go on, see `edges`; None: to the owner alone
     predecessor: PeerId | None = None  # who may bring rows besides the owner
     epoch: int = 0  # of that edge
     kept_at: float | None = None  # it has ended and is kept; since then, or since it was last a parent

@@ -22,9 +22,8 @@ from swarm.worker.edges import Edges
 from swarm.worker.receipts import Signer
 from swarm.worker.sessions import SessionSlot, SessionTable, check_position, check_rows
 
-MAX_AHEAD = (
-    16  # steps of one session that are under way at once, and owners' questions for those that are still to come
-)
+# Steps of one session that are under way at once, and owners' questions for those that are still to come
+MAX_AHEAD = 16
 
 
 class Exchange(Protocol):
@@ -96,10 +95,13 @@ class Steps:
             del running
 
     def take(self, slot: SessionSlot, message: Forward) -> Taken:
-        """The predecessor's rows. What becomes of them, errors too, hears whoever expects them. Raises SessionFault."""
+        """The predecessor's rows. What becomes of them, errors too, hears whoever expects them."""
         running = self._running.get(slot.session_id, {})
         if message.step not in slot.results and message.step not in running:
-            self._begin(slot, message)
+            try:
+                self._begin(slot, message)
+            except SwarmError as error:
+                self._refuse(slot, message.step, error)
         return Taken(slot.session_id, message.step)
 
     async def expect(self, slot: SessionSlot, message: Expect, exchange: Exchange) -> Result | Fault:
@@ -136,7 +138,7 @@ class Steps:
             exchange.progress(Working(slot.session_id, step, self._batcher.queue_rows, waiting=True))
 
     def _arrived(self, session_id: bytes, step: int) -> None:
-        """That step begins: who expects it, or an older one, is to look."""
+        """That step begins, or is refused: who expects it, or an older one, is to look."""
         expected = self._arrivals.get(session_id, {})
         for each in [each for each in expected if each <= step]:
             expected.pop(each).set_result(None)
@@ -157,20 +159,24 @@ class Steps:
             del running  # as in `_finish`
 
     def _begin(self, slot: SessionSlot, message: Forward) -> asyncio.Task[Result]:
-        """A step that was not seen before, behind those of its session that are under way. Raises SessionFault."""
-        running = self._running.setdefault(slot.session_id, {})
+        """A step that was not seen before, behind those of its session that are under way. Its rows count from now on.
+
+        Raises SessionFault, Overloaded.
+        """
+        running = self._running.get(slot.session_id, {})
         if message.step < max(running, default=slot.step) or len(running) >= MAX_AHEAD:
-            if not running:
-                del self._running[slot.session_id]
             raise SessionFault(f"step {message.step} of session {slot!r} is out of order")
+        self._sessions.take_rows(slot, message.tensor.shape[0])
+        self._running[slot.session_id] = running
         task = asyncio.create_task(self._step(slot, message), name=f"step {message.step}")
         running[message.step] = task
-        task.add_done_callback(lambda done: self._ended(slot, message.step, done))
+        task.add_done_callback(lambda done: self._ended(slot, message, done))
         self._arrived(slot.session_id, message.step)
         return task
 
-    def _ended(self, slot: SessionSlot, step: int, task: asyncio.Task[Result]) -> None:
-        session_id = slot.session_id
+    def _ended(self, slot: SessionSlot, message: Forward, task: asyncio.Task[Result]) -> None:
+        session_id, step = slot.session_id, message.step
+        self._sessions.give_rows(slot, message.tensor.shape[0])
         running = self._running.get(session_id, {})
         if running.get(step) is task:
             del running[step]
@@ -178,8 +184,13 @@ class Steps:
             self._running.pop(session_id, None)
             self._turns.pop(session_id, None)
         error = None if task.cancelled() else task.exception()  # marked as seen: nobody may be waiting for it
-        # kept as what it is answered with: an error would hold the frames that it passed, and the rows in them
-        slot.failed = (step, fault_of(error, session_id)) if isinstance(error, SwarmError) else None
+        if isinstance(error, SwarmError):
+            self._refuse(slot, step, error)
+
+    def _refuse(self, slot: SessionSlot, step: int, error: SwarmError) -> None:
+        """Kept as what an owner is told who asks late: an error would hold the frames that it passed, and the rows in them."""
+        slot.failed = step, fault_of(error, slot.session_id)
+        self._arrived(slot.session_id, step)
 
     async def _step(self, slot: SessionSlot, message: Forward) -> Result:
         async with self._turns.setdefault(slot.session_id, asyncio.Lock()):
@@ -189,7 +200,6 @@ class Steps:
                 result = await self._computed(slot, message, rows)
                 return result
             finally:  # however it ended, so that a failed or cancelled one frees its session for a repetition
-                self._sessions.give_rows(slot, message.tensor.shape[0])
                 slot.finish(result)
 
     def _checked(self, slot: SessionSlot, message: Forward) -> EngineRows:
@@ -204,7 +214,6 @@ class Steps:
         check_position(slot, message)
         count = rows.shape[0]
         self._sessions.reach(slot, message.position + count, stage.spec.max_positions, stage.pool.needed)
-        self._sessions.take_rows(slot, count)
         slot.begin(message.step)
         return rows
 

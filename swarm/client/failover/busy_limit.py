@@ -21,18 +21,19 @@ class BusyLimit:
         self.seconds = 0.0  # without movement
         self._step_seconds = step_seconds or ASSUMED_LAYER_SECONDS * layers
         self._last: float | None = None
-        self._queue_rows = 0
+        self._queue_rows = self._answered = 0
 
     @property
     def limit(self) -> float:
         """Seconds without movement that can be explained."""
         return max(LEAST_SECONDS, LENIENCY * self._step_seconds * max(CALL_ROWS, self._queue_rows))
 
-    def working(self, now: float, queue_rows: int) -> bool:
-        """False when the worker is to be left. A queue that has become shorter has moved."""
-        if self._last is None or queue_rows < self._queue_rows:
+    def working(self, now: float, queue_rows: int, answered: int = 0) -> bool:
+        """False when the worker is to be left. A queue that has become shorter has moved, and so has who answered what was asked
+        before; `answered` counts that."""
+        if self._last is None or queue_rows < self._queue_rows or answered > self._answered:
             self.seconds = 0.0
         else:
             self.seconds += min(now - self._last, MOST_CREDIT_SECONDS)
-        self._last, self._queue_rows = now, queue_rows
+        self._last, self._queue_rows, self._answered = now, queue_rows, answered
         return self.seconds < self.limit

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 
-from swarm.client.forwarding.stretch import Interrupted, Passage, Passed
+from swarm.client.forwarding.stretch import Interrupted, Journey, Passage
 from swarm.client.history import Entry
 from swarm.client.hop_session import HopSession
 from swarm.errors import Overloaded, PeerFault, SwarmError
@@ -20,21 +19,6 @@ from swarm.wire.tensors import Tensor
 
 WINDOW_CHUNKS = 8  # of one stretch, at most; a worker keeps as many answers for a question that comes late
 WINDOW_BYTES = 32 << 20  # of their rows, unless one chunk has more
-
-
-@dataclass(slots=True)
-class Chunk:
-    """Rows on their way: what each link was given, and what came out of it."""
-
-    entry: Entry  # for the next link
-    given: list[Entry] = field(default_factory=list)
-    passed: list[Passed] = field(default_factory=list)
-
-    def came(self, passed: Sequence[Passed]) -> None:
-        for each in passed:
-            self.given.append(self.entry)
-            self.passed.append(each)
-            self.entry = Entry(self.entry.rows, self.entry.position, each.tensor)
 
 
 class Upcoming:
@@ -97,11 +81,11 @@ class Pipeline:
         self._asking = asking
         self.stopped: tuple[HopSession, SwarmError] | None = None  # by whom, and why, where it ended before its time
 
-    async def run(self, chunks: AsyncIterator[Entry], commit: Callable[[Chunk], bool]) -> None:
+    async def run(self, chunks: AsyncIterator[Entry], commit: Callable[[Journey], bool]) -> None:
         """Until the chunks end, `commit` says that it is enough, or a link fails: then `stopped` says how."""
         tasks: list[asyncio.Task[None]] = []
         stages = [_Stage(links, self._asking) for links in self._stretches]
-        source: AsyncIterator[Chunk] = (Chunk(entry) async for entry in chunks)
+        source: AsyncIterator[Journey] = (Journey(entry) async for entry in chunks)
         for stage in stages:
             tasks.append(asyncio.create_task(stage.ask(source), name="pipeline"))
             source = stage.answers()
@@ -123,7 +107,7 @@ class Pipeline:
                 await stage.give_up()
 
 
-async def _commit(chunks: AsyncIterator[Chunk], commit: Callable[[Chunk], bool]) -> None:
+async def _commit(chunks: AsyncIterator[Journey], commit: Callable[[Journey], bool]) -> None:
     async for chunk in chunks:
         if not commit(chunk):
             break
@@ -136,11 +120,11 @@ class _Stage:
         self._links = links
         self._asking = asking
         self._window = min(WINDOW_CHUNKS, len(links) + 1)
-        self._under_way: asyncio.Queue[tuple[Chunk, Passage] | None] = asyncio.Queue()
+        self._under_way: asyncio.Queue[tuple[Journey, Passage] | None] = asyncio.Queue()
         self._count = self._bytes = 0  # of chunks that have not come out
         self._out = asyncio.Event()  # one came out
 
-    async def ask(self, chunks: AsyncIterator[Chunk]) -> None:
+    async def ask(self, chunks: AsyncIterator[Journey]) -> None:
         async for chunk in chunks:
             size = chunk.entry.tensor.data.nbytes
             while self._count and (self._count >= self._window or self._bytes + size > WINDOW_BYTES):
@@ -150,7 +134,7 @@ class _Stage:
             self._under_way.put_nowait((chunk, Passage(self._links, chunk.entry)))
         self._under_way.put_nowait(None)
 
-    async def answers(self) -> AsyncIterator[Chunk]:
+    async def answers(self) -> AsyncIterator[Journey]:
         """The chunks as they come out, in order."""
         free: list[float] = []
         while (each := await self._under_way.get()) is not None:

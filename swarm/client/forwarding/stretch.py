@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from swarm.client.history import Entry
@@ -31,8 +31,24 @@ class Passed:
     seconds: float | None  # since they came out of the link before it, or were asked for; None: not known
 
 
+@dataclass(slots=True)
+class Journey:
+    """Rows on their way through a chain: what each link was given, and what came out of it."""
+
+    entry: Entry  # for the next link
+    given: list[Entry] = field(default_factory=list)
+    passed: list[Passed] = field(default_factory=list)
+
+    def came(self, passed: Sequence[Passed]) -> None:
+        """Out of the next links."""
+        for each in passed:
+            self.given.append(self.entry)
+            self.passed.append(each)
+            self.entry = Entry(self.entry.rows, self.entry.position, each.tensor)
+
+
 class Interrupted(Exception):
-    """Rows came through the first links of a stretch, one at least, and not through the next. Never leaves the session."""
+    """Rows came through the first links of a stretch, if any, and not through the next. Never leaves the session."""
 
     def __init__(self, passed: Sequence[Passed], link: HopSession, error: SwarmError) -> None:
         super().__init__(str(error))
@@ -116,7 +132,7 @@ class Passage:
                     if not result.onward:
                         fault = EdgeFault(f"peer {link.hop.peer_id.short} could not hand rows on")
                         raise Interrupted(passed, following, fault)
-                    following.handed_at = asyncio.get_running_loop().time()
+                    following.handed(self._step)
             return passed if self._pulse.stop() else [replace(each, seconds=None) for each in passed]
         finally:
             await self.give_up()
@@ -130,10 +146,3 @@ class Passage:
         for reply in self._asked:
             if not reply.cancelled():
                 reply.exception()  # marked as seen: a link that failed behind another is asked again
-
-
-async def pass_through(
-    links: Sequence[HopSession], entry: Entry, asking: Callable[[HopSession], None] = lambda link: None
-) -> list[Passed]:
-    """`Passage` of rows with nothing before them under way."""
-    return await Passage(links, entry).wait(asking=asking)

@@ -48,6 +48,12 @@ def test_a_queue_that_only_grows_does_not_move() -> None:
     assert not all(wait.working(float(second), second) for second in range(100))
 
 
+def test_who_answers_what_was_asked_before_moves() -> None:
+    """Of chunks that are asked for one behind the other the last waits for all others."""
+    wait = BusyLimit(0.003, 8)
+    assert all(wait.working(float(second), 1, answered=second // 10) for second in range(100))
+
+
 def test_time_in_which_we_did_not_run_counts_little() -> None:
     wait = BusyLimit(0.003, 8)
     assert wait.working(0.0, 1)

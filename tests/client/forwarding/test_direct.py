@@ -173,16 +173,34 @@ def test_who_tells_the_client_other_rows_than_the_next_worker_is_no_longer_let_h
 class Slow:
     """A worker that computes in virtual time, one batch after the other."""
 
-    def __init__(self, worker: LocalWorker) -> None:
-        self._layers = len(worker.span)
+    def __init__(self, worker: LocalWorker, step: float = STEP) -> None:
+        self._seconds = step * len(worker.span)
         self._one = asyncio.Lock()
         self._submit = worker.service._batcher.submit
         worker.service._batcher.submit = self._slowly  # type: ignore[method-assign]
 
     async def _slowly(self, cache: Any, position: int, rows: Any, count: int, kind: Any) -> Any:
         async with self._one:
-            await asyncio.sleep(STEP * self._layers * -(-count // 16))
+            await asyncio.sleep(self._seconds * -(-count // 16))
         return await self._submit(cache, position, rows, count, kind)
+
+
+@pytest.mark.parametrize("slow", range(3))
+def test_chunks_that_take_longer_than_an_edge_may_lose_rows_for_break_no_edge(model: Path, slow: int) -> None:
+    """Whoever waits for the second chunk while the first is computed before it says so, and is believed."""
+
+    async def main() -> None:
+        watch = Watch()
+        async with LocalSwarm(model, SPANS) as swarm:
+            for index, worker in enumerate(swarm.workers):
+                Slow(worker, 0.5 if index == slow else STEP)  # 4 s a chunk, 8 where there are two layers
+            async with swarm.client(Trace(watch)) as client:
+                answer = await ask(client, LONG[:500])
+        assert len(answer.token_ids) == OPTIONS.max_tokens
+        assert not watch.failed
+        assert not answer.session.recoveries  # type: ignore[union-attr]
+
+    run_virtual(main())
 
 
 @pytest.mark.parametrize("direct", [True, False])
