@@ -58,6 +58,7 @@ class HopSession:
         self.rows = 0  # that the worker is known to have room for
         self.load = Load(0, 0, 0, 0.0)  # of the worker, as its last reply said
         self.receipts: list[Receipt] = []  # the worker's, of rows in order, none twice: never more than rows
+        self.disputed = False  # its last receipt, which came when the session had ended, does not fit
         self._channel = channel
         self._peers = peers
         self._session_id = session_id
@@ -221,7 +222,7 @@ class HopSession:
             return False
         if isinstance(reply, Opened):
             self._take_last(reply.receipt)
-        return isinstance(reply, Opened)
+        return isinstance(reply, Opened) and not self.disputed
 
     async def close(self) -> None:
         """Free the worker's cache, and take the last receipt. A peer that does not answer frees it by itself."""
@@ -258,10 +259,11 @@ class HopSession:
 
     def _take_last(self, receipt: Receipt | None) -> None:
         """Of the rows that have none, once the session has ended."""
-        if self._tally.pending and self._asked_step == self._taken_step:
+        if self._tally.pending and self._asked_step == self._taken_step and not self.disputed:
             try:
                 self.receipts.append(self._tally.check(receipt, self.hop.peer_id))
             except ProtocolFault as fault:  # the rows were used; whoever audits them sees that this receipt is missing
+                self.disputed = True
                 self._peers.trace.failed("hop.receipt", peer=self.hop.peer_id.short, error=str(fault))
 
     async def _count(self, entry: Entry, reply: Result) -> None:

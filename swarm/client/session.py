@@ -8,7 +8,7 @@ same way (`failover.migration`), while it still works.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 
 from swarm.client.audits.auditor import Auditor
@@ -112,11 +112,19 @@ class ChainSession:
         await self._mover.abandon()
         await self._edges.close()
         await asyncio.gather(close_hop_sessions(links) if stem is None else self._rest(stem), *self._closing)
+        self._avoid_disputed(links)
         if self._auditor is not None and links:
             self._auditor.session_ended(account_of(links, outputs).parts)
         await asyncio.wait({renewer})
         if not renewer.cancelled():
             renewer.result()  # it never ends by itself: a bug of ours
+
+    def _avoid_disputed(self, links: Sequence[HopSession]) -> None:
+        """Where the last rows that a hop was handed are not those that we were told, it or the one before it lied."""
+        for before, link, direct in zip(links, links[1:], self._directly, strict=False):
+            if link.disputed and direct:
+                self._peers.suspect(before.hop.peer_id)
+                self._peers.suspect(link.hop.peer_id)
 
     async def _rest(self, stem: Prefix) -> None:
         if await stem.rest():

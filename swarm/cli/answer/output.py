@@ -91,6 +91,8 @@ def sentence_of(event: Event) -> str | None:
             return "the workers of this chain compute in different numerics classes: the answer is not bit-exact"
         case "session.exactness", "failed":
             return "the replacement computes in another numerics class: from here on the answer is not bit-exact"
+        case "hop.receipt", "failed":
+            return f"the end of this answer may be wrong: {details.get('error')}"
         case "session.edge", "failed":
             return (
                 f"peer {details.get('peer')} does not hand rows to {details.get('next')} ({details.get('error')}): they go "

@@ -170,6 +170,34 @@ def test_who_tells_the_client_other_rows_than_the_next_worker_is_no_longer_let_h
     run_virtual(main())
 
 
+def test_who_does_so_at_the_end_of_an_answer_is_avoided_with_the_next_worker(model: Path) -> None:
+    """Rows that have no receipt when a session ends get one then; which of the two lied nobody can say."""
+
+    async def main() -> None:
+        events: list[Event] = []
+        async with LocalSwarm(model, SPANS) as swarm:
+            first, second = swarm.workers[:2]
+            honest = first.service._edges.hand_on
+
+            def lie(slot: Any, message: Forward, outputs: Any) -> bool:
+                wrong = (
+                    outputs
+                    if message.position < len(PROMPT)
+                    else replace(outputs, data=memoryview(bytes(len(outputs.data))))
+                )
+                return honest(slot, message, wrong)
+
+            first.service._edges.hand_on = lie  # type: ignore[method-assign]
+            async with swarm.client(Trace(events.append)) as client:
+                await ask(client)
+                avoided = client._parts.peers.avoided(strictly=True)  # type: ignore[union-attr]
+        assert avoided == {first.peer_id, second.peer_id}
+        (told,) = [event for event in events if event.name == "hop.receipt"]
+        assert told.details["peer"] == second.peer_id.short
+
+    run_virtual(main())
+
+
 class Slow:
     """A worker that computes in virtual time, one batch after the other."""
 
