@@ -11,6 +11,7 @@ from swarm.identity import Identity, PeerId
 from swarm.span import LayerSpan
 from swarm.wire import messages as m
 from swarm.wire import packing
+from swarm.wire.fields import MAX_WHOLE
 from swarm.wire.frames import MAX_METADATA_BYTES
 from swarm.wire.receipts import sign_receipt
 from swarm.wire.tensors import PLANES, RAW
@@ -100,8 +101,8 @@ RECEIPT = sign_receipt(
 
 def test_the_largest_metadata_with_a_receipt_fits_its_frame_many_times():
     tensor = m.Tensor("fp32", (1, 1), memoryview(bytes(4)))
-    load = m.Load(packing.MAX_WHOLE, packing.MAX_WHOLE, packing.MAX_WHOLE, 1e300)
-    result = m.Result(bytes(16), packing.MAX_WHOLE, packing.MAX_WHOLE, m.Rows.DECODE, tensor, load, RECEIPT)
+    load = m.Load(MAX_WHOLE, MAX_WHOLE, MAX_WHOLE, 1e300)
+    result = m.Result(bytes(16), MAX_WHOLE, MAX_WHOLE, m.Rows.DECODE, tensor, load, RECEIPT)
     _, metadata, _ = packing.pack_message(result)
     assert len(metadata) < MAX_METADATA_BYTES // 4
     assert packing.parse_metadata(7, metadata).finish(bytes(4)).receipt == RECEIPT
