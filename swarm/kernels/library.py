@@ -61,7 +61,7 @@ class CWeight(Structure):
     """`struct weight` of portable.h."""
 
     _fields_ = (
-        *((name, c_int32) for name in ("kind", "outputs", "inputs", "groups", "tiles", "shift")),
+        *((name, c_int32) for name in ("kind", "outputs", "inputs", "groups", "tiles", "shift", "wide")),
         *((name, c_void_p) for name in ("numbers", "scales", "minima")),
     )
 

@@ -52,6 +52,19 @@ SHARING_GOLDEN = {
     "int8+shared": "c5120af347e1e62e701801cee0da157012bdf26a388ea4ac56cbfecc62a5914f",
 }
 
+WIDE_GOLDEN = {  # of rows that become integers of 16 bits
+    "Q5_0": "bb8ea8b2488e830bfb2c96cbaa40d04e56b2e09b15fd04c365f9ea391d13dc7f",
+    "Q5_1": "caf2e6fde309eef5fcb91941bf5923bac20b3b1d326ea32570d88724f0c2c633",
+    "Q4_K": "0ccf038c9ae76248fcbef2f4cb8a27c62e7f7bd647eea095db40cea2acfe704d",
+    "Q5_K": "a44fcc0e7d5f0c2f790e21f84e879447389759c4cf4d8bae11dca59fe0197012",
+    "Q6_K": "ed4c818c95c765fb494973d1068f18a91a3cdd46f896fcb37e08f32ab374b014",
+    "IQ4_NL": "b35b63282775a7fd54d11488a26fad6eee768dd56ac0f40aaa2dda63fc483940",
+    "IQ4_XS": "5819b9265e4d4e3774c9e57089ba0f05766baf4d881f74008dd3fe76f17e0b7c",
+    "Q8_0": "6c9aeb56c9236b3d175574c59f49cf8a283b3ebeb2dcc9a306ce60078234067e",
+    "Q4_0": "12c92b08817700c7ea6760bb935b09b1be8ac7d430752305d6d419e6cfaf91aa",
+    "Q4_1": "77fc3c7894b109fa4a9ed30fd54fff0df7c4e39900ec89b43378297d320e6e4b",
+}
+
 Numbers = NDArray[np.float32]
 
 
@@ -96,16 +109,18 @@ def test_the_numbers_are_those_of_the_file(kernels: Library, kind: str) -> None:
         assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("wide", [False, True], ids=["", "wide"])
 @pytest.mark.parametrize("kind", HALVES)
-def test_one_set_of_bits(kernels: Library, kind: str) -> None:
+def test_one_set_of_bits(kernels: Library, kind: str, wide: bool) -> None:
     weight, rows = packed(kind), rows_of(ROWS)
+    weight.c.wide, golden = wide, (WIDE_GOLDEN if wide else GOLDEN)[kind]
     for path in kernels.paths():
         kernels.choose(path)
         for threads, together in ((1, 1), (1, 2), (2, 3), (3, ROWS)):
             kernels.set_threads(threads)
             parts = [product(kernels, weight, rows[at : at + together]) for at in range(0, ROWS, together)]
             found = hashlib.sha256(np.concatenate(parts).tobytes()).hexdigest()
-            assert found == GOLDEN[kind], (path, threads, together)
+            assert found == golden, (path, threads, together)
 
 
 def test_floats_of_four_bits_are_int8_without_being_rounded() -> None:

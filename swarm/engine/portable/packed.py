@@ -36,7 +36,7 @@ class PackedWeight:
         scales = torch.zeros(kernels.scale_bytes(kind, shift, outputs, inputs), dtype=torch.uint8)
         minima = torch.zeros(tiles * groups * LANES if kernels.has_minima(kind) else 0, dtype=torch.float16)
         places = numbers.data_ptr(), scales.data_ptr(), minima.data_ptr() if len(minima) else None
-        c = CWeight(WEIGHTS.index(kind), outputs, inputs, groups, tiles, shift, *places)
+        c = CWeight(WEIGHTS.index(kind), outputs, inputs, groups, tiles, shift, 0, *places)
         return cls(kind, numbers, scales, minima, c)
 
     @classmethod

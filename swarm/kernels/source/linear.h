@@ -21,14 +21,15 @@ INLINE void emit(const struct linear *work, int row, int tile, lanes sum) {
 /* All rows, which must be prepared, with a tile of integers. */
 static void integer_tile(const struct linear *work, const struct prepared *prepared, int tile) {
     const struct weight *weight = work->weight;
-    const int kind = weight->kind, blocks = blocks_of(kind, work->count);
+    const int kind = weight->kind, blocks = blocks_of(weight, work->count);
     for (int block = 0; block < blocks; block++) {
-        const int first = block_start(kind, block, work->count), R = block_start(kind, block + 1, work->count) - first;
+        const int first = block_start(weight, block, work->count), R = block_start(weight, block + 1, work->count) - first;
         const int64_t at = place_of(0, weight->groups, work->count, first);
         const struct prepared x = {
-            .steps = prepared->steps + at, .starts = prepared->starts + at * starts_of(kind), .bytes = prepared->bytes + at * GROUP};
+            .steps = prepared->steps + at, .starts = prepared->starts + at * starts_of(kind), .bytes = prepared->bytes + at * group_bytes(weight)};
         lanes sums[INTEGER_ROWS];
-        integer_kernels[kind][R - 1](weight, &x, tile, sums);
+        if (is_wide(weight)) wide_kernels[kind][R - 1](weight, &x, tile, sums);
+        else integer_kernels[kind][R - 1](weight, &x, tile, sums);
         for (int r = 0; r < R; r++) emit(work, first + r, tile, sums[r]);
     }
 }
@@ -146,14 +147,15 @@ struct band {
 /* The groups from `group` on that are opened, added to parts[rows][PANEL] of the band. `after`: the weights of as many that come next. */
 static void add_opened(const struct linear *work, const struct prepared *x, const struct band *band, const struct opened *opened, int group,
                        const uint8_t *after, lanes *parts) {
-    const int kind = work->weight->kind, T = band->tiles == PANEL ? TALL_FLOATS : 1, count = opened->count;
-    const int64_t size = group_size(kind), stride = work->weight->groups * size;
+    const struct weight *weight = work->weight;
+    const int T = band->tiles == PANEL ? TALL_FLOATS : 1, count = opened->count;
+    const int64_t size = group_size(weight->kind), stride = weight->groups * size;
     const int calls = (band->to - band->from) * (band->tiles / T) * count * (GROUP / 2);
     struct ahead ahead = {after, after + count * size, count * size, stride, band->tiles};
     if (after) ahead.each = (int)((band->tiles * ahead.size / 64 + calls - 1) / calls);
     for (int block = band->from, run; block < band->to; block += run) {
-        const int row = block_start(kind, block, work->count), R = block_start(kind, block + 1, work->count) - row;
-        const int larger = work->count % blocks_of(kind, work->count); /* so many blocks have one row more */
+        const int row = block_start(weight, block, work->count), R = block_start(weight, block + 1, work->count) - row;
+        const int larger = work->count % blocks_of(weight, work->count); /* so many blocks have one row more */
         run = block < larger && larger < band->to ? larger - block : band->to - block;
         for (int t = 0; t < band->tiles; t += T)
             block_kernels[T > 1][R - 1](opened, t, x, place_of(group, count, work->count, row), run, &ahead, parts + (row - band->first) * PANEL + t);
@@ -188,10 +190,10 @@ static void many_rows(const struct linear *work, const struct prepared *x, const
 static void float_tiles(const struct linear *work, const struct prepared *prepared, int from, int to) {
     const struct weight *weight = work->weight;
     const int64_t panel = (int64_t)weight->groups * group_size(weight->kind) * PANEL;
-    const int kind = weight->kind, blocks = blocks_of(kind, work->count), chunks = (blocks + CHUNK - 1) / CHUNK;
+    const int blocks = blocks_of(weight, work->count), chunks = (blocks + CHUNK - 1) / CHUNK;
 #if FEW_FLOATS
     if (work->count <= FEW_FLOATS)
-        for (; to - from >= PANEL; from += PANEL) few_kernels[kind][work->count - 1](work, prepared, from);
+        for (; to - from >= PANEL; from += PANEL) few_kernels[weight->kind][work->count - 1](work, prepared, from);
 #endif
     const uint8_t *numbers = (const uint8_t *)weight->numbers + from * (panel / PANEL);
     for (int tile = from; tile < to; tile += PANEL, numbers += panel) {
@@ -199,8 +201,8 @@ static void float_tiles(const struct linear *work, const struct prepared *prepar
         for (int chunk = 0; chunk < chunks; chunk++) {
             band.from = blocks * chunk / chunks;
             band.to = blocks * (chunk + 1) / chunks;
-            band.first = block_start(kind, band.from, work->count);
-            band.rows = block_start(kind, band.to, work->count) - band.first;
+            band.first = block_start(weight, band.from, work->count);
+            band.rows = block_start(weight, band.to, work->count) - band.first;
             band.next = chunk + 1 < chunks ? numbers : tile + 2 * PANEL <= to ? numbers + panel : NULL;
             many_rows(work, prepared, &band);
         }

@@ -1,11 +1,12 @@
 /* Rows as linear layers compute with them, in the order in which they are read: a block of rows side by side, and for float weights
    one step after another, in each block by block.
 
-   A step is some groups of one slice. A block of R rows is of floats [input][R], of integers [group][R][32] bytes, [group][R] steps of the
-   integers and [group][R] starts. */
+   A step is some groups of one slice. A block of R rows is of floats [input][R], of integers [group][R][32] bytes, or [group][R][2][32]
+   where they are wide, low bytes first; [group][R] steps of the integers and [group][R] starts. */
 #pragma once
 #include "lanes.h"
 #include "path.h"
+#include "quantise.h"
 #include "unpack.h"
 
 #if PATH == PATH_AVX512
@@ -25,6 +26,7 @@
 #define FEW_FLOATS 0
 #endif
 
+#define WIDE_ROWS (INTEGER_ROWS / 2) /* of integers whose numbers take two bytes */
 #define STEP 2 /* groups of floats at a time: with PANEL tiles 16 KiB of the first cache */
 
 static int slice_start(int slice, int groups) { return slice * groups / SLICES; }
@@ -33,13 +35,17 @@ static int steps_of_slice(const struct weight *weight) { /* at most */
     return weight->kind >= WEIGHT_INT8 ? 1 : (most + STEP - 1) / STEP;
 }
 
-static int blocks_of(int kind, int count) {
-    const int most = kind >= WEIGHT_INT8 ? INTEGER_ROWS : ROWS;
+INLINE int is_wide(const struct weight *weight) { return weight->kind >= WEIGHT_INT8 && weight->wide; }
+/* Bytes of a row's group of integers. */
+INLINE int group_bytes(const struct weight *weight) { return is_wide(weight) ? 2 * GROUP : GROUP; }
+
+static int blocks_of(const struct weight *weight, int count) {
+    const int most = is_wide(weight) ? WIDE_ROWS : weight->kind >= WEIGHT_INT8 ? INTEGER_ROWS : ROWS;
     return (count + most - 1) / most;
 }
 /* Blocks differ by one row at most, so that the last is no slow remainder; the larger ones come first. */
-static int block_start(int kind, int block, int count) {
-    const int blocks = blocks_of(kind, count), more = count % blocks;
+static int block_start(const struct weight *weight, int block, int count) {
+    const int blocks = blocks_of(weight, count), more = count % blocks;
     return block * (count / blocks) + (block < more ? block : more);
 }
 
@@ -62,7 +68,7 @@ static int as_they_are(const struct weight *weight, int count) { return weight->
 /* Bytes that `count` rows take when they are prepared. */
 static int64_t linear_room(const struct weight *weight, int count) {
     const int64_t groups = (int64_t)weight->groups * count;
-    if (weight->kind >= WEIGHT_INT8) return groups * (int64_t)(GROUP + sizeof(float) + sizeof(int32_t) * (size_t)starts_of(weight->kind));
+    if (weight->kind >= WEIGHT_INT8) return groups * (int64_t)((size_t)group_bytes(weight) + sizeof(float) + sizeof(int32_t) * (size_t)starts_of(weight->kind));
     return as_they_are(weight, count) ? 0 : groups * GROUP * (int64_t)sizeof(float);
 }
 
@@ -77,32 +83,7 @@ static struct prepared prepared_of(const struct linear *work) {
 
 /* In how many parts rows are prepared; 0 where they are used as they are. */
 static int64_t prepare_units(const struct linear *work) {
-    return as_they_are(work->weight, work->count) ? 0 : (int64_t)blocks_of(work->weight->kind, work->count) * steps_of_slice(work->weight) * SLICES;
-}
-
-/* A group of a row as integers: a step, 32 bytes from -127 to 127, and their sum. */
-static void quantise_group(const float *x, int8_t *bytes, float *step, int32_t *sum) {
-    uint32_t most = 0; /* the largest magnitude, as bits: infinities and what is no number are above all numbers */
-    for (int i = 0; i < GROUP; i++) {
-        uint32_t bits = bits_of_float(x[i]) & 0x7fffffff;
-        most = bits > most ? bits : most;
-    }
-    *sum = 0;
-    if (most < 0x0d800000u || most >= 0x7f800000u) { /* below 2^-100; or no finite step exists */
-        memset(bytes, 0, GROUP);
-        *step = most < 0x0d800000u ? 0.0f : float_of_bits(0x7fc00000u);
-        return;
-    }
-    float inverse = 127.0f / float_of_bits(most);
-    *step = float_of_bits(most) * (1.0f / 127.0f);
-    int32_t total = 0;
-    for (int i = 0; i < GROUP; i++) {
-        /* adding 1.5 * 2^23 rounds to the nearest whole number, ties to even */
-        int32_t q = (int32_t)(bits_of_float(x[i] * inverse + 12582912.0f) - 0x4b400000u);
-        bytes[i] = (int8_t)q;
-        total += q;
-    }
-    *sum = total;
+    return as_they_are(work->weight, work->count) ? 0 : (int64_t)blocks_of(work->weight, work->count) * steps_of_slice(work->weight) * SLICES;
 }
 
 /* Group `group` of R rows from `first` on; `at` is its place among all groups of rows. */
@@ -116,12 +97,14 @@ static void prepare_group(const struct linear *work, const struct prepared *prep
             float *floats = (float *)work->room + at * GROUP + row;
             for (int i = 0; i < GROUP; i++) floats[i * R] = x[i];
         } else {
-            int8_t *bytes = prepared->bytes + (at + row) * GROUP;
+            const int wide = is_wide(work->weight);
+            int8_t *bytes = prepared->bytes + (at + row) * group_bytes(work->weight);
             int32_t *starts = prepared->starts + (at + row) * starts_of(kind);
-            quantise_group(x, bytes, prepared->steps + at + row, starts);
+            float *step = prepared->steps + at + row;
+            starts[0] = wide ? quantise_wide(x, GROUP, bytes, step) : quantise(x, GROUP, bytes, step);
             if (by_halves(kind)) {
                 starts[1] = 0;
-                for (int i = GROUP / 2; i < GROUP; i++) starts[1] += bytes[i];
+                for (int i = GROUP / 2; i < GROUP; i++) starts[1] += bytes[i] + (wide ? RADIX * bytes[GROUP + i] : 0);
                 starts[0] -= starts[1];
                 starts[1] *= -zero_of(kind);
             }
@@ -134,12 +117,12 @@ static void prepare_group(const struct linear *work, const struct prepared *prep
 static void prepare_rows(const struct linear *work, int64_t from, int64_t to) {
     const struct weight *weight = work->weight;
     const struct prepared prepared = prepared_of(work);
-    const int kind = weight->kind, blocks = blocks_of(kind, work->count), steps = steps_of_slice(weight);
+    const int kind = weight->kind, blocks = blocks_of(weight, work->count), steps = steps_of_slice(weight);
     for (int64_t unit = from; unit < to; unit++) {
         const int block = (int)(unit % blocks), slice = (int)(unit / blocks) / steps;
         const int start = slice_start(slice, weight->groups) + (int)(unit / blocks) % steps * STEP;
         const int left = slice_start(slice + 1, weight->groups) - start, count = steps == 1 || left < STEP ? left : STEP;
-        const int first = block_start(kind, block, work->count), R = block_start(kind, block + 1, work->count) - first;
+        const int first = block_start(weight, block, work->count), R = block_start(weight, block + 1, work->count) - first;
         const int64_t at = kind >= WEIGHT_INT8 ? place_of(0, weight->groups, work->count, first) + (int64_t)start * R
                                                : place_of(start, count, work->count, first);
         for (int g = 0; g < count; g++) prepare_group(work, &prepared, first, R, start + g, at + (int64_t)g * R);

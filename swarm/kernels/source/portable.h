@@ -30,6 +30,7 @@ enum activation_kind {
 struct weight {
     int32_t kind, outputs, inputs, groups, tiles;
     int32_t shift;            /* of kinds whose groups share scales; 31: all groups share one */
+    int32_t wide;             /* whether rows become integers of 16 bits for it, and not of 8; integers only */
     const void *numbers;      /* see packing.c */
     const uint16_t *scales;   /* of integers; see kinds.h, most are binary16 [tile][group][16] */
     const uint16_t *minima;   /* binary16 [tile][group][16], of kinds that have them there */

@@ -71,7 +71,7 @@ MUTANTS = {
         "p = add(fma3(p, mul(rest, rest), rest), set(1.0f));",
         "p = fma3(mul(p, rest), rest, add(rest, set(1.0f)));",
     ),
-    "a step by division": Mutant("avx2", "linear_rows.h", "* (1.0f / 127.0f)", "/ 127.0f"),
+    "a step by division": Mutant("avx2", "quantise.h", "* (1.0f / (float)most)", "/ (float)most"),
     "a difference of what is written": Mutant(
         "avx512",
         "delta.h",

@@ -75,7 +75,7 @@ static void stored_packed(struct seed *seed, enum values values, int kind, int o
 /* kind, outputs, inputs, rows, bias, numbers between rows */
 static struct outcome linear(const int *sizes, enum values values, struct seed seed) {
     const int kind = sizes[0], outputs = sizes[1], inputs = sizes[2], count = sizes[3], apart = sizes[5];
-    struct weight weight = {kind, outputs, inputs, (inputs + GROUP - 1) / GROUP, (outputs + 15) / 16, 0, NULL, NULL, NULL};
+    struct weight weight = {kind, outputs, inputs, (inputs + GROUP - 1) / GROUP, (outputs + 15) / 16, 0, 0, NULL, NULL, NULL};
     struct room packed[3] = {{NULL, NULL}, {NULL, NULL}, {NULL, NULL}};
     if (kind >= WEIGHT_INT5) stored_packed(&seed, values, kind, outputs, &weight, packed);
     else if (kind >= WEIGHT_INT8) integers_packed(&seed, values, kind, outputs, &weight, packed);
