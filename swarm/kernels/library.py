@@ -53,7 +53,7 @@ BLOCKS = {  # llama.cpp's types, and others that are called as here -> kinds of 
     "IQ4_NL": "iq4_nl",
     "IQ4_XS": "iq4_xs",
 }
-CACHES = ("fp32", "bf16")
+CACHES = ("fp32", "bf16", "int8")
 ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh", "relu", "sigmoid", "tanh", "exp", "softplus")
 
 

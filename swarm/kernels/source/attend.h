@@ -13,19 +13,8 @@ static void store_heads(const struct frame *frame, const struct operation *todo,
         const struct cached *cached = frame->work->caches[frame->work->sessions[row]] + attends->layer;
         const float *keys = at_register(frame, todo->from, row, todo->other_at), *values = keys + kv_heads * dim;
         const int64_t position = frame->work->positions[row];
-        for (int head = first; head < last; head++) {
-            const int64_t value = head * cached->head_stride + position * dim;
-            const int64_t key = head * cached->head_stride + position / LANES * LANES * dim + position % LANES;
-            for (int d = 0; d < dim; d++) {
-                if (attends->attention.cache == CACHE_FP32) {
-                    ((float *)cached->keys)[key + d * LANES] = keys[head * dim + d];
-                    ((float *)cached->values)[value + d] = values[head * dim + d];
-                } else {
-                    ((uint16_t *)cached->keys)[key + d * LANES] = bf16_of_float(keys[head * dim + d]);
-                    ((uint16_t *)cached->values)[value + d] = bf16_of_float(values[head * dim + d]);
-                }
-            }
-        }
+        for (int head = first; head < last; head++)
+            store_head(attends->attention.cache, dim, cached, head * cached->head_stride, position, keys + head * dim, values + head * dim);
     }
 }
 

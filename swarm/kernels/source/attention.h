@@ -3,6 +3,7 @@
    Lanes are positions for products of queries and keys, channels for sums of values. Rows that see one cache are taken together, since
    they read the same keys, and so are the query heads that share a kv head; what a row gets depends on its own positions alone. */
 #pragma once
+#include "cached.h"
 #include "lanes.h"
 #include "path.h"
 #include <math.h>
@@ -27,14 +28,6 @@ static int64_t attention_room(const struct attention *attention) {
     return dim * LANES + queries * (attention->head_dim + BLOCK + state_numbers(attention)) + group * state_numbers(attention);
 }
 
-INLINE lanes load_cached(int kind, const void *p, int64_t at, int count) {
-    if (kind == CACHE_FP32) return count == LANES ? load((const float *)p + at) : load_some((const float *)p + at, count);
-    if (count == LANES) return load_bf16((const uint16_t *)p + at);
-    float numbers[LANES] = {0};
-    for (int i = 0; i < count; i++) numbers[i] = float_of_bf16(((const uint16_t *)p)[at + i]);
-    return load(numbers);
-}
-
 /* Keys of 16 positions as [head_dim][16], out of rows; those of positions that nobody sees are +0. */
 static void turn_keys(const struct attention *attention, const struct seen *seen, int64_t head, int64_t position, int from, int to, float *tile) {
     memset(tile, 0, sizeof(float) * LANES * (size_t)attention->head_dim);
@@ -45,50 +38,70 @@ static void turn_keys(const struct attention *attention, const struct seen *seen
     }
 }
 
-/* N queries against 16 keys, channels ascending. */
-INLINE void products(int N, int kind, const void *tile, int64_t at, const float *queries, int dim, float *out) {
+/* N queries against 16 keys, channels ascending; then times the steps of keys that have some. */
+INLINE void products(int N, int kind, const void *tile, int64_t at, const float *steps, const float *queries, int dim, float *out) {
     lanes sums[8];
     UNROLL for (int n = 0; n < N; n++) sums[n] = set(0);
     for (int d = 0; d < dim; d++) {
         lanes key = load_cached(kind, tile, at + d * LANES, LANES);
         UNROLL for (int n = 0; n < N; n++) sums[n] = fma3(key, set(queries[n * dim + d]), sums[n]);
     }
-    UNROLL for (int n = 0; n < N; n++) store(out + n * BLOCK, sums[n]);
+    UNROLL for (int n = 0; n < N; n++) store(out + n * BLOCK, steps ? mul(sums[n], load(steps)) : sums[n]);
 }
 
-INLINE void products_of(int kind, const void *tile, int64_t at, const float *queries, int dim, int count, float *out) {
-    for (; count >= 8; count -= 8, queries += 8 * dim, out += 8 * BLOCK) products(8, kind, tile, at, queries, dim, out);
-    for (; count >= 4; count -= 4, queries += 4 * dim, out += 4 * BLOCK) products(4, kind, tile, at, queries, dim, out);
-    if (count == 3) products(3, kind, tile, at, queries, dim, out);
-    else if (count == 2) products(2, kind, tile, at, queries, dim, out);
-    else if (count == 1) products(1, kind, tile, at, queries, dim, out);
+INLINE void products_of(int kind, const void *tile, int64_t at, const float *steps, const float *queries, int dim, int count, float *out) {
+    for (; count >= 8; count -= 8, queries += 8 * dim, out += 8 * BLOCK) products(8, kind, tile, at, steps, queries, dim, out);
+    for (; count >= 4; count -= 4, queries += 4 * dim, out += 4 * BLOCK) products(4, kind, tile, at, steps, queries, dim, out);
+    if (count == 3) products(3, kind, tile, at, steps, queries, dim, out);
+    else if (count == 2) products(2, kind, tile, at, steps, queries, dim, out);
+    else if (count == 1) products(1, kind, tile, at, steps, queries, dim, out);
 }
 
 /* All queries against 16 keys; `tile` is room for one. */
 static void all_products(const struct attention *attention, const struct seen *seen, int64_t head, int64_t position, int from, int to,
                          const float *queries, int count, float *tile, float *out) {
-    const int dim = attention->head_dim;
-    const int64_t at = head * seen->head_stride + position * dim;
+    const int dim = attention->head_dim, kind = attention->cache;
+    const int64_t at = head * seen->head_stride + position * head_numbers(kind, dim);
+    const float *steps = kind == CACHE_INT8 ? steps_of_tile(seen->keys, at, dim) : NULL;
+    const int few = count <= 8; /* else it is quicker to make keys binary32 once */
     if (!seen->tiled) turn_keys(attention, seen, head, position, from, to, tile);
-    else if (attention->cache == CACHE_FP32) {
-        products_of(CACHE_FP32, seen->keys, at, queries, dim, count, out);
+    else if (kind == CACHE_FP32) {
+        products_of(CACHE_FP32, seen->keys, at, NULL, queries, dim, count, out);
         return;
-    } else if (count <= 8) { /* else it is quicker to make them binary32 once */
-        products_of(CACHE_BF16, seen->keys, at, queries, dim, count, out);
+    } else if (few && kind == CACHE_INT8) {
+        products_of(CACHE_INT8, seen->keys, at, steps, queries, dim, count, out);
         return;
-    } else
+    } else if (few) {
+        products_of(CACHE_BF16, seen->keys, at, NULL, queries, dim, count, out);
+        return;
+    } else if (kind == CACHE_INT8)
+        for (int d = 0; d < dim; d++) store(tile + d * LANES, load_bytes((const int8_t *)seen->keys + at + d * LANES));
+    else
         for (int d = 0; d < dim; d++) store(tile + d * LANES, load_bf16((const uint16_t *)seen->keys + at + d * LANES));
-    products_of(CACHE_FP32, tile, 0, queries, dim, count, out);
+    products_of(CACHE_FP32, tile, 0, steps, queries, dim, count, out);
 }
 
-/* Q queries, N x 16 channels of the values of `count` positions, weighted, positions ascending. */
-INLINE void weigh(int Q, int N, int kind, const float *weights, const void *values, int64_t at, int64_t stride, int count, int last, float *out,
-                  int64_t ld_out) {
+/* Positions of a block that are weighed, from the one that is `skipped` behind its first on. */
+struct stretch {
+    const void *values;
+    int64_t stride; /* of positions, in numbers */
+    int skipped, count;
+};
+
+/* Where position p of a stretch has its values, if the block begins at `at`: bytes have their steps behind each tile. */
+INLINE int64_t value_at(int kind, const struct stretch *stretch, int64_t at, int p) {
+    p += stretch->skipped;
+    return at + p * stretch->stride + (kind == CACHE_INT8 ? p / LANES * (int)(LANES * sizeof(float)) : 0);
+}
+
+/* Q queries, N x 16 channels of the values of a stretch, weighted, positions ascending. */
+INLINE void weigh(int Q, int N, int kind, const float *weights, const struct stretch *stretch, int64_t at, int last, float *out, int64_t ld_out) {
     lanes sums[QUERIES * CHANNELS];
     UNROLL for (int i = 0; i < Q * N; i++) sums[i] = set(0);
-    for (int p = 0; p < count; p++) {
+    for (int p = 0; p < stretch->count; p++) {
+        const int64_t place = value_at(kind, stretch, at, p);
         UNROLL for (int n = 0; n < N; n++) {
-            const lanes value = load_cached(kind, values, at + p * stride + n * LANES, n == N - 1 ? last : LANES);
+            const lanes value = load_cached(kind, stretch->values, place + n * LANES, n == N - 1 ? last : LANES);
             UNROLL for (int q = 0; q < Q; q++) sums[q * N + n] = fma3(set(weights[q * BLOCK + p]), value, sums[q * N + n]);
         }
     }
@@ -96,19 +109,26 @@ INLINE void weigh(int Q, int N, int kind, const float *weights, const void *valu
         UNROLL for (int n = 0; n < N; n++) store(out + q * ld_out + n * LANES, sums[q * N + n]);
 }
 
-INLINE void weigh_channels(int Q, int kind, int dim, const float *weights, const void *values, int64_t at, int64_t stride, int count, float *out,
-                           int64_t ld_out) {
+INLINE void weigh_channels(int Q, int kind, int dim, const float *weights, const struct stretch *stretch, int64_t at, float *out, int64_t ld_out) {
     int d = 0;
-    for (; dim - d >= CHANNELS * LANES; d += CHANNELS * LANES) weigh(Q, CHANNELS, kind, weights, values, at + d, stride, count, LANES, out + d, ld_out);
-    for (; dim - d >= LANES; d += LANES) weigh(Q, 1, kind, weights, values, at + d, stride, count, LANES, out + d, ld_out);
-    if (d < dim) weigh(Q, 1, kind, weights, values, at + d, stride, count, dim - d, out + d, ld_out);
+    for (; dim - d >= CHANNELS * LANES; d += CHANNELS * LANES) weigh(Q, CHANNELS, kind, weights, stretch, at + d, LANES, out + d, ld_out);
+    for (; dim - d >= LANES; d += LANES) weigh(Q, 1, kind, weights, stretch, at + d, LANES, out + d, ld_out);
+    if (d < dim) weigh(Q, 1, kind, weights, stretch, at + d, dim - d, out + d, ld_out);
 }
 
-INLINE void weigh_queries(int kind, int queries, int dim, const float *weights, const void *values, int64_t at, int64_t stride, int count, float *out,
-                          int64_t ld_out) {
+INLINE void weigh_queries(int kind, int queries, int dim, const float *weights, const struct stretch *stretch, int64_t at, float *out, int64_t ld_out) {
+    weights += stretch->skipped;
     for (; queries >= QUERIES; queries -= QUERIES, weights += QUERIES * BLOCK, out += QUERIES * ld_out)
-        weigh_channels(QUERIES, kind, dim, weights, values, at, stride, count, out, ld_out);
-    for (; queries > 0; queries--, weights += BLOCK, out += ld_out) weigh_channels(1, kind, dim, weights, values, at, stride, count, out, ld_out);
+        weigh_channels(QUERIES, kind, dim, weights, stretch, at, out, ld_out);
+    for (; queries > 0; queries--, weights += BLOCK, out += ld_out) weigh_channels(1, kind, dim, weights, stretch, at, out, ld_out);
+}
+
+/* Weights [queries][BLOCK] of values that have steps, times these. */
+static void weigh_steps(int queries, int dim, float *weights, const struct stretch *stretch, int64_t at) {
+    for (int t = stretch->skipped / LANES * LANES; t < stretch->skipped + stretch->count; t += LANES) {
+        const lanes steps = load(steps_of_tile(stretch->values, at + t * head_numbers(CACHE_INT8, dim), dim));
+        for (int q = 0; q < queries; q++) store(weights + q * BLOCK + t, mul(load(weights + q * BLOCK + t), steps));
+    }
 }
 
 /* Products [BLOCK] of one query become powers, and the beginning of a state. */
@@ -136,13 +156,16 @@ static void soften(const struct attention *attention, const struct seen *seen, i
 /* What one block gives the queries of one row and kv head, whose products are `weights` [group][BLOCK]: [group] states. */
 static void block_states(const struct attention *attention, const struct seen *seen, int kv_head, int64_t block, float *weights, float *states) {
     const int64_t from = seen->first > block ? seen->first : block, to = seen->stop < block + BLOCK ? seen->stop : block + BLOCK;
-    const int64_t stride = seen->tiled ? attention->head_dim : seen->row_stride, at = kv_head * seen->head_stride + from * stride;
-    const int group = attention->heads / attention->kv_heads, count = (int)(to - from);
-    const int64_t each = state_numbers(attention);
+    const int64_t stride = seen->tiled ? attention->head_dim : seen->row_stride, each = state_numbers(attention);
+    const int kind = attention->cache, dim = attention->head_dim, group = attention->heads / attention->kv_heads;
+    const int64_t at = kv_head * seen->head_stride + block * (seen->tiled ? head_numbers(kind, dim) : stride);
+    const struct stretch stretch = {seen->values, stride, (int)(from - block), (int)(to - from)};
     for (int i = 0; i < group; i++) soften(attention, seen, kv_head * group + i, block, weights + i * BLOCK, states + i * each);
-    weights += from - block;
-    if (attention->cache == CACHE_FP32) weigh_queries(CACHE_FP32, group, attention->head_dim, weights, seen->values, at, stride, count, states + 2, each);
-    else weigh_queries(CACHE_BF16, group, attention->head_dim, weights, seen->values, at, stride, count, states + 2, each);
+    if (kind == CACHE_INT8) {
+        weigh_steps(group, dim, weights, &stretch, at);
+        weigh_queries(CACHE_INT8, group, dim, weights, &stretch, at, states + 2, each);
+    } else if (kind == CACHE_FP32) weigh_queries(CACHE_FP32, group, dim, weights, &stretch, at, states + 2, each);
+    else weigh_queries(CACHE_BF16, group, dim, weights, &stretch, at, states + 2, each);
 }
 
 /* A block's state joined to that of the blocks before it. */

@@ -86,6 +86,7 @@ INLINE lanes load_bf16(const uint16_t *p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p)), 16));
 }
 INLINE lanes load_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p)); }
+INLINE lanes load_bytes(const int8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p))); }
 INLINE void load_bf16_pairs(const uint16_t *p, lanes *even, lanes *odd) {
     __m512i both = _mm512_loadu_si512(p);
     *even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
@@ -127,6 +128,8 @@ INLINE lanes load_bf16(const uint16_t *p) { return (lanes){load_bf16_8(p), load_
 INLINE lanes load_half(const uint16_t *p) {
     return (lanes){_mm256_cvtph_ps(_mm_loadu_si128((const void *)p)), _mm256_cvtph_ps(_mm_loadu_si128((const void *)(p + 8)))};
 }
+INLINE __m256 load_bytes_8(const int8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p))); }
+INLINE lanes load_bytes(const int8_t *p) { return (lanes){load_bytes_8(p), load_bytes_8(p + 8)}; }
 INLINE void load_bf16_pairs(const uint16_t *p, lanes *even, lanes *odd) {
     __m256i low = _mm256_loadu_si256((const void *)p), high = _mm256_loadu_si256((const void *)(p + 16));
     __m256i upper = _mm256_set1_epi32((int)0xffff0000u);
@@ -161,6 +164,11 @@ INLINE lanes zero_where_less(lanes a, lanes limit, lanes b) {
 }
 INLINE lanes load_bf16(const uint16_t *p) { FOUR(vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16))); }
 INLINE lanes load_half(const uint16_t *p) { FOUR(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)))); }
+INLINE lanes load_bytes(const int8_t *p) {
+    const int16x8_t low = vmovl_s8(vld1_s8(p)), high = vmovl_s8(vld1_s8(p + 8));
+    return (lanes){{vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+                    vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))}};
+}
 INLINE void load_bf16_pairs(const uint16_t *p, lanes *even, lanes *odd) {
     UNROLL for (int i = 0; i < 4; i++) {
         uint32x4_t both = vreinterpretq_u32_u16(vld1q_u16(p + 8 * i));
@@ -193,6 +201,7 @@ INLINE lanes power_of_two(lanes n) { /* of whole numbers from -126 to 127 */
 INLINE lanes zero_where_less(lanes a, lanes limit, lanes b) { EACH(a.lane[i] < limit.lane[i] ? 0.0f : b.lane[i]); }
 INLINE lanes load_bf16(const uint16_t *p) { EACH(float_of_bf16(p[i])); }
 INLINE lanes load_half(const uint16_t *p) { EACH(float_of_half(p[i])); }
+INLINE lanes load_bytes(const int8_t *p) { EACH(p[i]); }
 INLINE void load_bf16_pairs(const uint16_t *p, lanes *even, lanes *odd) { /* [16][2] */
     for (int i = 0; i < LANES; i++) {
         even->lane[i] = float_of_bf16(p[2 * i]);

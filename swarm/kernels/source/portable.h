@@ -14,7 +14,7 @@ enum weight_kind {
     WEIGHT_Q4_K, WEIGHT_Q5_K, WEIGHT_Q6_K, WEIGHT_IQ4_NL, WEIGHT_IQ4_XS, /* as llama.cpp's blocks say */
     WEIGHT_INT4_ZERO, WEIGHT_INT8_SHARED, /* 2^shift groups share a scale, and a zero */
 };
-enum cache_kind { CACHE_FP32, CACHE_BF16 };
+enum cache_kind { CACHE_FP32, CACHE_BF16, CACHE_INT8 }; /* of int8 only keys and values, in tiles */
 enum activation_kind {
     ACTIVATION_SILU,
     ACTIVATION_GELU,
@@ -47,7 +47,7 @@ struct attention {
 struct seen {
     const void *keys, *values;             /* of position 0 of kv head 0; position p of head h lies at h * head_stride + p * row_stride */
     int64_t head_stride, row_stride;       /* in numbers */
-    int64_t tiled;                         /* keys stand in tiles of 16 positions, [head_dim][16] each; values lie head_dim apart */
+    int64_t tiled;                         /* keys stand in tiles of 16 positions, [head_dim][16] each; values lie head_dim apart; see cached.h */
     int64_t first, stop;                   /* stop > first */
     const float *biases;                   /* [heads][stop - first] added to products, or null */
 };
@@ -147,7 +147,7 @@ struct program {
 
 /* Keys and values of one layer in a session's cache. */
 struct cached {
-    void *keys, *values;     /* in tiles of 16 positions, [head_dim][16] each; [positions][head_dim] */
+    void *keys, *values;     /* in tiles of 16 positions, [head_dim][16] each; [positions][head_dim]; of int8 see cached.h */
     int64_t head_stride;     /* in numbers */
 };
 

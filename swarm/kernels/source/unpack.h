@@ -85,22 +85,6 @@ INLINE int unpack(int kind, const uint8_t *group, int k, int lane) {
 }
 #endif
 
-/* Sixteen whole numbers. */
-#if PATH == PATH_AVX512
-INLINE lanes load_bytes(const int8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p))); }
-#elif PATH == PATH_AVX2
-INLINE __m256 load_bytes_8(const int8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p))); }
-INLINE lanes load_bytes(const int8_t *p) { return (lanes){load_bytes_8(p), load_bytes_8(p + 8)}; }
-#elif PATH == PATH_NEON
-INLINE lanes load_bytes(const int8_t *p) {
-    const int16x8_t low = vmovl_s8(vld1_s8(p)), high = vmovl_s8(vld1_s8(p + 8));
-    return (lanes){{vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
-                    vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))}};
-}
-#else
-INLINE lanes load_bytes(const int8_t *p) { EACH(p[i]); }
-#endif
-
 /* Group g of a tile whose scales, and minima that lie apart, begin there. `second` are minima or, by halves, the scales of the second. */
 INLINE void load_scales(int kind, int shift, const void *scales, const uint16_t *minima, int g, lanes *scale, lanes *second) {
     const uint8_t *block = (const uint8_t *)scales + (int64_t)(g >> scale_shift(kind, shift)) * scale_bytes(kind);
