@@ -93,7 +93,7 @@ class Decoder:
     def assembled(self, ropes: Sequence[PortableRopeTable]) -> Program:
         """What `_through` does, as operations of the portable kernels."""
         to = Assembler(self.spec.hidden)
-        lowering = Lowering(self.spec, to, "fp32" if self.precision.dtype == torch.float32 else "bf16")
+        lowering = Lowering(self.spec, to, self.precision.rows, self.precision.cached)
         starts, mixers = [], [layer.mixer for layer in self.layers]
         recurrent = [isinstance(mixer, Delta) for mixer in mixers]
         for index, layer in zip(self.span, self.layers, strict=True):

@@ -20,6 +20,7 @@ CHUNK_ROWS = 128  # the grid of absolute positions on which chunk boundaries lie
 MAX_CLASS_BYTES = 150  # a class stands in every record
 ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # environment that changes kernels
 SCALE_BITS = 16  # of a group of integers
+STEP_BYTES = 4  # of a head of a position in a cache of integers
 KernelPath = Literal["onednn", "plain", "portable"]
 NUMERICS = ("native", "portable")
 _settled: int | None = None
@@ -36,6 +37,8 @@ class Precision:
     weights: str = ""  # the portable kernels' kind, such as int8, integers in groups with a scale; empty: as rows are
     head: str = ""  # likewise, of the layer that gives logits
     stored: bool = False  # weights are what the model's files hold, where kernels take that; else of `dtype`
+    wide: bool = False  # rows become integers of 16 bits for weights that are integers, and not of 8
+    cache: str = ""  # what keys and values are; empty: as rows are
 
     @property
     def inner(self) -> torch.dtype:
@@ -46,6 +49,19 @@ class Precision:
     def rows(self) -> str:
         """What rows between layers are, as they travel."""
         return "fp32" if self.dtype == torch.float32 else "bf16"
+
+    @property
+    def cached(self) -> str:
+        """What keys and values are: fp32, bf16 or int8."""
+        return self.cache or self.rows
+
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        return CACHE_DTYPES[self.cached]
+
+    def cached_width(self, head_dim: int) -> int:
+        """Numbers of `cache_dtype` that a head of a position takes in a cache of keys, and as many in one of values."""
+        return head_dim + (STEP_BYTES if self.cached == "int8" else 0)
 
     @property
     def kind(self) -> str:
@@ -82,6 +98,7 @@ KINDS = {  # of weights, and what they are read as
     "int8": torch.bfloat16,
     "int4": torch.bfloat16,
 }
+CACHE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
 PRECISIONS: dict[str, Precision] = {
     "fp32": Precision("fp32", torch.float32, 16),
     "bf16": Precision("bf16", torch.bfloat16, 16),
@@ -108,7 +125,8 @@ class PrecisionPlan:
     @property
     def between(self) -> Precision:
         """Of what is no layer's own: rows between layers, and caches. It has the plan's name."""
-        return replace(PRECISIONS[self.plan.rows], name=self.plan.name, portable=self.portable)
+        rows = PRECISIONS[self.plan.rows]
+        return replace(rows, name=self.plan.name, portable=self.portable, cache=self.plan.cache)
 
     def of(self, layer: int) -> Precision:
         return self._with(self.plan.of(layer))
@@ -123,7 +141,7 @@ class PrecisionPlan:
         own, dtype = precision_known(name), PRECISIONS[self.plan.rows].dtype
         if dtype != own.dtype and own.kind in FLOATS and not own.stored:
             own = replace(own, weights=own.kind, head=own.kind)  # whatever rows are
-        return replace(own, dtype=dtype, portable=self.portable)
+        return replace(own, dtype=dtype, portable=self.portable, wide=self.plan.activations == "int16")
 
 
 def plan_named(name: str, numerics: str, layer_count: int) -> PrecisionPlan:
@@ -131,7 +149,9 @@ def plan_named(name: str, numerics: str, layer_count: int) -> PrecisionPlan:
     portable kernels compute so."""
     plan = Plan.parse(name).over(layer_count)
     if len(plan.parts) == 1:
-        precision_named(plan.name, numerics)
+        precision_named(plan.parts[0][1], numerics)
+        if plan.only_portable and numerics != "portable":
+            raise UsageFault(f"--precision {name}: only --numerics portable computes so")
     elif numerics != "portable":
         raise UsageFault(
             f"--precision {name}: several precisions in one model, which only --numerics portable computes"

@@ -124,6 +124,8 @@ class Stage:
     ) -> Stage:
         place = place_of(plan, device)
         settle_threads()
+        if spec.both_ways and plan.between.cache:
+            raise UsageFault(f"--precision {plan.name}: {spec.architecture} keeps no keys and values, so leave out its cache")
         if cache_bytes is None:
             cache_bytes = DEFAULT_CACHE_ROWS * row_bytes(spec, span, plan.name)
             cache_bytes += DEFAULT_SESSIONS * session_bytes(spec, span, plan.name, spec.max_positions)
@@ -131,13 +133,14 @@ class Stage:
             layers = [build_layer(spec, layer, source, plan.of(layer), place) for layer in span]
             tokens = build_token_inputs(spec, span, source, plan, place)
             decoder = Decoder(spec, span, layers, plan.between, tokens)
-        shapes = [spec.kinds[layer].row_shape for layer in span]
+        between = plan.between
+        row_shapes = [spec.kinds[layer].row_shape for layer in span]
+        shapes = [(kv_heads, between.cached_width(head_dim)) for kv_heads, head_dim in row_shapes]
         if spec.both_ways:
             shapes = [(0, 0)] * len(span)
         states = [state_shape(spec, layer) for layer in span]
-        pool = CachePool(
-            span, shapes, plan.between.dtype, place, cache_bytes, spec.max_positions, states, plan.between.portable
-        )
+        kept = span, shapes, between.cache_dtype, place, cache_bytes, spec.max_positions
+        pool = CachePool(*kept, states, between.portable, between.dtype)
         return cls(decoder, pool, place, manifest)
 
     def open(self, max_rows: int, span: LayerSpan | None = None) -> SessionCache:

@@ -55,8 +55,10 @@ def row_bytes(spec: ModelSpec, span: LayerSpan, precision: str) -> int:
     """The cache of one row in all layers of a span."""
     if spec.both_ways:
         return 0
-    numbers = sum(2 * math.prod(spec.kinds[layer].row_shape) for layer in span)
-    return numbers * _plan(spec, precision).between.dtype.itemsize
+    between = _plan(spec, precision).between
+    shapes = [spec.kinds[layer].row_shape for layer in span]
+    numbers = sum(2 * kv_heads * between.cached_width(head_dim) for kv_heads, head_dim in shapes)
+    return numbers * between.cache_dtype.itemsize
 
 
 def session_bytes(spec: ModelSpec, span: LayerSpan, precision: str, max_rows: int) -> int:

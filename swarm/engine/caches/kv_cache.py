@@ -44,22 +44,24 @@ class CachePool(Budget):
         max_positions: int,
         states: Sequence[StateShape | None] = (),
         any_cut: bool = False,
+        rows_dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(span, budget, max_positions)
         self.states = states or [None] * len(span)  # of each layer; None: it keeps rows
         self.any_cut = any_cut  # rows have the same bits however they are cut into calls
-        self.shapes = shapes  # kv_heads and head_dim of each layer
-        self.dtype = dtype
+        self.shapes = shapes  # of each layer kv_heads, and the numbers that one takes: head_dim, and the bytes of its step
+        self.dtype = dtype  # of keys and values
+        self.rows_dtype = rows_dtype or dtype  # of rows between layers, which states keep some of
         self.device = device
 
     def row_bytes(self, span: LayerSpan) -> int:
         """What one row takes in these layers."""
         shapes = self.shapes[span.start - self.span.start : span.stop - self.span.start]
-        return sum(2 * kv_heads * head_dim for kv_heads, head_dim in shapes) * self.dtype.itemsize
+        return sum(2 * kv_heads * width for kv_heads, width in shapes) * self.dtype.itemsize
 
     def state_bytes(self, span: LayerSpan) -> int:
         """What one state takes in these layers."""
-        return sum(shape.bytes(self.dtype.itemsize) for shape in self.state_shapes(span).values())
+        return sum(shape.bytes(self.rows_dtype.itemsize) for shape in self.state_shapes(span).values())
 
     def state_shapes(self, span: LayerSpan) -> dict[int, StateShape]:
         """Of those of these layers that keep a state."""
@@ -95,10 +97,10 @@ class SessionCache(Reservation):
         super().__init__(pool, span, max_rows, reserved)
         self._capacity = 0  # rows allocated
         self._places: np.ndarray[tuple[int, int], np.dtype[np.int64]] | None = None
-        self._layers: list[Tensor] = []  # for each layer [2, 1, kv_heads, capacity, head_dim]: keys, then values
+        self._layers: list[Tensor] = []  # for each layer [2, 1, kv_heads, capacity, width]: keys, then values
         shapes = pool.state_shapes(span)
         self._recurrent = {layer: index for index, layer in enumerate(shapes)}
-        self._states = States(list(shapes.values()), pool.dtype, pool.device, pool.any_cut)
+        self._states = States(list(shapes.values()), pool.rows_dtype, pool.device, pool.any_cut)
 
     def begin(self, rows: int) -> None:
         """A call for so many rows more is under way. Until `advance` says that it succeeded, it leaves no trace."""
@@ -131,13 +133,14 @@ class SessionCache(Reservation):
 
     def _allocate(self, layer: int, capacity: int) -> Tensor:
         pool = self._pool
-        kv_heads, head_dim = pool.shapes[layer - pool.span.start]
-        return torch.empty(2, 1, kv_heads, capacity, head_dim, dtype=pool.dtype, device=pool.device)
+        kv_heads, width = pool.shapes[layer - pool.span.start]
+        return torch.empty(2, 1, kv_heads, capacity, width, dtype=pool.dtype, device=pool.device)
 
     def layer(self, layer: int) -> Tensor:
-        """The buffer of one layer, [2, 1, kv_heads, capacity, head_dim]; what lies beyond `position` is arbitrary.
+        """The buffer of one layer, [2, 1, kv_heads, capacity, width]; what lies beyond `position` is arbitrary.
 
-        Portable kernels keep a head's keys in tiles of TILE_ROWS positions, [head_dim, TILE_ROWS] each.
+        Portable kernels keep a head's keys in tiles of TILE_ROWS positions, [head_dim, TILE_ROWS] each; of int8 behind each tile of
+        keys and of values its steps, [TILE_ROWS] of fp32.
         """
         return self._layers[layer - self.span.start]
 

@@ -52,7 +52,7 @@ def stored_linear(
     runs = [(number, len(list(run))) for number, run in groupby(owner.tolist())]
     for (kind, shared), same in groupby(runs, key=lambda run: kind_of(matrices[run[0]])):
         of_kind = list(same)
-        part = PackedWeight.zeros(kind, sum(length for _, length in of_kind), columns, shared)
+        part = PackedWeight.zeros(kind, sum(length for _, length in of_kind), columns, shared, precision.wide)
         at = 0
         for number, length in of_kind:
             own = places[first : first + length]

@@ -29,7 +29,7 @@ class PortableLinear(Linear):
         """Floats, rounded to what weights and biases are in this precision. A packed copy replaces the weight."""
         weight = weight.detach().to(precision.weight_dtype).contiguous()
         bias = None if bias is None else bias.detach().to(precision.weight_dtype).float().contiguous()
-        return cls([PackedWeight.of(weight, precision.kind)], bias, precision)
+        return cls([PackedWeight.of(weight, precision.kind, precision.wide)], bias, precision)
 
     def __repr__(self) -> str:
         return f"<PortableLinear {self.shape[1]}->{self.shape[0]} {' '.join(part.kind for part in self.parts)}>"

@@ -26,7 +26,8 @@ class Lowering:
 
     spec: ModelSpec
     to: Assembler
-    cache: str  # kind of a session's keys and values, and of the rows that are kept for convolutions
+    rows: str  # kind of rows between layers, and of those that are kept for convolutions
+    cache: str  # kind of a session's keys and values
 
     def normed(self, norm: Norm | None, source: str, to: str) -> str:
         return source if norm is None else self.to.norm(norm, source, to)
@@ -79,7 +80,7 @@ class Lowering:
         recurs = CRecurs(
             CDelta(
                 *(shape.key_heads, shape.value_heads, shape.key_dim, shape.value_dim),
-                *(shape.taps, CACHES.index(self.cache), delta.norm_eps),
+                *(shape.taps, CACHES.index(self.rows), delta.norm_eps),
                 *(self.to.pointer(each) for each in tensors),
             ),
             cached,

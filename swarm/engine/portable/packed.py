@@ -27,8 +27,9 @@ class PackedWeight:
     c: CWeight
 
     @classmethod
-    def zeros(cls, kind: str, outputs: int, inputs: int, shared: int = GROUP) -> PackedWeight:
-        """`shared`: how many inputs share a scale, where a kind leaves that open; ALL_INPUTS: all of them."""
+    def zeros(cls, kind: str, outputs: int, inputs: int, shared: int = GROUP, wide: bool = False) -> PackedWeight:
+        """`shared`: how many inputs share a scale, where a kind leaves that open; ALL_INPUTS: all of them. `wide`: rows become
+        integers of 16 bits for it, if it is one of integers."""
         groups, tiles = -(-inputs // GROUP), -(-outputs // LANES)
         kernels = portable_kernels()
         numbers = torch.zeros(kernels.packed_bytes(kind, outputs, inputs), dtype=torch.uint8)
@@ -36,13 +37,13 @@ class PackedWeight:
         scales = torch.zeros(kernels.scale_bytes(kind, shift, outputs, inputs), dtype=torch.uint8)
         minima = torch.zeros(tiles * groups * LANES if kernels.has_minima(kind) else 0, dtype=torch.float16)
         places = numbers.data_ptr(), scales.data_ptr(), minima.data_ptr() if len(minima) else None
-        c = CWeight(WEIGHTS.index(kind), outputs, inputs, groups, tiles, shift, 0, *places)
+        c = CWeight(WEIGHTS.index(kind), outputs, inputs, groups, tiles, shift, wide, *places)
         return cls(kind, numbers, scales, minima, c)
 
     @classmethod
-    def of(cls, weight: Tensor, kind: str) -> PackedWeight:
+    def of(cls, weight: Tensor, kind: str, wide: bool = False) -> PackedWeight:
         """Floats rounded to that kind."""
-        packed = cls.zeros(kind, weight.shape[0], weight.shape[1])
+        packed = cls.zeros(kind, weight.shape[0], weight.shape[1], wide=wide)
         if kind in FLOATS.values():
             packed.put_floats(0, weight)
         else:
