@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm.errors import UsageFault
+from swarm.precision import NO_WISHES, Wishes
 from swarm.span import MAX_LAYERS, LayerSpan
 
 KIB = 1 << 10
@@ -150,6 +151,7 @@ class SpanConfig:
     backend: str = "swarm"  # who computes: our own engine, or "transformers"
     numerics: str = "auto"  # whose kernels: "portable", the same bits on every CPU, "native", or whichever can
     most_layers: int = MAX_LAYERS  # that a worker takes which chooses for itself
+    wishes: Wishes = NO_WISHES  # what the plan says besides precisions of weights
 
 
 @dataclass(frozen=True, slots=True)

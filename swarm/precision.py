@@ -1,7 +1,8 @@
 """Precision plans: what the weights of each layer of a model are. Text in, a value out; knows nothing of tensors.
 
-`bf16` is a plan, and so are `0-3=bf16,4-23=int4` and `int4+activations-int16+cache-int8`, of which what follows a plus holds
-for all layers. A plan is one for the whole model, whichever layers a worker holds, and its name stands in records, in the requests for sessions, and in the numerics class: workers of one plan are exact among each other.
+`bf16` is a plan, and so are `0-3=bf16,4-23=int4` and `int4+activations-int16+cache-int8`, of which what follows a plus holds for
+all layers. A plan is one for the whole model, whichever layers a worker holds, and its name stands in records, in requests for
+sessions, and in the numerics class: workers of one plan are exact among each other.
 """
 
 from __future__ import annotations
@@ -113,12 +114,9 @@ class Plan:
     @property
     def name(self) -> str:
         """One spelling for each plan of one model."""
-        added = "" if self.activations == ACTIVATIONS[0] else f"+activations-{self.activations}"
-        return (self.parts[0][1] if self.parts[0][0] == EVERYWHERE else self._ranges) + added + self._cached
-
-    @property
-    def _cached(self) -> str:
-        return f"+cache-{self.cache}" if self.cache else ""
+        weights = self.parts[0][1] if self.parts[0][0] == EVERYWHERE else self._ranges
+        activations = "" if self.activations == ACTIVATIONS[0] else f"+activations-{self.activations}"
+        return weights + activations + (f"+cache-{self.cache}" if self.cache else "")
 
     @property
     def has_integers(self) -> bool:
@@ -148,7 +146,7 @@ class Plan:
 
     @property
     def rows(self) -> str:
-        """What rows between layers are, and caches that are nothing else: fp32 where all weights that are floats are, else bf16."""
+        """What rows between layers are, and caches of nothing else: fp32 where all weights that are floats are, else bf16."""
         floats = {name for _, name in self.parts} & set(FLOATS)
         return "fp32" if floats == {"fp32"} else "bf16"
 
@@ -188,6 +186,7 @@ class Wishes:
         return f"--cache-precision {self.cache}" if self.cache == "int8" else None
 
 
+NO_WISHES = Wishes()
 _ADDED = tuple(f"activations-{name}" for name in ACTIVATIONS[1:]) + tuple(f"cache-{name}" for name in CACHES)
 
 

@@ -17,7 +17,7 @@ from swarm.client.resolver import Resolver
 from swarm.client.room import Room
 from swarm.client.session import ChainSession
 from swarm.config import ChannelConfig, ClientConfig
-from swarm.engine.numerics import numerics_class, precision_named
+from swarm.engine.numerics import numerics_class, plan_named
 from swarm.errors import LocalFault
 from swarm.identity import Identity, PeerId
 from swarm.records import Address, ModelRef, PeerRecord, PeerState, SignedRecord
@@ -111,6 +111,7 @@ class BenchSwarm:
         if len(line) != 4:
             raise LocalFault(f"a worker for layers {span} did not start")
         host, port = line[1].rsplit(":", 1)
+        plan = plan_named(self._precision, self._numerics, self.model.layer_count)
         record = PeerRecord(
             peer_id=PeerId.parse(line[2]),
             addresses=(Address(host, int(port), 0, 0),),
@@ -121,7 +122,7 @@ class BenchSwarm:
             device="cpu",
             memory_total=0,
             memory_free=0,
-            numerics=numerics_class(precision_named(self._precision, self._numerics), "cpu"),
+            numerics=numerics_class(plan.between, "cpu"),
             uplink=None,
             downlink=None,
             tokens_per_second=None,

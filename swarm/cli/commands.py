@@ -160,6 +160,8 @@ def bootstrap(**given: Any) -> None:
     help="Of the weights. auto: what the swarm computes in, or as the files hold them, or the highest that fits. Or of each "
     "layer: 0-3=bf16,4-23=int4.",
 )
+@compute.activations_option
+@compute.cache_precision_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--max-memory", type=types.SIZE, help="At most so much memory.  [default: what is free, less a reserve]")
 @compute.backend_option
@@ -171,6 +173,8 @@ def worker(
     model: str,
     layers: AutoLayers | LayerSpan,
     precision: str,
+    activations: str | None,
+    cache_precision: str | None,
     device: str,
     max_memory: int | None,
     backend: str,
@@ -186,11 +190,12 @@ def worker(
 
     directory = model_directory(model, given["models_dir"])
     span, most = (None, layers.most) if isinstance(layers, AutoLayers) else (layers, len(layers))
-    check_layers(directory, span, precision, backend)
+    wishes = compute.wishes_of(activations, cache_precision, backend, numerics)
+    check_layers(directory, span, precision, backend, wishes)
     from swarm.cli.serve import NodeRequest, run_worker
     from swarm.config import SpanConfig
 
-    serve = SpanConfig(directory, span, precision, device, max_memory, backend, numerics, most)
+    serve = SpanConfig(directory, span, precision, device, max_memory, backend, numerics, most, wishes)
     run_worker(NodeRequest(**given), model, serve, threads)
 
 

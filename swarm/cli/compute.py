@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from swarm.cli.options import Parsed
-from swarm.precision import AUTO, PRECISIONS, Plan
+from swarm.errors import UsageFault
+from swarm.precision import ACTIVATIONS, AUTO, CACHES, PRECISIONS, Plan, Wishes
 
 
 def parse_plan(text: str) -> str:
@@ -20,6 +21,18 @@ def parse_precision(text: str) -> str:
 
 PLAN = Parsed("|".join((*PRECISIONS, "LAYERS=PRECISION,…")), parse_plan)
 PRECISION = Parsed(f"{AUTO}|{PLAN.name}", parse_precision)
+activations_option = click.option(
+    "--activations",
+    type=click.Choice(ACTIVATIONS),
+    help="What rows become for weights that are integers; int16 takes up to twice the computing. Part of the numerics class; "
+    "portable only.  [default: what --precision says, or int8]",
+)
+cache_precision_option = click.option(
+    "--cache-precision",
+    type=click.Choice(CACHES),
+    help="Of keys and values; int8 takes little more than half the memory. Part of the numerics class; int8 is portable only.  "
+    "[default: what --precision says, or as rows between layers: bf16, or fp32 beside weights of fp32]",
+)
 threads_option = click.option(
     "--threads",
     type=click.IntRange(1, 1024),
@@ -41,3 +54,16 @@ backend_option = click.option(
     help="Who computes: swarm's own engine or, for models it does not know, the transformers library (slower). "
     "A chain of both is not bit-exact.",
 )
+
+
+def wishes_of(activations: str | None, cache: str | None, backend: str, numerics: str) -> Wishes:
+    """Raises UsageFault where those who are to compute cannot do so."""
+    wishes = Wishes(activations, cache)
+    if (option := wishes.only_portable) is not None:
+        if backend != "swarm":
+            raise UsageFault(f"{option}: only swarm's own engine computes so, not --backend {backend}")
+        if numerics == "native":
+            raise UsageFault(
+                f"{option}: only --numerics portable computes so, since torch's kernels are not made for it"
+            )
+    return wishes

@@ -11,7 +11,7 @@ from swarm.checkpoint import open_checkpoint
 from swarm.checkpoint.locate import find_model, list_models, model_in, model_name
 from swarm.cli.keys import data_directory
 from swarm.errors import UsageFault
-from swarm.precision import AUTO, Plan
+from swarm.precision import AUTO, Plan, Wishes
 from swarm.records import ModelRef
 from swarm.span import LayerSpan
 
@@ -34,13 +34,17 @@ def model_directory(model: str, models_dir: Path | None) -> Path:
     return find_model(model, models_directory(models_dir), {DEMO: demo_directory()})
 
 
-def check_layers(model: Path, layers: LayerSpan | None, precision: str | None, backend: str) -> None:
+def check_layers(
+    model: Path, layers: LayerSpan | None, precision: str | None, backend: str, wishes: Wishes | None = None
+) -> None:
     """What a config says is read before anything heavy is loaded. Raises ModelFault; UsageFault for a plan of precisions that
     does not fit the model."""
     if backend == "swarm":
         checkpoint = open_checkpoint(model)
         if precision not in (None, AUTO):
-            Plan.parse(str(precision)).over(checkpoint.spec.layer_count)
+            plan = Plan.parse(str(precision)).over(checkpoint.spec.layer_count)
+            if wishes is not None:
+                plan.given(wishes.activations, wishes.cache)
         if layers is not None:
             checkpoint.spec.check_span(layers, str(model))
         assert checkpoint.spec

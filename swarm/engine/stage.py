@@ -125,7 +125,9 @@ class Stage:
         place = place_of(plan, device)
         settle_threads()
         if spec.both_ways and plan.between.cache:
-            raise UsageFault(f"--precision {plan.name}: {spec.architecture} keeps no keys and values, so leave out its cache")
+            raise UsageFault(
+                f"--precision {plan.name}: {spec.architecture} keeps no keys and values, so leave out its cache"
+            )
         if cache_bytes is None:
             cache_bytes = DEFAULT_CACHE_ROWS * row_bytes(spec, span, plan.name)
             cache_bytes += DEFAULT_SESSIONS * session_bytes(spec, span, plan.name, spec.max_positions)

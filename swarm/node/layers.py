@@ -189,11 +189,12 @@ class Layers:
     async def _settle_precision(self, opened: Model, model: ModelRef, capacity: Capacity, device: str) -> str:
         """What was asked for; where that was left open, what fits the swarm, the files and the machine."""
         serve = self._serve
-        asked = settled(serve.precision, opened)
+        asked = settled(serve.precision, opened, serve.wishes)
         if asked is not None:
             return asked
         machine = machine_for(opened, device, serve.numerics, capacity.memory_free)
-        choice = worker_precision(opened, serve.layers, machine, await self._others(model), self._directory.time())
+        others, now = await self._others(model), self._directory.time()
+        choice = worker_precision(opened, serve.layers, machine, others, now, serve.wishes)
         self._progress(f"precision {choice}")
         return choice.plan
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from swarm.engine.backends import Model
 from swarm.kernels import library
-from swarm.precision import AUTO, Plan
+from swarm.precision import AUTO, Plan, Wishes
 from swarm.records import PeerRecord
 from swarm.routing.plans import Machine, PlanChoice, choose_plan, served_plans
 from swarm.span import LayerSpan
@@ -35,9 +35,14 @@ def layer_sizes(opened: Model, precision: str, rows: int) -> list[int]:
 
 
 def worker_precision(
-    opened: Model, layers: LayerSpan | None, machine: Machine, records: Iterable[PeerRecord], now: float
+    opened: Model,
+    layers: LayerSpan | None,
+    machine: Machine,
+    records: Iterable[PeerRecord],
+    now: float,
+    wishes: Wishes,
 ) -> PlanChoice:
-    """For a worker that holds these layers, or as many as fit, among the workers of its model. Raises ModelFault."""
+    """For a worker that holds these layers, or as many as fit, among the workers of its model. Raises ModelFault, UsageFault."""
     bonds = opened.spec.bonds
     alone = [LayerSpan(layer, layer + 1) for layer in opened.spec.span if not any(layer in bond for bond in bonds)]
 
@@ -47,7 +52,7 @@ def worker_precision(
         return min(sum(sizes[span.start : span.stop]) for span in spans)
 
     count = opened.spec.layer_count
-    return choose_plan(served_plans(records, count, now), opened.own_precision, needs, machine, count)
+    return choose_plan(served_plans(records, count, now), opened.own_precision, needs, machine, count, wishes)
 
 
 def local_precision(
@@ -71,6 +76,8 @@ def local_precision(
     return choose
 
 
-def settled(asked: str, opened: Model) -> str | None:
+def settled(asked: str, opened: Model, wishes: Wishes) -> str | None:
     """What was asked for, in the spelling of the model's plan; None where it was left open. Raises UsageFault."""
-    return None if asked == AUTO else Plan.parse(asked).over(opened.spec.layer_count).name
+    if asked == AUTO:
+        return None
+    return Plan.parse(asked).given(wishes.activations, wishes.cache).over(opened.spec.layer_count).name

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from swarm.errors import UsageFault
-from swarm.precision import FLOATS, Plan
+from swarm.precision import FLOATS, NO_WISHES, Plan, Wishes
 from swarm.records import PeerRecord, PeerState
 from swarm.routing.finder import newest_records
 
@@ -64,15 +64,22 @@ def choose_plan(
     needs: Callable[[str], int],
     machine: Machine,
     layer_count: int,
+    wishes: Wishes = NO_WISHES,
 ) -> PlanChoice:
     """The plan that most of the swarm computes in, if it fits; else the files' `own` precision, else the highest that fits.
 
     `needs` says what a plan takes of memory, with room for caches. Where nothing fits the smallest is chosen, and whoever loads
-    it says so. In plain C integers are preferred to floats.
+    it says so. In plain C integers are preferred to floats. What the user wishes besides holds whichever is chosen. Raises
+    UsageFault where nobody computes that here.
     """
+    if not machine.portable and wishes.only_portable is not None:
+        raise UsageFault(
+            f"{wishes.only_portable}: only portable numerics compute so, and these do not run this model on {machine.device}"
+        )
+    held, own, ladder = own, _wished(own, wishes), [_wished(name, wishes) for name in LADDER]
     passed = ""
     for each in served:
-        why_not = _obstacle(each.name, needs, machine, layer_count)
+        why_not = _obstacle(each.name, needs, machine, layer_count, wishes)
         if why_not is None:
             workers = (
                 f"{each.workers} workers of the swarm compute" if each.workers > 1 else "1 worker of the swarm computes"
@@ -81,16 +88,16 @@ def choose_plan(
         passed = passed or f"the swarm computes in {each.name}, which {why_not}; "
     why_not = _obstacle(own, needs, machine, layer_count)
     if why_not is None:
-        if machine.portable and machine.instructions == PLAIN and own in FLOATS:
-            slow = f"floats, such as the files' {own}, would take ten times as long in plain C: no faster instructions are here"
-            return PlanChoice("int8", passed + slow)
+        if machine.portable and machine.instructions == PLAIN and held in FLOATS:
+            slow = f"floats, such as the files' {held}, would take ten times as long in plain C: no faster instructions are here"
+            return PlanChoice(_wished("int8", wishes), passed + slow)
         return PlanChoice(own, f"{passed}so the model's files hold it")
-    passed += f"the files hold {own}, which {why_not}; "
-    known = [name for name in LADDER if machine.portable or not Plan.parse(name).only_portable]
+    passed += f"the files hold {held}, which {why_not}; "
+    known = [name for name in ladder if machine.portable or not Plan.parse(name).only_portable]
     if _computed(own, machine):
         known = [name for name in known if needs(name) < needs(own)] or [own]
     for name in known:
-        if name in LADDER[LADDER.index(_ceiling(own)) :] and needs(name) <= machine.memory:
+        if name in ladder[LADDER.index(_ceiling(held)) :] and needs(name) <= machine.memory:
             return PlanChoice(name, f"{passed}this is the highest that fits")
     smallest = min(known, key=needs)
     return PlanChoice(smallest, f"{passed}nothing fits, and this is the smallest")
@@ -99,6 +106,10 @@ def choose_plan(
 def _ceiling(own: str) -> str:
     """Nothing is gained by more bits than files hold."""
     return own if own in LADDER else "bf16"
+
+
+def _wished(name: str, wishes: Wishes) -> str:
+    return wishes.applied(Plan.parse(name)).name
 
 
 def _known(name: str, layer_count: int) -> bool:
@@ -113,10 +124,14 @@ def _computed(name: str, machine: Machine) -> bool:
     return machine.portable or not Plan.parse(name).only_portable
 
 
-def _obstacle(name: str, needs: Callable[[str], int], machine: Machine, layer_count: int) -> str | None:
+def _obstacle(
+    name: str, needs: Callable[[str], int], machine: Machine, layer_count: int, wishes: Wishes = NO_WISHES
+) -> str | None:
     """Why a plan cannot be computed here, in words that go on after its name and "which"; None if it can."""
     if not _known(name, layer_count):
         return "is not known here"
+    if (unmet := wishes.unmet(Plan.parse(name))) is not None:
+        return unmet
     if not _computed(name, machine):
         return f"only portable kernels compute, and those do not run this model on {machine.device}"
     needed = needs(name)

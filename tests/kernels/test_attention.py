@@ -136,7 +136,9 @@ def test_one_set_of_bits_near_the_truth(kernels: Library, head_dim: int, kind: s
     assert expected is not None
     for number, (first, stop) in enumerate(RANGES):
         own = None if biases is None else biases[number]
-        truth = exact(asked[number], cache.exact if isinstance(cache, Bytes) else cache, first, stop, softcap, sinks, own)
+        truth = exact(
+            asked[number], cache.exact if isinstance(cache, Bytes) else cache, first, stop, softcap, sinks, own
+        )
         torch.testing.assert_close(expected[number].double(), truth, rtol=1e-4, atol=2e-5)
 
 

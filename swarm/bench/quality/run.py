@@ -24,7 +24,7 @@ from swarm.text.tokenizer import Text
 
 REFERENCE = "fp32"
 PRECISIONS = {
-    "portable": ("bf16", "int8", "int4", "as-stored"),
+    "portable": ("bf16", "bf16+cache-int8", "int8", "int8+activations-int16", "int4", "as-stored"),
     "native": ("bf16",),
 }  # by numerics, besides the reference
 LOGIT_ROWS = 64  # whose logits are there at once: a large vocabulary's take half a megabyte a row

@@ -49,7 +49,9 @@ class CachePool(Budget):
         super().__init__(span, budget, max_positions)
         self.states = states or [None] * len(span)  # of each layer; None: it keeps rows
         self.any_cut = any_cut  # rows have the same bits however they are cut into calls
-        self.shapes = shapes  # of each layer kv_heads, and the numbers that one takes: head_dim, and the bytes of its step
+        self.shapes = (
+            shapes  # of each layer kv_heads, and the numbers that one takes: head_dim, and the bytes of its step
+        )
         self.dtype = dtype  # of keys and values
         self.rows_dtype = rows_dtype or dtype  # of rows between layers, which states keep some of
         self.device = device
@@ -139,8 +141,8 @@ class SessionCache(Reservation):
     def layer(self, layer: int) -> Tensor:
         """The buffer of one layer, [2, 1, kv_heads, capacity, width]; what lies beyond `position` is arbitrary.
 
-        Portable kernels keep a head's keys in tiles of TILE_ROWS positions, [head_dim, TILE_ROWS] each; of int8 behind each tile of
-        keys and of values its steps, [TILE_ROWS] of fp32.
+        Portable kernels keep a head's keys in tiles of TILE_ROWS positions, [head_dim, TILE_ROWS] each; in caches of int8, behind
+        each tile of keys and of values stand its steps, [TILE_ROWS] of fp32.
         """
         return self._layers[layer - self.span.start]
 
