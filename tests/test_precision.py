@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.errors import UsageFault
-from swarm.precision import MAX_PLAN_BYTES, PRECISIONS, Plan, rows_of
+from swarm.precision import MAX_PLAN_BYTES, PRECISIONS, Plan, Wishes, rows_of
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,14 @@ from swarm.precision import MAX_PLAN_BYTES, PRECISIONS, Plan, rows_of
         ("0-11=int8,12-23=int8", "int8", "bf16"),
         ("0-3=fp32,4-23=int4", "0-3=fp32,4-23=int4", "fp32"),
         ("0-3=fp32,4-22=int4,23=bf16", "0-3=fp32,4-22=int4,23=bf16", "bf16"),
+        ("int4+cache-int8", "int4+cache-int8", "bf16"),
+        ("fp32+cache-int8", "fp32+cache-int8", "fp32"),
+        ("int8 + cache-int8 + activations-int16", "int8+activations-int16+cache-int8", "bf16"),
+        ("0-11=int8,12-23=int8+cache-int8", "int8+cache-int8", "bf16"),
+        ("4-23=int4,0-3=bf16+activations-int16", "0-3=bf16,4-23=int4+activations-int16", "bf16"),
+        # what goes without saying is not said
+        ("int4+activations-int8+cache-bf16", "int4", "bf16"),
+        ("fp32+cache-bf16", "fp32+cache-bf16", "fp32"),
     ],
 )
 def test_a_plan_has_one_spelling(text: str, name: str, rows: str) -> None:
@@ -46,6 +54,12 @@ def test_a_plan_has_one_spelling(text: str, name: str, rows: str) -> None:
         ("a-3=bf16,4-23=int4", "'a-3' is no range of layers"),
         ("0-3=bf16,int4", "'int4' is no range of layers"),
         ("0-3=bf16,", "'' is no range of layers"),
+        ("int4+cache-int4", "--cache-precision int4: choose one of bf16, int8"),
+        ("int4+activations-fp32", "--activations fp32: choose one of int8, int16"),
+        ("bf16+activations-int16", "weights that are integers, which the plan bf16 has none of"),
+        ("int4+cache-int8+cache-bf16", "--cache-precision bf16: the plan int4.cache-int8 says int8"),
+        ("int4+weights-int8", "after a plus comes one of .*cache-int8, not 'weights-int8'"),
+        ("int4+", "after a plus comes one of .*, not ''"),
         (",".join(f"{layer}={('int4', 'int8')[layer % 2]}" for layer in range(24)), "use fewer ranges"),
     ],
 )
@@ -64,3 +78,26 @@ def test_a_plan_gives_each_layer_what_it_says(names: list[str]) -> None:
 
 def test_what_rows_of_a_strangers_plan_are() -> None:
     assert (rows_of("int4"), rows_of("0=fp32,1=int8"), rows_of("q9")) == ("bf16", "fp32", None)
+    assert (rows_of("fp32+cache-int8"), rows_of("int4+cache-int2")) == ("fp32", None)
+
+
+@pytest.mark.parametrize(
+    ("activations", "cache", "plan", "applied", "unmet"),
+    [
+        (None, None, "int4+cache-int8", "int4+cache-int8", None),
+        ("int16", None, "int4", "int4+activations-int16", "activations of int8 and not of int16"),
+        ("int16", "int8", "bf16", "bf16+cache-int8", "caches of bf16 and not of int8"),
+        ("int8", "bf16", "int4", "int4", None),
+        (None, "bf16", "fp32", "fp32+cache-bf16", "caches of fp32 and not of bf16"),
+        (None, "int8", "fp32+cache-int8", "fp32+cache-int8", None),
+    ],
+)
+def test_what_a_user_wishes_of_a_plan(
+    activations: str | None, cache: str | None, plan: str, applied: str, unmet: str | None
+) -> None:
+    wishes, parsed = Wishes(activations, cache), Plan.parse(plan)
+    assert wishes.applied(parsed).name == applied
+    found = wishes.unmet(parsed)
+    assert (found is None) is (unmet is None)
+    assert unmet is None or unmet in str(found)
+    assert wishes.unmet(wishes.applied(parsed)) is None

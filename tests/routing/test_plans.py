@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from support.records import NOW, make_record
 
-from swarm.precision import Plan
+from swarm.errors import UsageFault
+from swarm.precision import NO_WISHES, Plan, Wishes
 from swarm.records import PeerState
 from swarm.routing.plans import Machine, PlanChoice, ServedPlan, choose_plan, served_plans
 
@@ -25,9 +26,9 @@ def needs(plan: str) -> int:
     return sum(SIZES[parsed.of(layer)] * MIB // LAYERS for layer in range(LAYERS))
 
 
-def chosen(own: str, machine: Machine, *served: str) -> PlanChoice:
+def chosen(own: str, machine: Machine, *served: str, wishes: Wishes = NO_WISHES) -> PlanChoice:
     plans = [ServedPlan(name, LAYERS - number, 2) for number, name in enumerate(served)]
-    return choose_plan(plans, own, needs, machine, LAYERS)
+    return choose_plan(plans, own, needs, machine, LAYERS, wishes)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,58 @@ def test_what_is_chosen(own: str, machine: Machine, served: list[str], plan: str
     assert choice.plan == plan
     assert re.search(words, choice.reason), choice.reason
     assert "\n" not in str(choice)
+
+
+@pytest.mark.parametrize(
+    ("own", "served", "wishes", "plan", "words"),
+    [
+        # without a wish, whatever the swarm says
+        (
+            "bf16",
+            ["int4+activations-int16+cache-int8", "int4"],
+            Wishes(),
+            "int4+activations-int16+cache-int8",
+            "2 workers",
+        ),
+        # with one, workers that compute so, then what the files hold
+        ("bf16", ["int4", "int4+cache-int8"], Wishes(cache="int8"), "int4+cache-int8", "2 workers of the swarm"),
+        (
+            "bf16",
+            ["int4"],
+            Wishes(cache="int8"),
+            "bf16+cache-int8",
+            "int4, which has caches of bf16 and not of int8; so the",
+        ),
+        ("as-stored", ["as-stored"], Wishes("int16"), "as-stored+activations-int16", "has activations of int8"),
+        ("bf16", ["bf16+cache-int8"], Wishes(cache="bf16"), "bf16", "has caches of int8 and not of bf16"),
+        (
+            "bf16",
+            ["bf16"],
+            Wishes("int16"),
+            "bf16",
+            "2 workers of the swarm",
+        ),  # there are no integers, so nothing is lost
+    ],
+)
+def test_what_is_chosen_of_a_users_wishes(own: str, served: list[str], wishes: Wishes, plan: str, words: str) -> None:
+    choice = chosen(own, CPU, *served, wishes=wishes)
+    assert choice.plan == plan
+    assert re.search(words, choice.reason), choice.reason
+
+
+def test_a_wish_holds_for_whatever_fits() -> None:
+    both, small = Wishes("int16", "int8"), replace(CPU, memory=70 * MIB)
+    assert chosen("bf16", small, wishes=both).plan == "int4+activations-int16+cache-int8"
+    assert chosen("bf16", replace(CPU, instructions="plain"), wishes=both).plan == "int8+activations-int16+cache-int8"
+
+
+def test_a_wish_that_nobody_computes_there_is_refused() -> None:
+    for wishes in (Wishes("int16"), Wishes(cache="int8")):
+        with pytest.raises(
+            UsageFault, match="only portable numerics compute so, and these do not run this model on cuda:0"
+        ):
+            chosen("bf16", CUDA, wishes=wishes)
+    assert chosen("fp32", CUDA, wishes=Wishes(cache="bf16")).plan == "bf16"
 
 
 def test_what_a_swarm_serves() -> None:

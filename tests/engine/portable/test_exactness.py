@@ -27,8 +27,21 @@ from swarm.span import LayerSpan
 
 DEMO = Path(swarm.demo.__file__).parent / "model"
 PROMPT = 45
-ERRORS = {"fp16": 0.02, "int8": 0.05, "int4": 0.5}  # random weights are the worst there are to round
-RECURRENT_ERRORS = {**ERRORS, "int8": 0.06, "int4": 0.6}  # a state carries what was rounded before on to later rows
+ERRORS = {  # random weights are the worst there are to round
+    "fp16": 0.02,
+    "int8": 0.05,
+    "int4": 0.5,
+    "int8+activations-int16": 0.03,
+    "bf16+cache-int8": 0.05,
+    "fp32+cache-int8": 0.05,
+}
+RECURRENT_ERRORS = {  # a state carries what was rounded before on to later rows
+    **ERRORS,
+    "int8": 0.06,
+    "int4": 0.6,
+    "int8+activations-int16": 0.04,
+}
+ALL_OF_IT = "int4+activations-int16+cache-int8"
 PLAIN_ROWS = 6  # at a time, of plain C
 DECODERS = {name: ModelSpec.from_config(config) for name, config in CONFIGS.items()}
 
@@ -48,7 +61,8 @@ def ids_of(spec: ModelSpec, count: int) -> list[int]:
 
 
 def precisions(spec: ModelSpec) -> strategies.SearchStrategy[str]:
-    return strategies.sampled_from(["fp32", "bf16", *ERRORS, f"0=bf16,1-{spec.layer_count - 1}=int4"])
+    plans = ["fp32", "bf16", *ERRORS, ALL_OF_IT, f"0=bf16,1-{spec.layer_count - 1}=int4+cache-int8"]
+    return strategies.sampled_from([plan for plan in plans if not (spec.both_ways and "cache" in plan)])
 
 
 def loaded(spec: ModelSpec, precision: str, numerics: str = "portable") -> tuple[Stage, Head]:
