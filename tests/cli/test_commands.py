@@ -95,6 +95,32 @@ def test_a_bug_shows_its_traceback():
     assert isinstance(result.exception, RuntimeError)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--activations", "int16", "--numerics", "native"], "--activations int16: only --numerics portable"),
+        (["--cache-precision", "int8", "--numerics", "native"], "--cache-precision int8: only --numerics portable"),
+        (["--cache-precision", "int8", "--backend", "transformers"], "only swarm's own engine computes so"),
+        (
+            ["--activations", "int16", "--precision", "bf16"],
+            "weights that are integers, which the plan bf16 has none of",
+        ),
+        (["--cache-precision", "bf16", "--precision", "int4+cache-int8"], "the plan int4+cache-int8 says int8"),
+        (["--activations", "int4"], "'int4' is not one of 'int8', 'int16'"),
+    ],
+)
+def test_what_a_worker_cannot_compute_is_refused_with_its_reason(arguments, words):
+    result = CliRunner().invoke(main, ["worker", "--model", "demo", *arguments])
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_the_help_of_a_worker_says_what_activations_and_caches_there_are():
+    shown = CliRunner().invoke(main, ["worker", "--help"]).stdout
+    assert "--activations [int8|int16]" in shown
+    assert "--cache-precision [bf16|int8]" in shown
+
+
 @pytest.mark.parametrize("arguments", [["client", "hi"], ["status"]])
 def test_without_a_bootstrap_it_says_how_to_name_one(arguments):
     result = CliRunner().invoke(main, arguments, env={"SWARM_BOOTSTRAP": ""})

@@ -101,7 +101,7 @@ async def ask_keeping_rows(client: Client, prompt: Sequence[int], **options: Any
 @pytest.mark.parametrize(
     ("numerics", "precision", "alike"),
     [("portable", "fp32", alike) for alike in (0, 63, 64, 127, 128, 129, 300)]
-    + [("portable", "bf16", 255)]
+    + [("portable", "bf16", 255), ("portable", "int4+activations-int16+cache-int8", 201)]
     + [("native", precision, alike) for precision in ("fp32", "bf16") for alike in (100, 127, 129, 256, 300)],
 )
 def test_a_hit_and_a_miss_give_equal_bits(model: Path, unsplit: Any, numerics: str, precision: str, alike: int) -> None:

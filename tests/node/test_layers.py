@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from support.families_gemma4 import make_gemma4
 from support.models import make_model
 from support.swarm import Records
@@ -21,6 +22,7 @@ from swarm.engine.backends import open_model
 from swarm.errors import ModelFault, UsageFault
 from swarm.identity import Identity
 from swarm.node.layers import CACHE_SHARE, SESSION_ROWS, Layers, device_text
+from swarm.precision import Wishes
 from swarm.records import Address, PeerState, SignedRecord
 from swarm.span import LayerSpan
 from swarm.trace import Trace
@@ -315,6 +317,27 @@ def test_the_precision_that_is_left_open_is_the_swarms_or_else_the_files(tmp_pat
         async with layers(model, Board(), told, layers=LayerSpan(0, 2)) as alone:
             assert alone.service.stage.precision == open_model(model).own_precision == "fp32"
         assert "precision fp32: so the model's files hold it" in told
+
+    asyncio.run(run())
+
+
+def test_what_is_wished_of_the_plan_is_announced_and_joined(tmp_path: Path) -> None:
+    async def run() -> None:
+        model, board, told, wishes = make_model(tmp_path / "m"), Board(), list[str](), Wishes("int16", "int8")
+        plan = "int8+activations-int16+cache-int8"
+        async with layers(model, board, precision="int8", layers=LayerSpan(0, 2), wishes=wishes) as first:
+            stage = first.service.stage
+            assert (stage.precision, stage.numerics) == (plan, f"portable-1:{plan}")
+            assert board.said[-1].record.precision == plan
+            assert stage.pool.dtype == torch.int8
+            async with layers(model, board, told, layers=LayerSpan(2, 4)) as joining:
+                assert joining.service.stage.numerics == stage.numerics
+            assert f"precision {plan}: 1 worker of the swarm computes 2 of 4 layers so" in told
+            async with layers(model, board, told, layers=LayerSpan(2, 4), wishes=Wishes(cache="bf16")) as other:
+                assert other.service.stage.precision == "fp32+cache-bf16"
+        with pytest.raises(UsageFault, match="cache-precision int8: only portable numerics"):
+            async with layers(model, board, numerics="native", wishes=Wishes(cache="int8")):
+                pass
 
     asyncio.run(run())
 

@@ -31,7 +31,7 @@ LAST = len(PROMPT) + TOKENS - 2  # position of the last decode step
 MOMENTS = {"first chunk": 0, "mid-prompt": 128, "first decode": len(PROMPT), "middle": len(PROMPT) + 5, "last": LAST}
 REPLAYED = (0, 128, 200)  # likewise in a replay
 
-PORTABLE = ("fp32", "bf16", "int8", "int4")
+PORTABLE = ("fp32", "bf16", "int8", "int4", "int8+activations-int16+cache-int8")
 SHORTLY = 17  # of the cases of unlike replicas one in so many is not for the long run alone
 
 

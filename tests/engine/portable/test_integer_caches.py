@@ -33,12 +33,9 @@ def stage_of(name: str, precision: str) -> Stage:
 
 
 def held(cache: SessionCache, layer: int, head_dim: int) -> tuple[Tensor, Tensor]:
-    """Keys and values of a layer [2, kv_heads, positions, head_dim], and their steps [2, kv_heads, positions], if they have any."""
-    tiles = (
-        cache.layer(layer)[:, 0]
-        .flatten(2)
-        .view(2, cache.layer(layer).shape[2], -1, TILE_ROWS * cache.layer(layer).shape[4])
-    )
+    """Keys and values of a layer [2, kv_heads, positions, head_dim]; their steps [2, kv_heads, positions], if there are any."""
+    buffer = cache.layer(layer)[:, 0]
+    tiles = buffer.flatten(2).view(*buffer.shape[:2], -1, TILE_ROWS * buffer.shape[3])
     numbers, steps = tiles[..., : TILE_ROWS * head_dim], tiles[..., TILE_ROWS * head_dim :].contiguous()
     keys = numbers[0].unflatten(-1, (head_dim, TILE_ROWS)).transpose(-1, -2)
     both = torch.stack((keys, numbers[1].unflatten(-1, (TILE_ROWS, head_dim)))).flatten(2, 3)
