@@ -17,6 +17,14 @@ FEW, FLAG = st.integers(1, 12), st.integers(0, 1)
 GAP = st.integers(0, 5)  # numbers between rows
 OPERATIONS = {  # sizes, as driver/cases.c reads them
     "linear": (st.integers(0, len(WEIGHTS) - 1), st.integers(1, 90), st.integers(1, 330), FEW, FLAG, GAP),
+    "wide": (
+        st.integers(WEIGHTS.index("int8"), len(WEIGHTS) - 1),
+        st.integers(1, 90),
+        st.integers(1, 330),
+        FEW,
+        FLAG,
+        GAP,
+    ),
     "norm": (st.integers(1, 200), FEW, FLAG, FLAG, FLAG, GAP),
     "activation": (st.integers(0, len(ACTIVATIONS) - 1), st.integers(1, 100), FEW, FLAG, FLAG, GAP),
     "softmax": (st.integers(1, 200), FEW, GAP),
@@ -27,7 +35,7 @@ OPERATIONS = {  # sizes, as driver/cases.c reads them
         *(st.integers(1, 420), st.integers(1, 3), FLAG, FLAG, FLAG, FLAG),
     ),
     "delta": (
-        *(st.integers(0, len(CACHES) - 1), st.integers(1, 3), st.integers(1, 3), st.integers(1, 40)),
+        *(st.integers(0, CACHES.index("bf16")), st.integers(1, 3), st.integers(1, 3), st.integers(1, 40)),
         *(st.integers(1, 90), st.integers(1, 5), st.integers(1, 40), st.integers(1, 3), FLAG, GAP),
     ),
 }

@@ -72,6 +72,19 @@ MUTANTS = {
         "p = fma3(mul(p, rest), rest, add(rest, set(1.0f)));",
     ),
     "a step by division": Mutant("avx2", "quantise.h", "* (1.0f / (float)most)", "/ (float)most"),
+    "numbers of two bytes summed apart": Mutant(
+        "avx512",
+        "linear_integers.h",
+        "        sums[r] = _mm512_cvtepi32_ps(sum);",
+        "        sums[r] = wide ? add(mul(set(255.0f), _mm512_cvtepi32_ps(total[2 * r + 1])), _mm512_cvtepi32_ps(total[2 * r])) "
+        ": _mm512_cvtepi32_ps(sum);",
+    ),
+    "weights of values in bytes, off in their last digit": Mutant(
+        "avx512",
+        "attention.h",
+        "fma3(set(weights[q * BLOCK + p]), value, sums[q * N + n])",
+        "fma3(set(kind == CACHE_INT8 ? weights[q * BLOCK + p] * 0x1.000002p0f : weights[q * BLOCK + p]), value, sums[q * N + n])",
+    ),
     "a difference of what is written": Mutant(
         "avx512",
         "delta.h",

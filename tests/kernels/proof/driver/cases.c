@@ -73,9 +73,9 @@ static void stored_packed(struct seed *seed, enum values values, int kind, int o
 }
 
 /* kind, outputs, inputs, rows, bias, numbers between rows */
-static struct outcome linear(const int *sizes, enum values values, struct seed seed) {
+static struct outcome linear_of(int wide, const int *sizes, enum values values, struct seed seed) {
     const int kind = sizes[0], outputs = sizes[1], inputs = sizes[2], count = sizes[3], apart = sizes[5];
-    struct weight weight = {kind, outputs, inputs, (inputs + GROUP - 1) / GROUP, (outputs + 15) / 16, 0, 0, NULL, NULL, NULL};
+    struct weight weight = {kind, outputs, inputs, (inputs + GROUP - 1) / GROUP, (outputs + 15) / 16, 0, wide, NULL, NULL, NULL};
     struct room packed[3] = {{NULL, NULL}, {NULL, NULL}, {NULL, NULL}};
     if (kind >= WEIGHT_INT5) stored_packed(&seed, values, kind, outputs, &weight, packed);
     else if (kind >= WEIGHT_INT8) integers_packed(&seed, values, kind, outputs, &weight, packed);
@@ -89,6 +89,10 @@ static struct outcome linear(const int *sizes, enum values values, struct seed s
     for (int i = 0; i < 3; i++) give_back(packed[i]);
     return out;
 }
+
+static struct outcome linear(const int *sizes, enum values values, struct seed seed) { return linear_of(0, sizes, values, seed); }
+/* Of rows that become integers of 16 bits, for weights that are integers. */
+static struct outcome wide(const int *sizes, enum values values, struct seed seed) { return linear_of(1, sizes, values, seed); }
 
 /* width, rows, weight, bias, centred, numbers between rows */
 static struct outcome norm(const int *sizes, enum values values, struct seed seed) {
@@ -154,15 +158,32 @@ static struct outcome turns(const int *sizes, enum values values, struct seed se
     return out;
 }
 
-/* A cache [kv heads][positions][head_dim], or with heads inside positions. */
+/* A cache [kv heads][positions][head_dim], or with heads inside positions; of bytes always [kv heads][tiles], see cached.h. */
 struct cache {
     struct room keys, values;
     int64_t head_stride, row_stride;
 };
+static struct room tiles_of_bytes(struct seed *seed, enum values values, int64_t tiles, int head_dim) {
+    const int64_t size = 16 * (head_dim + 4);
+    struct room room = room_for(tiles * size / 4, 4);
+    for (int64_t tile = 0; tile < tiles; tile++) {
+        uint8_t *place = (uint8_t *)room.items + tile * size;
+        for (int i = 0; i < 16 * head_dim; i++) place[i] = (uint8_t)(draw(seed) % 255 - 127);
+        fill(seed, values, (uint32_t *)(void *)(place + 16 * head_dim), 1, 16);
+    }
+    return room;
+}
 static struct cache cache_of(struct seed *seed, enum values values, int kind, int kv_heads, int head_dim, int positions, int heads_inside) {
     const int64_t rows = (int64_t)kv_heads * positions;
     struct cache cache = {.head_stride = heads_inside ? head_dim : (int64_t)positions * head_dim,
                           .row_stride = heads_inside ? (int64_t)kv_heads * head_dim : head_dim};
+    if (kind == CACHE_INT8) {
+        const int64_t tiles = (positions + 15) / 16;
+        cache.head_stride = tiles * 16 * (head_dim + 4);
+        cache.keys = tiles_of_bytes(seed, values, kv_heads * tiles, head_dim);
+        cache.values = tiles_of_bytes(seed, values, kv_heads * tiles, head_dim);
+        return cache;
+    }
     if (kind == CACHE_FP32) {
         cache.keys = numbers_of(seed, values, rows, head_dim);
         cache.values = numbers_of(seed, values, rows, head_dim);
@@ -189,7 +210,7 @@ static struct outcome attention(const int *sizes, enum values values, struct see
         const struct cache *own = cache + row * caches / count % CACHES;
         const int stop = 1 + (int)(draw(&seed) % (unsigned)positions), first = draw(&seed) % 2 ? 0 : (int)(draw(&seed) % (unsigned)stop);
         biases[row] = numbers_of(&seed, stored, heads, stop - first);
-        seen[row] = (struct seen){.keys = own->keys.items, .values = own->values.items, .head_stride = own->head_stride, .row_stride = own->row_stride, .first = first, .stop = stop, .biases = sizes[9] ? biases[row].items : NULL};
+        seen[row] = (struct seen){.keys = own->keys.items, .values = own->values.items, .head_stride = own->head_stride, .row_stride = own->row_stride, .tiled = sizes[0] == CACHE_INT8, .first = first, .stop = stop, .biases = sizes[9] ? biases[row].items : NULL};
     }
     const struct attention shape = {heads, kv_heads, head_dim, sizes[0], 0.25f, sizes[7] ? 5.0f : 0, sizes[8] ? sinks.items : NULL};
     struct outcome out = outcome_of((int64_t)count * heads * head_dim);
@@ -270,7 +291,7 @@ static struct outcome delta(const int *sizes, enum values values, struct seed se
 }
 
 const struct computation computations[] = {
-    {"linear", 6, linear}, {"norm", 6, norm}, {"activation", 6, activation}, {"softmax", 3, softmax},
+    {"linear", 6, linear}, {"wide", 6, wide}, {"norm", 6, norm}, {"activation", 6, activation}, {"softmax", 3, softmax},
     {"rotation", 4, rotation}, {"turns", 2, turns}, {"attention", 11, attention}, {"delta", 10, delta},
 };
 const int computation_count = (int)(sizeof computations / sizeof *computations);
