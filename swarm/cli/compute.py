@@ -25,13 +25,13 @@ activations_option = click.option(
     "--activations",
     type=click.Choice(ACTIVATIONS),
     help="What rows become for weights that are integers; int16 takes up to twice the computing. Part of the numerics class; "
-    "portable only.  [default: what --precision says, or int8]",
+    "portable only.  [default: what --precision or the swarm says, else int8]",
 )
 cache_precision_option = click.option(
     "--cache-precision",
     type=click.Choice(CACHES),
     help="Of keys and values; int8 takes little more than half the memory. Part of the numerics class; int8 is portable only.  "
-    "[default: what --precision says, or as rows between layers: bf16, or fp32 beside weights of fp32]",
+    "[default: what --precision or the swarm says, else as rows between layers: bf16, or fp32 beside weights of fp32]",
 )
 threads_option = click.option(
     "--threads",
