@@ -19,8 +19,9 @@ import msgpack
 from swarm.identity import SIGNATURE_BYTES, Identity, PeerId
 from swarm.span import MAX_LAYERS, LayerSpan
 
-RECORD_VERSION = 2  # with what a worker is asked; without it a record is of version 1, as it was before
 PLAIN_VERSION = 1
+ASKED_VERSION = 2  # with what a worker is asked
+MOVING_VERSION = 3  # and where it is about to go; a record is of the lowest version that says all of it
 MAX_RECORD_BYTES = 900  # signature and body; fits a datagram with room for the reply's own signature
 MAX_ADDRESSES = 4
 MAX_NAME_BYTES = 96
@@ -98,6 +99,17 @@ def address_block(host: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class Moving:
+    """What a worker that serves is about to do: move to other layers, or leave as soon as others hold its own."""
+
+    since: float  # seconds since the epoch, in swarm time
+    to: LayerSpan | None  # None: it leaves
+
+    def __str__(self) -> str:
+        return "leaving" if self.to is None else f"moving to {self.to}"
+
+
+@dataclass(frozen=True, slots=True)
 class PeerRecord:
     """A worker's announcement. Rates are measured or None, never invented."""
 
@@ -118,11 +130,20 @@ class PeerRecord:
     sequence: int  # grows with every announcement of this peer; the highest wins
     expires_at: float  # seconds since the epoch, in swarm time
     asked: float | None = None  # rows per second that came to be computed, of late; None where it is not told
+    moving: Moving | None = None  # None: it stays
 
     @property
     def version(self) -> int:
         """Of its encoding: the lowest that says all, so that one record has one."""
-        return PLAIN_VERSION if self.asked is None else RECORD_VERSION
+        if self.moving is not None:
+            return MOVING_VERSION
+        return PLAIN_VERSION if self.asked is None else ASKED_VERSION
+
+    @property
+    def doing(self) -> str:
+        """Its state in a word or a few, for people: `"serving"`, `"moving to 8-15"`."""
+        moves = self.moving is not None and self.state is PeerState.SERVING
+        return str(self.moving) if moves else self.state.name.lower()
 
     def expired(self, now: float) -> bool:
         return now >= self.expires_at
@@ -148,10 +169,17 @@ class PeerRecord:
                 self.cache_tokens_free,
                 self.sequence,
                 self.expires_at,
-                *(() if self.asked is None else (self.asked,)),
+                *self._later_fields(),
             ]
         )
         return packed
+
+    def _later_fields(self) -> tuple[Any, ...]:
+        """Those that version 1 has not."""
+        if self.moving is None:
+            return () if self.asked is None else (self.asked,)
+        to = self.moving.to
+        return self.asked, [self.moving.since, *(() if to is None else (to.start, to.stop))]
 
     def sign(self, identity: Identity) -> SignedRecord:
         """Raises ValueError when the record is another peer's, its bytes exceed MAX_RECORD_BYTES, or nobody would take it."""
@@ -206,6 +234,9 @@ def _decode(body: bytes) -> PeerRecord:
             body, max_str_len=MAX_TEXT_BYTES, max_bin_len=DIGEST_BYTES, max_array_len=32, max_map_len=0
         )
         (version, peer, addresses, (name, digest, layers), (start, stop), state, *rest) = fields
+        if version == MOVING_VERSION:
+            since, *ends = rest.pop()
+            rest.append(Moving(since, LayerSpan(*ends) if ends else None))
         record = PeerRecord(
             PeerId(peer),
             tuple(Address(_unpack_host(host), *ports) for host, *ports in addresses),
@@ -222,6 +253,15 @@ def _decode(body: bytes) -> PeerRecord:
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
         raise BadRecord(f"malformed: {error}") from error
     return record
+
+
+def _check_moving(record: PeerRecord) -> bool:
+    moving = record.moving
+    if moving is None:
+        return True
+    to = moving.to
+    placed = to is None or (type(to.start) is type(to.stop) is int and to.stop <= record.model.layer_count)
+    return placed and type(moving.since) is float and math.isfinite(moving.since)
 
 
 def _check(version: object, record: PeerRecord) -> None:
@@ -253,6 +293,7 @@ def _check(version: object, record: PeerRecord) -> None:
         and all(map(rate, (record.uplink, record.downlink, record.tokens_per_second, record.asked)))
         and type(record.expires_at) is float
         and math.isfinite(record.expires_at)
+        and _check_moving(record)
     )
     if not good:
         raise BadRecord("a field is out of range")

@@ -16,6 +16,7 @@ from swarm.records import (
     MAX_RECORD_BYTES,
     Address,
     BadRecord,
+    Moving,
     PeerRecord,
     PeerState,
     SignedRecord,
@@ -57,6 +58,25 @@ def test_what_a_worker_is_asked_is_told_in_a_few_bytes() -> None:
     told = replace(EXAMPLE, asked=12.5)
     assert SignedRecord.parse(told.sign(identity(0)).raw, NOW).record == told
     assert len(told.sign(identity(0)).raw) - len(plain) <= 9
+
+
+@pytest.mark.parametrize("asked", [None, 12.5])
+@pytest.mark.parametrize("to", [None, LayerSpan(4, 8)])
+def test_where_a_worker_is_about_to_go_is_told(asked: float | None, to: LayerSpan | None) -> None:
+    told = replace(EXAMPLE, asked=asked, moving=Moving(NOW, to))
+    assert SignedRecord.parse(told.sign(identity(0)).raw, NOW).record == told
+    assert told.doing == ("leaving" if to is None else "moving to 4-7")
+    assert msgpack.unpackb(told.body())[0] == 3
+
+
+@pytest.mark.parametrize(
+    "moving",
+    [None, [], 3, "x", [1], [NOW, 4], [NOW, 4, 4], [NOW, 4, 99], [NOW, 4.0, 8.0], [NOW, 4, 8, 9], [float("nan")]],
+)
+def test_no_record_says_nonsense_of_where_it_goes(moving: object) -> None:
+    fields = msgpack.unpackb(EXAMPLE.body())
+    with pytest.raises(BadRecord):
+        SignedRecord.parse(signed(msgpack.packb([3, *fields[1:], 1.0, moving])), NOW)
 
 
 def test_records_of_the_version_before_are_read_and_written_as_ever() -> None:

@@ -124,7 +124,7 @@ def _row(record: PeerRecord, layer_count: int, health: Health, banned: bool) -> 
     serving = record.state is PeerState.SERVING
     style = "cyan" if serving and health.error is None and not banned else "yellow"
     load, ping, speed = health.load, health.round_trip, record.tokens_per_second
-    state = "banned" if banned else "no answer" if health.error is not None else record.state.name.lower()
+    state = "banned" if banned else "no answer" if health.error is not None else record.doing
     return (
         record.peer_id.short,
         Text(bar(record.span, layer_count), style=style),

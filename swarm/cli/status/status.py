@@ -52,6 +52,7 @@ def _worker(record: PeerRecord, health: Health, now: float) -> dict[str, Any]:
         "addresses": [asdict(address) for address in record.addresses],
         "layers": str(record.span),
         "state": record.state.name.lower(),
+        "moving": None if record.moving is None else str(record.moving),
         "device": record.device,
         "numerics": record.numerics,
         "memory_total": record.memory_total,

@@ -53,7 +53,7 @@ class Seen:
             return "asking"
         if self.silent:
             return "left" if self.record.state is PeerState.DRAINING else "no answer"
-        return self.record.state.name.lower() if self.listed else "unlisted"
+        return self.record.doing if self.listed else "unlisted"
 
     @property
     def new_sessions(self) -> int:

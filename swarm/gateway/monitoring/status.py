@@ -83,6 +83,7 @@ class StatusSource:
             "start": record.span.start,
             "stop": record.span.stop,
             "state": record.state.name.lower(),
+            "doing": record.doing,
             "precision": record.precision,
             "device": record.device,
             "numerics": record.numerics,

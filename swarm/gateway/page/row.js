@@ -28,7 +28,7 @@ export class Row {
     this.element.dataset.state = trouble ? "fallen" : worker.state;
     this.bar.style.left = `${(100 * start) / count}%`;
     this.bar.style.width = `${(100 * (stop - start)) / count}%`;
-    const note = trouble || (worker.state === "serving" ? "" : worker.state);
+    const note = trouble || (worker.doing === "serving" ? "" : worker.doing);
     say(this.name, worker.name);
     say(this.label, note ? `${layers(start, stop)} · ${note}` : layers(start, stop));
     const share = worker.memory_total > 0 ? 1 - worker.memory_free / worker.memory_total : 0;
