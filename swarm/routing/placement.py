@@ -7,8 +7,9 @@ from statistics import median
 
 from swarm.errors import UsageFault
 from swarm.records import PeerRecord, PeerState
-from swarm.routing.balance import Offer, best_span, offered
+from swarm.routing.balance import Offer, best_span, move, offered
 from swarm.routing.finder import coverage, newest_records
+from swarm.routing.moves import destination
 from swarm.span import LayerSpan, held_in_part
 
 COUNTED = (PeerState.SERVING, PeerState.LOADING)
@@ -46,15 +47,44 @@ def choose_span(records: Iterable[PeerRecord], layer_count: int, spans: Sequence
         raise UsageFault(
             "the memory this worker may use holds no layers that can stand alone: raise --max-memory or use another machine"
         )
-    counted = [record for record in newest_records(records) if record.state in COUNTED and not record.expired(now)]
-    measured = [speed for record in counted if (speed := _speed(record)) > 0]
-    typical = median(measured) if measured else 1.0
-    holders = []
-    for record in counted:
-        speed = min(_speed(record), BELIEVED * typical) or typical
-        holders.append((record.span, speed / len(record.span)))
-    rest = offered(holders, layer_count)
+    counted = _counted(records, now)
+    typical = _typical(counted)
+    rest = offered(_holders(counted, typical, now), layer_count)
     return best_span(Offer(tuple(spans), typical), rest, demand(counted, layer_count))[0]
+
+
+def better_span(
+    mine: PeerRecord, others: Iterable[PeerRecord], spans: Sequence[LayerSpan], now: float
+) -> LayerSpan | None:
+    """The span, of those that a worker can hold, to which it should move, or None if it should stay; see `balance.move`.
+
+    Others count where they are bound to be: who moves is there already, who leaves is nowhere.
+    """
+    counted, layer_count = _counted(others, now), mine.model.layer_count
+    typical = _typical([*counted, mine])
+    speed = _speed(mine) or typical
+    rates = offered([*_holders(counted, typical, now), (mine.span, speed / len(mine.span))], layer_count)
+    return move(Offer(tuple(spans), speed), mine.span, rates, demand([*counted, mine], layer_count))
+
+
+def _counted(records: Iterable[PeerRecord], now: float) -> list[PeerRecord]:
+    return [record for record in newest_records(records) if record.state in COUNTED and not record.expired(now)]
+
+
+def _typical(records: Iterable[PeerRecord]) -> float:
+    """The speed of a worker of which none is known, in layers × rows a second."""
+    measured = [speed for record in records if (speed := _speed(record)) > 0]
+    return median(measured) if measured else 1.0
+
+
+def _holders(records: Iterable[PeerRecord], typical: float, now: float) -> list[tuple[LayerSpan, float]]:
+    """The layers where each is bound to be, and the rows a second that it offers them."""
+    holders = []
+    for record in records:
+        span, speed = destination(record, now), min(_speed(record), BELIEVED * typical) or typical
+        if span is not None:
+            holders.append((span, speed / len(span)))
+    return holders
 
 
 def demand(records: Iterable[PeerRecord], layer_count: int) -> list[float]:
