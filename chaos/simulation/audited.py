@@ -101,7 +101,16 @@ class AuditedWorker:
         )
         network = swarm.hub.node(self.identity.peer_id, self.host)
         server = await stack.enter_async_context(
-            ChannelServer(network, "", 0, service.handle, ChannelConfig(), Trace(), load=service.load)
+            ChannelServer(
+                network,
+                "",
+                0,
+                service.handle,
+                ChannelConfig(),
+                Trace(),
+                load=service.load,
+                on_push=lambda channel, push: service.push(push, channel.peer_id),
+            )
         )
         self.address = network.address(server.port)
 

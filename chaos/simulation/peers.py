@@ -190,6 +190,7 @@ class Worker(Peer):
                 world.trace,
                 on_close=lambda channel: service.connection_lost(channel.peer_id),
                 load=service.load,
+                on_push=lambda channel, push: service.push(push, channel.peer_id),
             )
         )
         self.address = network.address(server.port)

@@ -45,6 +45,7 @@ async def serve(subject: Subject, span: LayerSpan, precision: str, numerics: str
                 Trace(),
                 on_close=lambda channel: service.connection_lost(channel.peer_id),
                 load=service.load,
+                on_push=lambda channel, push: service.push(push, channel.peer_id),
             ) as server,
         ):
             click.echo(f"ready {HOST}:{server.port} {identity.peer_id} {stage.weight_bytes}")

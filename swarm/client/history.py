@@ -34,6 +34,14 @@ class Entry:
         data = tensor.data[: len(tensor.data) // self.count * count]
         return Entry(self.rows, self.position, Tensor(tensor.dtype, (count, *tensor.shape[1:]), data))
 
+    def tail(self, count: int) -> Entry:
+        """What is left without its first rows, of which it has more. Nothing is copied."""
+        if not count:
+            return self
+        tensor, rest = self.tensor, self.count - count
+        data = tensor.data[len(tensor.data) // self.count * count :]
+        return Entry(self.rows, self.position + count, Tensor(tensor.dtype, (rest, *tensor.shape[1:]), data))
+
 
 class History:
     """The rows that crossed one boundary of the chain, positions 0 to `length`."""
@@ -120,11 +128,15 @@ class History:
         return f"<history of {self.length} rows, {self.bytes} bytes>"
 
 
+def joined(*tensors: Tensor) -> Tensor:
+    """Rows [n, hidden] of one kind, one after the other."""
+    first = tensors[0]
+    if len(tensors) == 1:
+        return first
+    count = sum(each.shape[0] for each in tensors)
+    return Tensor(first.dtype, (count, *first.shape[1:]), memoryview(b"".join(each.data for each in tensors)))
+
+
 def _joined(entries: list[Entry]) -> Entry:
     first = entries[0]
-    if len(entries) == 1:
-        return first
-    data = b"".join(entry.tensor.data for entry in entries)
-    count = sum(entry.count for entry in entries)
-    tensor = Tensor(first.tensor.dtype, (count, *first.tensor.shape[1:]), memoryview(data))
-    return Entry(first.rows, first.position, tensor)
+    return Entry(first.rows, first.position, joined(*(entry.tensor for entry in entries)))

@@ -6,14 +6,13 @@ A link asks and keeps; whom to ask instead when it fails is decided in `session`
 from __future__ import annotations
 
 import asyncio
-import math
 import secrets
-from collections.abc import Callable
 
-from swarm.client.failover.busy_limit import BusyLimit
-from swarm.client.history import Entry, History
+from swarm.client.history import Entry, History, joined
+from swarm.client.hop_receipts import HopReceipts
+from swarm.client.line import Line
 from swarm.client.peers import Peers
-from swarm.errors import EdgeFault, Overloaded, PeerFault, PeerLost, PeerStalled, ProtocolFault
+from swarm.errors import Overloaded, PeerFault, ProtocolFault
 from swarm.precision import any_cut
 from swarm.records import ModelRef
 from swarm.routing.chain import Hop
@@ -27,21 +26,18 @@ from swarm.wire.messages import (
     Expect,
     Forward,
     Load,
-    Message,
     Open,
     Opened,
+    Push,
     Renew,
     Result,
-    Working,
 )
-from swarm.wire.receipts import INLINE_BYTES, Receipt, Tally, hash_rows
+from swarm.wire.receipts import Receipt
 from swarm.wire.rows import SESSION_ID_BYTES, Rows
 from swarm.wire.tensors import Tensor, is_finite, same_ends
 from swarm.wire.tickets import issue
 
-REDIAL_SECONDS = 1.0  # a lost connection to a live worker is made again within this, or the worker is given up
 CLOSE_SECONDS = 1.0  # for telling a worker that the session ended
-EDGE_SECONDS = 2.0  # for rows that one worker says it handed on, and the next has not got
 RENEW_SECONDS = 5.0  # for renewing a lease; others' are not to wait for a worker that does not answer
 
 
@@ -57,18 +53,15 @@ class HopSession:
         self.mixed = False  # the rows that the session holds after it are in part another's, of another numerics class
         self.rows = 0  # that the worker is known to have room for
         self.load = Load(0, 0, 0, 0.0)  # of the worker, as its last reply said
-        self.receipts: list[Receipt] = []  # the worker's, of rows in order, none twice: never more than rows
+        self._signed = HopReceipts(session_id, hop.span, model_digest, hop.numerics, hop.peer_id)
         self.disputed = False  # its last receipt, which came when the session had ended, does not fit
-        self._channel = channel
+        self._line = Line(hop, channel, peers)
         self._peers = peers
         self._session_id = session_id
-        self._tally = Tally(session_id, hop.span, model_digest, hop.numerics)
         self._asked_step = (
             self._taken_step
-        ) = -1  # the last; unlike: what the worker answered, if it did, is not in the tally
-        self._handed: dict[int, float] = {}  # of steps that are expected: when the link before it had handed them on
-        self._answered = 0  # questions for rows
-        self._used_at = 0.0
+        ) = -1  # the last; unlike: what the worker answered, if it did, does not count in the receipts
+        self._silent: tuple[int, int] | None = None  # the last step that it was not asked about, and how many rows
         self._counted = False  # in the client's traffic
 
     @classmethod
@@ -91,14 +84,15 @@ class HopSession:
         link = cls(hop, await peers.channel(hop), peers, session_id, model.digest, inputs)
         try:
             named = (parent._session_id, inputs.length) if parent else (None, 0)
-            reply = await link._ask(Open(session_id, model.digest, hop.span, precision, max_rows, *named))
+            reply = await link._line.ask(Open(session_id, model.digest, hop.span, precision, max_rows, *named))
         except asyncio.CancelledError:
             await link.close()  # the worker may have opened it by now, or may do so yet
             raise
         if not isinstance(reply, Opened) or reply.session_id != session_id:
             await link.close()
             raise ProtocolFault(f"peer {hop.peer_id.short} answered Open with {type(reply).__name__}")
-        link.numerics = link._tally.numerics = reply.numerics
+        link.numerics = reply.numerics
+        link._signed.computed_in(reply.numerics)
         if parent is not None:
             try:
                 link._begin_with(parent, reply)
@@ -110,6 +104,11 @@ class HopSession:
         peers.traffic.opened(hop.peer_id)
         link._counted = True
         return link
+
+    @property
+    def receipts(self) -> list[Receipt]:
+        """The worker's, of rows in order, none twice."""
+        return self._signed.kept
 
     async def forward(self, entry: Entry) -> Tensor:
         """The hop's outputs for these rows. A connection that broke is made again once: the worker may be well.
@@ -125,38 +124,105 @@ class HopSession:
         """A number by which no other question goes, whatever becomes of it."""
         return next(self._peers.steps)
 
-    async def ask(self, entry: Entry, step: int, onward: int = 0) -> Result:
+    async def ask(self, entry: Entry, step: int, onward: int = 0, owed: int = 0) -> Result:
         """Give the worker these rows, and wait for what it makes of them; for so many hops it goes on by itself.
 
-        Raises PeerFault, Overloaded.
+        The answer has so many decode rows before these, too. Raises PeerFault, Overloaded.
         """
-        message = Forward(self._session_id, step, entry.position, entry.rows, entry.tensor, onward)
-        return await self._persist(message, entry)
+        message = Forward(self._session_id, step, entry.position, entry.rows, entry.tensor, onward, owed)
+        return await self._told(message, entry)
 
-    async def expect(self, entry: Entry, step: int) -> Result:
+    async def expect(self, entry: Entry, step: int, owed: int = 0) -> Result:
         """The worker is to have such rows from the one before it. Raises PeerFault, Overloaded; EdgeFault if they do not come."""
-        self._handed[step] = math.inf
+        self._line.expected(step)
         try:
-            return await self._persist(Expect(self._session_id, step), entry)
+            return await self._told(Expect(self._session_id, step, owed), entry)
         finally:
-            self._handed.pop(step, None)
+            self._line.came(step)
+
+    def push(self, entry: Entry, step: int, onward: int) -> None:
+        """Give the worker these rows, which go on for so many hops, and wait for nothing. Raises PeerFault."""
+        self._line.push(Push(self._session_id, step, entry.position, entry.rows, entry.tensor, onward, 0))
+
+    def given(self, entry: Entry, step: int) -> None:
+        """The worker gets such rows by a Push."""
+        self._asks(entry, step)
+
+    def _asks(self, entry: Entry, step: int) -> None:
+        if self._asked_step != step:  # else it has them, and is asked again
+            self._asked_step = step
+            self._peers.trace.started(
+                "hop.forward", peer=self.hop.peer_id.short, position=entry.position, rows=entry.count
+            )
+
+    def silent(self, entry: Entry, step: int) -> None:
+        """It was given such rows, and what it made of them is of use, whatever that is: see `settle`."""
+        self._silent = step, entry.count
+        self.rows = max(self.rows, entry.position + entry.count)
+        self._complete(entry)
+
+    @property
+    def ended(self) -> asyncio.Future[PeerFault]:
+        """Done once the connection to the worker is lost."""
+        return self._line.channel.ended
 
     def handed(self, step: int) -> None:
         """The link before it has handed on the rows of a step."""
-        if step in self._handed:
-            self._handed[step] = asyncio.get_running_loop().time()
+        self._line.handed(step)
 
-    async def take(self, entry: Entry, step: int, reply: Result) -> Tensor:
-        """What it made of these rows, which are as those it was given. Raises ProtocolFault."""
-        self._check(reply, entry, step)
-        await self._count(entry, reply)
+    async def take(self, entry: Entry, step: int, reply: Result, after: History | None = None) -> Tensor:
+        """What it made of these rows, which are as those it was given. Raises ProtocolFault.
+
+        With `after`, what came of older rows: those that it did not tell yet are added, and count.
+        """
+        owed = 0 if after is None else entry.position - after.length
+        self._check(reply, entry, step, owed)
+        tensor = reply.tensor
+        if after is not None and owed:
+            told = Entry(reply.rows, reply.position, tensor)
+            after.append(told.head(owed))
+            tensor = told.tail(owed).tensor
+        await self._count(entry, tensor, reply.receipt, after)
         self._taken_step = step
         self.rows = max(self.rows, entry.position + entry.count)
         self._noticed(reply.load)
+        self._complete(entry)
+        return tensor
+
+    def take_first(self, entry: Entry, step: int, reply: Result) -> Tensor:
+        """As `take`, before it is known what the worker was given; `entry` is what came of that, as far as its ends go.
+
+        The rows do not count yet. Raises ProtocolFault.
+        """
+        self._check(reply, entry, step, 0)
+        self._signed.early(entry.position, reply.receipt)
+        self._noticed(reply.load)
+        return reply.tensor
+
+    async def settle(self, after: History, stop: int) -> None:
+        """Have what the worker did not tell of its rows, up to `stop`, and let them count. `after`: what came of them.
+
+        Raises PeerFault, Overloaded.
+        """
+        start, receipt = self._signed.rows, None
+        if self._silent is None or start >= stop:
+            return
+        step, count = self._silent
+        if after.length < stop:
+            last = Entry(Rows.DECODE, stop - count, self.inputs.rows_at(stop - count, count))
+            owed = last.position - after.length
+            reply = await self._line.result(Expect(self._session_id, step, owed), self.load)
+            self._check(reply, last, step, owed)
+            after.append(Entry(reply.rows, reply.position, reply.tensor))
+            receipt = reply.receipt
+        inputs, outputs = (history.rows_at(start, stop - start) for history in (self.inputs, after))
+        await self._signed.count(Rows.DECODE, start, inputs, outputs, receipt)
+        self._taken_step = step
+
+    def _complete(self, entry: Entry) -> None:
         self._peers.trace.complete(
             "hop.forward", peer=self.hop.peer_id.short, position=entry.position, rows=entry.count
         )
-        return reply.tensor
 
     async def connect(self, following: HopSession, epoch: int) -> None:
         """Let the worker hand its rows to another link's worker by itself. Raises PeerFault, Overloaded."""
@@ -164,33 +230,22 @@ class HopSession:
         assert owner is not None
         ticket = issue(owner, following._session_id, epoch, self.hop.peer_id)
         places = tuple((address.host, address.data) for address in hop.addresses[:MAX_ADDRESSES])
-        reply = await self._ask(Connect(self._session_id, epoch, following._session_id, hop.peer_id, places, ticket))
+        reply = await self._line.ask(
+            Connect(self._session_id, epoch, following._session_id, hop.peer_id, places, ticket)
+        )
         if reply != Connected(self._session_id, epoch):
             raise ProtocolFault(f"peer {self.hop.peer_id.short} answered Connect with {type(reply).__name__}")
 
-    async def _persist(self, message: Forward | Expect, entry: Entry) -> Result:
-        """Ask, over a new connection if the old one breaks."""
-        peer_id, traffic, loop = self.hop.peer_id, self._peers.traffic, asyncio.get_running_loop()
-        self._asked_step = message.step
-        self._peers.trace.started("hop.forward", peer=peer_id.short, position=entry.position, rows=entry.count)
+    async def _told(self, message: Forward | Expect, entry: Entry) -> Result:
+        traffic, peer_id = self._peers.traffic, self.hop.peer_id
+        self._asks(entry, message.step)
         if entry.rows is Rows.CHUNK:
             traffic.chunk_began(peer_id)
         try:
-            try:
-                reply = await self._ask(message, self._wait(message.step))
-            except PeerLost as lost:
-                try:
-                    self._channel = await self._peers.channel(self.hop, REDIAL_SECONDS)
-                except PeerFault:
-                    raise lost from None  # why the connection ended says more than why it cannot be made again
-                reply = await self._ask(message, self._wait(message.step))
+            return await self._line.result(message, self.load)
         finally:
             if entry.rows is Rows.CHUNK:
-                traffic.chunk_ended(peer_id, loop.time())
-        self._answered += 1
-        if not isinstance(reply, Result):
-            raise ProtocolFault(f"peer {peer_id.short} answered {type(message).__name__} with {type(reply).__name__}")
-        return reply
+                traffic.chunk_ended(peer_id, asyncio.get_running_loop().time())
 
     def shared(self, since: float) -> bool:
         """Whether a prompt of another session may have held up a decode row that was asked for then."""
@@ -203,20 +258,20 @@ class HopSession:
 
     async def renew(self, idle_seconds: float) -> None:
         """Keep the lease of a session that was idle for so long. A peer that fails is noticed when it is needed."""
-        if asyncio.get_running_loop().time() - self._used_at < idle_seconds:
+        if asyncio.get_running_loop().time() - self._line.used_at < idle_seconds:
             return
         try:
             async with asyncio.timeout(RENEW_SECONDS):
-                await self._ask(Renew(self._session_id))
+                await self._line.ask(Renew(self._session_id))
         except (PeerFault, Overloaded, TimeoutError):
-            self._used_at = asyncio.get_running_loop().time()
+            self._line.used_at = asyncio.get_running_loop().time()
 
     async def rest(self) -> bool:
         """The session has ended and may be another's parent: whether the worker keeps it. Takes the last receipt."""
         self._uncount()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                reply = await self._ask(Renew(self._session_id, idle=True))
+                reply = await self._line.ask(Renew(self._session_id, idle=True))
         except (PeerFault, Overloaded, TimeoutError):
             self._taken_step = -1  # the receipt may have gone with the reply
             return False
@@ -230,10 +285,10 @@ class HopSession:
         channel = self._peers.open_channel(self.hop.peer_id)  # perhaps another session made a new one
         if channel is None:
             return
-        self._channel = channel
+        self._line.channel = channel
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                reply = await self._ask(Close(self._session_id))
+                reply = await self._line.ask(Close(self._session_id))
         except (PeerFault, Overloaded, TimeoutError):
             return
         if isinstance(reply, Closed):
@@ -254,72 +309,49 @@ class HopSession:
                 f"{self.inputs.length} in {parent.numerics} was asked for"
             )
         self.inputs = self.inputs.head(rows)
-        self._tally = parent._tally.branch(self._session_id, rows)
-        self.receipts.append(self._tally.check(reply.receipt, self.hop.peer_id))
+        self._signed.branch(parent._signed, self._session_id, rows, reply.receipt)
 
     def _take_last(self, receipt: Receipt | None) -> None:
         """Of the rows that have none, once the session has ended."""
-        if self._tally.pending and self._asked_step == self._taken_step and not self.disputed:
+        if self._asked_step == self._taken_step and not self.disputed:
             try:
-                self.receipts.append(self._tally.check(receipt, self.hop.peer_id))
+                self._signed.end(receipt)
             except ProtocolFault as fault:  # the rows were used; whoever audits them sees that this receipt is missing
-                self.disputed = True
-                self._peers.trace.failed("hop.receipt", peer=self.hop.peer_id.short, error=str(fault))
+                self.dispute(fault)
 
-    async def _count(self, entry: Entry, reply: Result) -> None:
-        """Keep the receipt that came with rows, or the rows until one comes. Raises ProtocolFault."""
-        if entry.tensor.data.nbytes + reply.tensor.data.nbytes > INLINE_BYTES:
-            digests = await asyncio.to_thread(hash_rows, entry.tensor, reply.tensor)
-        else:
-            digests = hash_rows(entry.tensor, reply.tensor)
-        self._tally.add_digests(entry.position, *digests)
-        while self.receipts and self.receipts[-1].stop > entry.position:
-            self.receipts.pop()  # its last rows are computed anew
-        if self._tally.due(entry.rows):
-            self.receipts.append(self._tally.check(reply.receipt, self.hop.peer_id))
-        elif reply.receipt is not None:
-            raise ProtocolFault(f"peer {self.hop.peer_id.short} gave a receipt that is not due")
+    def dispute(self, fault: ProtocolFault) -> None:
+        """A receipt that came when the session had ended does not fit."""
+        self.disputed = True
+        self._peers.trace.failed("hop.receipt", peer=self.hop.peer_id.short, error=str(fault))
+
+    async def _count(self, entry: Entry, outputs: Tensor, receipt: Receipt | None, after: History | None) -> None:
+        """Rows count once it is known what came of them, older ones first. Raises ProtocolFault."""
+        start, inputs = entry.position, entry.tensor
+        if after is not None and self._signed.rows < start:
+            start = self._signed.rows
+            inputs = joined(self.inputs.rows_at(start, entry.position - start), inputs)
+            outputs = joined(after.rows_at(start, entry.position - start), outputs)
+        await self._signed.count(entry.rows, start, inputs, outputs, receipt)
 
     @property
     def round_trip(self) -> float | None:
         """Seconds to the worker and back, as the channel measured; None if not yet."""
-        return self._channel.round_trip
+        return self._line.channel.round_trip
 
     def _noticed(self, load: Load) -> None:
         self.load = load
         self._peers.noticed(self.hop.peer_id, load)
 
-    def _wait(self, step: int) -> Callable[[Working], None]:
-        """For one request. Raises PeerStalled, into the request, when it is no longer worth waiting."""
-        wait = BusyLimit(self.load.step_seconds, len(self.hop.span))
-        loop = asyncio.get_running_loop()
-
-        def working(said: Working) -> None:
-            if said.waiting:
-                if loop.time() - self._handed.get(step, math.inf) > EDGE_SECONDS:
-                    raise EdgeFault(f"what was handed on to peer {self.hop.peer_id.short} did not come there")
-                return
-            if not wait.working(loop.time(), said.queue_rows, self._answered):
-                raise PeerStalled(
-                    f"peer {self.hop.peer_id.short} has said that it works for {wait.seconds:.0f} s, and nothing moved: "
-                    f"{wait.limit:.0f} s can be explained"
-                )
-
-        return working
-
-    async def _ask(self, message: Message, on_working: Callable[[Working], None] | None = None) -> Message:
-        reply = await self._channel.request(message, on_working)
-        self._used_at = asyncio.get_running_loop().time()
-        return reply
-
-    def _check(self, reply: Result, asked: Entry, step: int) -> None:
+    def _check(self, reply: Result, asked: Entry, step: int, owed: int) -> None:
         answered = (reply.session_id, reply.step, reply.position, reply.rows, reply.tensor.dtype, reply.tensor.shape)
         tensor = asked.tensor
-        if answered != (self._session_id, step, asked.position, asked.rows, tensor.dtype, tensor.shape):
+        shape = (owed + tensor.shape[0], *tensor.shape[1:])
+        if answered != (self._session_id, step, asked.position - owed, asked.rows, tensor.dtype, shape):
             raise ProtocolFault(f"peer {self.hop.peer_id.short} answered another question than it was asked")
         if not is_finite(reply.tensor):
             raise ProtocolFault(f"peer {self.hop.peer_id.short} answered with rows that are not finite")
-        if not same_ends(asked.tensor, reply.tensor, self._peers.carried):
+        given = joined(self.inputs.rows_at(asked.position - owed, owed), tensor) if owed else tensor
+        if not same_ends(given, reply.tensor, self._peers.carried):
             raise ProtocolFault(f"peer {self.hop.peer_id.short} changed what rows only carry")
 
     def __repr__(self) -> str:

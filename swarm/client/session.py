@@ -19,6 +19,7 @@ from swarm.client.failover.patience import cannot_grow, patiently, step_of
 from swarm.client.failover.replacing import Recovery, Replacing
 from swarm.client.forwarding.edges import Edges
 from swarm.client.forwarding.pipeline import Pipeline, Upcoming
+from swarm.client.forwarding.quiet import Quiet, after_each, settle, told_at_end
 from swarm.client.forwarding.stretch import Interrupted, Journey
 from swarm.client.history import Entry, History
 from swarm.client.hop_session import HopSession
@@ -79,6 +80,7 @@ class ChainSession:
         self._closing: set[asyncio.Task[None]] = set()  # links that were left
         self._edges = Edges(peers, trace, direct=config.direct)
         self._replacing = Replacing(resolver, peers, config, trace, precision, room, auditor)
+        self._quiet = Quiet()
         self._mover = Migration(resolver, peers, config, precision, room, auditor)
         self._deadline = Deadline(config.deadline_seconds, "")  # of what is under way
         self.position = 0
@@ -103,13 +105,14 @@ class ChainSession:
     async def __aexit__(self, *exc: object) -> None:
         if self._links:
             self._last, self._directly = self.chain, self.direct
-        stem = self.stem if self.keep else None
-        links, self._links = self._links, []
-        outputs, self._outputs = self._outputs, History()  # whoever keeps the session keeps no rows
         renewer = self._renewer
         assert renewer is not None
         renewer.cancel()
         await self._mover.abandon()
+        told = (self.keep or self._auditor is not None) and await told_at_end(self._links, self._outputs)
+        stem = self.stem if self.keep and told else None
+        links, self._links = self._links, []
+        outputs, self._outputs = self._outputs, History()  # whoever keeps the session keeps no rows
         await self._edges.close()
         await asyncio.gather(close_hop_sessions(links) if stem is None else self._rest(stem), *self._closing)
         self._avoid_disputed(links)
@@ -167,12 +170,21 @@ class ChainSession:
         """A step, within the deadline that runs."""
         recoveries, journey = len(self.recoveries), Journey(entry)
         timed: list[Timed] = []
+        if entry.rows is not Rows.DECODE or self._mover.waits:
+            await self._settle()
         if moved := await self._mover.ready():
             self._move(moved)
-        while len(journey.given) < len(self._links):
-            links = self._edges.stretch(self._links, len(journey.given))
+        while (index := len(journey.given)) < len(self._links):
+            links, silence = self._edges.stretch(self._links, index), None
+            if not self._mover.busy and self._quiet.may(links, self._links, journey.entry):
+                made = await self._quiet.through(links, journey.entry, self._deadline.asks)
+                if isinstance(made, Tensor):
+                    journey.came_quietly(len(links), made)
+                    continue
+                silence = made
+            after = after_each(self._links, self._outputs)[index : index + len(links)]
             try:
-                passed, steps = await patiently(links, journey.entry, self._deadline.asks)
+                passed, steps = await patiently(links, journey.entry, self._deadline.asks, after, silence)
             except Interrupted as stopped:
                 journey.came(stopped.passed)
                 await self._get_over(stopped.link, stopped.error)
@@ -180,6 +192,7 @@ class ChainSession:
                 await self._recover(len(journey.given), error)
             else:
                 journey.came(passed)
+                self._quiet.took(links, journey.entry, [each.seconds for each in passed])
                 timed += [Timed(out.link, step) for out, step in zip(passed, steps or (), strict=False)]
         for recovery in self.recoveries[recoveries:]:
             for peer_id in recovery.replacements:
@@ -206,6 +219,8 @@ class ChainSession:
 
     async def _pipelined(self, upcoming: Upcoming) -> Tensor:
         """Take chunks through, one at least, until something is to be done between two. What came of the last."""
+        async with self._within(f"rows before position {self.position}"):
+            await self._settle()
         await self._edges.settled(EDGES_SECONDS)
         links, stretches, last = tuple(self._links), self._edges.stretches(self._links), None
 
@@ -215,7 +230,7 @@ class ChainSession:
             self._commit(chunk)
             self._deadline.renew(f"rows at position {self.position}")
             last = chunk.entry.tensor
-            timed = [Timed(each.link, step) for each in chunk.passed if (step := step_of(each, chunk.given[0]))]
+            timed = [Timed(each.link, step) for each in chunk.passed if (step := step_of(each, chunk.entry))]
             if len(timed) == len(links):
                 self._mover.observe(timed, self._outputs, self.position)
             if self._edges.stretches(links) != stretches:
@@ -234,6 +249,11 @@ class ChainSession:
                     upcoming.through()
         assert last is not None
         return last
+
+    async def _settle(self) -> None:
+        """Have what hops did not tell yet, whatever has to be replayed for it."""
+        while (failed := await settle(self._links, self._outputs)) is not None:
+            await self._recover(self._links.index(failed[0]), failed[1])
 
     async def _get_over(self, link: HopSession, error: SwarmError) -> None:
         """Rows did not come through this link. Who is only overloaded is asked again, by itself and with patience."""
@@ -258,7 +278,8 @@ class ChainSession:
     def _commit(self, journey: Journey) -> None:
         """Rows have come through all layers."""
         for link, entry in zip(self._links, journey.given, strict=True):
-            link.inputs.append(entry)
+            if entry is not None:
+                link.inputs.append(entry)
         self._outputs.append(journey.entry)
         self.position += journey.entry.count
         self._check_size()

@@ -36,7 +36,7 @@ from swarm.transport.channels.server import ChannelServer
 from swarm.transport.probes.service import ProbeServer
 from swarm.transport.tls.diagnosis import diagnosed
 from swarm.transport.tls.network import TlsNetwork
-from swarm.wire.messages import Attach, DialBack, FetchRecords, Forward, Load, Message, RecordsPage
+from swarm.wire.messages import Attach, DialBack, FetchRecords, Load, Message, Push, RecordsPage
 
 if TYPE_CHECKING:  # a bootstrap loads no torch
     from swarm.client import Client
@@ -290,6 +290,7 @@ class Node:
                 self.trace,
                 on_close=self._channel_closed,
                 load=self._load if self._serve else None,
+                on_push=self._pushed,
             )
         )
         port = self._server.port
@@ -314,7 +315,7 @@ class Node:
         )
 
     async def _handle(self, message: Message, exchange: Exchange) -> Message:
-        named = isinstance(message, Attach) or (isinstance(message, Forward) and message.epoch)  # by who is served
+        named = isinstance(message, Attach)  # by who is served
         if self.config.allow is not None and exchange.peer_id not in self.config.allow and not named:
             raise NotAllowed(f"it serves only peers named with --allow, and {exchange.peer_id} is none of them")
         if isinstance(message, FetchRecords):
@@ -325,6 +326,11 @@ class Node:
         if self._layers is None:
             raise UsageFault("this peer holds no layers")
         return await self._layers.service.handle(message, exchange)
+
+    def _pushed(self, channel: Channel, push: Push) -> None:
+        """Who may push rows the session that they are for knows."""
+        if self._layers is not None:
+            self._layers.service.push(push, channel.peer_id)
 
     def _load(self) -> Load:
         return self._layers.service.load() if self._layers else Load(0, 0, 0, 0.0)

@@ -12,7 +12,7 @@ from enum import Enum
 
 from swarm.errors import LocalFault, ProtocolFault, VersionMismatch
 from swarm.wire import frames, packing
-from swarm.wire.events import Answered, Asked, Event, Greeted, Parting, Pinged, Ponged, Violated
+from swarm.wire.events import Answered, Asked, Event, Greeted, Parting, Pinged, Ponged, Pushed, Violated
 from swarm.wire.frames import Frame, FrameHeader
 from swarm.wire.messages import (
     PROTOCOL_VERSION,
@@ -34,10 +34,10 @@ from swarm.wire.messages import (
     Opened,
     Ping,
     Pong,
+    Push,
     RecordsPage,
     Renew,
     Result,
-    Taken,
     Working,
 )
 from swarm.wire.packing import Draft
@@ -69,8 +69,10 @@ class State(Enum):
 #     CLOSED      nothing
 #
 # Besides, each stream is a small machine. It is born with a request of the side that owns its parity, stays while
-# Working comes, and dies with the one reply that ends it; its id may then be used again:
+# Working comes, and dies with the one reply that ends it; its id may then be used again. A Push has no reply: its stream
+# dies with it.
 #
+#     (none)      a Push                                    -> (none)
 #     (none)      a request                                 -> ASKED
 #     ASKED       Working, if the request allows it         -> ASKED
 #     ASKED       a reply that the request allows           -> (none)
@@ -79,7 +81,8 @@ class State(Enum):
 
 ANSWERS: dict[type[Message], dict[type[Message], bool]] = {
     Open: {Opened: True, Fault: True},
-    Forward: {Working: False, Result: True, Taken: True, Fault: True},
+    Forward: {Working: False, Result: True, Fault: True},
+    Push: {},
     Expect: {Working: False, Result: True, Fault: True},
     Connect: {Connected: True, Fault: True},
     Attach: {Connected: True, Fault: True},
@@ -156,7 +159,7 @@ class Connection:
         return self.send(CONTROL, self._hello)
 
     def new_stream(self) -> int:
-        """An id for a request of ours. Raises LocalFault when MAX_STREAMS are unanswered."""
+        """An id for a request or a Push of ours. Raises LocalFault when MAX_STREAMS are unanswered."""
         if len(self._our_requests) >= MAX_STREAMS:
             raise LocalFault(f"{MAX_STREAMS} requests to one peer are unanswered: no more can be asked")
         stream = self._next_stream
@@ -179,7 +182,8 @@ class Connection:
         elif sort in ANSWERS:
             if stream in self._our_requests or stream % 2 != self._own_parity:
                 raise LocalFault(f"a {sort.__name__} cannot be sent on stream {stream}: take a new one")
-            self._our_requests[stream] = sort
+            if ANSWERS[sort]:
+                self._our_requests[stream] = sort
         elif sort not in _CONTROL_MESSAGES:
             asked = self._their_requests.get(stream)
             if asked is None or sort not in ANSWERS[asked]:
@@ -319,6 +323,8 @@ class Connection:
             return Ponged(message)
         if isinstance(message, Goodbye):
             return Parting(message)
+        if isinstance(message, Push):
+            return Pushed(message)
         if sort in ANSWERS:
             self._their_requests[stream] = sort
             return Asked(stream, message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swarm.errors import PeerFault
-from swarm.wire.messages import Goodbye, Hello, Message, Pong
+from swarm.wire.messages import Goodbye, Hello, Message, Pong, Push
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,17 @@ class Parting:
 
 
 @dataclass(frozen=True, slots=True)
+class Pushed:
+    """The peer gave rows, and wants no answer."""
+
+    push: Push
+
+
+@dataclass(frozen=True, slots=True)
 class Violated:
     """The peer broke the rules, or speaks another version. The last event of a connection."""
 
     fault: PeerFault
 
 
-Event = Greeted | Asked | Answered | Pinged | Ponged | Parting | Violated
+Event = Greeted | Asked | Answered | Pinged | Ponged | Parting | Pushed | Violated

@@ -107,32 +107,40 @@ class Forward:
     rows: Rows
     tensor: Tensor  # [rows, hidden]
     onward: int = 0  # how many hops what comes of them goes on by itself, along edges that were made by Connect
-    epoch: int = 0  # from a predecessor: of the edge that they come by. Rows of an older one are dropped
+    owed: int = 0  # decode rows before these that were pushed and not told: the Result has them, too
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """Rows that a predecessor handed on are here. What becomes of them is told to the session's owner."""
+class Push:
+    """As Forward, and nobody waits: what comes of the rows, errors too, hears whoever expects them. Needs no answer."""
 
     session_id: bytes
     step: int
+    position: int
+    rows: Rows
+    tensor: Tensor  # [rows, hidden]
+    onward: int
+    epoch: (
+        int  # from a predecessor: of the edge that they come by, those of an older one are dropped. From the owner: 0
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """The owner's: rows come from the session's predecessor. Answered as the Forward that brings them would be."""
+    """The owner's: rows are pushed, or were. Answered as a Forward that brings them would be."""
 
     session_id: bytes
     step: int
+    owed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     session_id: bytes
     step: int
-    position: int
+    position: int  # of the first row
     rows: Rows
-    tensor: Tensor  # [rows, hidden]
+    tensor: Tensor  # [rows, hidden], those that were owed first
     load: Load
     receipt: Receipt | None = None  # for all rows without one, once due: after a chunk or RECEIPT_ROWS decode rows
     onward: bool = False  # the rows were handed to the next hop, too
@@ -244,7 +252,7 @@ Message = (
     | Open
     | Opened
     | Forward
-    | Taken
+    | Push
     | Expect
     | Result
     | Working

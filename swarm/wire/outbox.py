@@ -34,9 +34,9 @@ class Outbox:
     def urgent_frames(self) -> int:
         return len(self._urgent)
 
-    def push(self, message: Sequence[Frame]) -> None:
-        """Queue all frames of one message."""
-        (self._urgent if len(message) == 1 else self._bulk).extend(message)
+    def push(self, message: Sequence[Frame], *, in_turn: bool = False) -> None:
+        """Queue all frames of one message. One that goes in its turn overtakes no larger one, however small it is."""
+        (self._urgent if len(message) == 1 and not in_turn else self._bulk).extend(message)
         self.bytes += sum(map(_size, message))
 
     def pop(self, piece_bytes: int) -> tuple[Frame, bool] | None:

@@ -61,10 +61,10 @@ from swarm.wire.messages import (
     Opened,
     Ping,
     Pong,
+    Push,
     RecordsPage,
     Renew,
     Result,
-    Taken,
     Working,
 )
 from swarm.wire.receipts import MAX_RECEIPT_BYTES
@@ -90,8 +90,8 @@ _ROWS_OF_KINDS: tuple[tuple[int, type[Message], tuple[Field, ...]], ...] = (
     (12, Fault, (optional(SESSION), CODE, DETAIL, optional(SECONDS))),
     (13, FetchRecords, (KEY, WHOLE)),
     (14, RecordsPage, (RECORDS, FLAG)),
-    (15, Taken, (SESSION, WHOLE)),
-    (16, Expect, (SESSION, WHOLE)),
+    (15, Push, (SESSION, WHOLE, WHOLE, ROWS, TENSOR, WHOLE, WHOLE)),
+    (16, Expect, (SESSION, WHOLE, WHOLE)),
     (17, Connect, (SESSION, WHOLE, SESSION, PEER, ADDRESSES, TICKET)),
     (18, Attach, (SESSION, WHOLE, TICKET)),
     (19, Connected, (SESSION, WHOLE)),

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from swarm.errors import Overloaded, PeerFault, SessionFault, UsageFault
+from swarm.errors import PeerFault, SessionFault, UsageFault
 from swarm.identity import PeerId
 from swarm.records import Address
 from swarm.trace import Trace
 from swarm.transport.channels.channel import Channel
-from swarm.wire.messages import Attach, Connect, Connected, Forward
+from swarm.wire.messages import Attach, Connect, Connected, Forward, Push
 from swarm.wire.tensors import Tensor
 from swarm.wire.tickets import admits
 from swarm.worker.neighbours import Neighbours
@@ -34,6 +34,8 @@ class Edge:
     channel: Channel = field(repr=False)
     release: Callable[[], None] = field(repr=False)  # the channel is used no more
     broken: bool = False
+    waiting: int = 0  # rows for which the channel has no room yet
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
 
 class Edges:
@@ -100,14 +102,17 @@ class Edges:
         slot.predecessor, slot.epoch = peer_id, message.epoch
         return Connected(message.session_id, message.epoch)
 
-    def hand_on(self, slot: SessionSlot, message: Forward, outputs: Tensor) -> bool:
+    def hand_on(self, slot: SessionSlot, message: Forward | Push, outputs: Tensor) -> bool:
         """Send what became of rows to the next worker, if they are to go there and it takes them."""
         edge = slot.edge
         if not message.onward or not isinstance(edge, Edge) or edge.broken or edge.channel.closed:
             return False
         onward, step, position = message.onward - 1, message.step, message.position
-        following = Forward(edge.session_id, step, position, message.rows, outputs, onward, edge.epoch)
-        self._tracked(asyncio.create_task(self._push(edge, following), name="onward"))
+        following = Push(edge.session_id, step, position, message.rows, outputs, onward, edge.epoch)
+        if edge.channel.crowded or edge.waiting:  # never ahead of older rows
+            self._tracked(asyncio.create_task(self._push(edge, following), name="onward"))
+        else:
+            edge.channel.push(following)
         return True
 
     def _tracked(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
@@ -115,15 +120,20 @@ class Edges:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _push(self, edge: Edge, message: Forward) -> None:
+    async def _push(self, edge: Edge, message: Push) -> None:
+        edge.waiting += 1
         try:
-            await edge.channel.request(message)
-        except (PeerFault, Overloaded) as error:
+            async with edge.turn:
+                await edge.channel.room()
+                edge.channel.push(message)
+        except PeerFault as error:
             edge.broken = True
             self._trace.failed("worker.edge", peer=edge.channel.peer_id.short, error=str(error))
+        finally:
+            edge.waiting -= 1
 
 
-def check_predecessor(slot: SessionSlot, message: Forward, peer_id: PeerId) -> None:
+def check_predecessor(slot: SessionSlot, message: Push, peer_id: PeerId) -> None:
     """Whether a peer that is not the session's owner may push these rows. Raises SessionFault."""
     if peer_id != slot.predecessor or message.epoch != slot.epoch:
         raise SessionFault(

@@ -9,7 +9,7 @@ import asyncio
 
 from swarm.identity import Identity
 from swarm.span import LayerSpan
-from swarm.wire.messages import Forward
+from swarm.wire.messages import Forward, Push
 from swarm.wire.receipts import INLINE_BYTES, Receipt, Tally, hash_rows
 from swarm.wire.tensors import Tensor
 from swarm.worker.sessions import SessionSlot
@@ -32,7 +32,7 @@ class Signer:
         slot.tally = parent.tally.branch(slot.session_id, rows)
         return slot.tally.sign(self._identity)
 
-    async def take(self, slot: SessionSlot, asked: Forward, outputs: Tensor) -> Receipt | None:
+    async def take(self, slot: SessionSlot, asked: Forward | Push, outputs: Tensor) -> Receipt | None:
         """Rows were computed: the receipt that goes with them, if one is due.
 
         Nothing may fail or wait between this and the answer's being kept, or a step that is repeated would be counted twice.

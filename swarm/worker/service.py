@@ -15,7 +15,7 @@ from swarm.engine import CHUNK_ROWS
 from swarm.engine.backends import Stage
 from swarm.engine.compute_thread import lacks_memory
 from swarm.engine.row_tensors import join_rows
-from swarm.errors import Draining, Overloaded, SessionFault, UsageFault, WrongModel
+from swarm.errors import Draining, Overloaded, SessionFault, SwarmError, UsageFault, WrongModel
 from swarm.identity import Identity, PeerId
 from swarm.precision import any_cut
 from swarm.records import ModelRef
@@ -35,9 +35,9 @@ from swarm.wire.messages import (
     Message,
     Open,
     Opened,
+    Push,
     Renew,
     Result,
-    Taken,
     Working,
 )
 from swarm.wire.receipts import Receipt
@@ -294,12 +294,20 @@ class WorkerService:
         if not len(self._sessions):
             self._emptied.set()
 
-    async def _forward(self, message: Forward, exchange: Exchange) -> Result | Taken:
-        if message.epoch:  # of an edge: no owner's
-            slot = self._sessions.find(message.session_id)
-            check_predecessor(slot, message, exchange.peer_id)
+    def push(self, message: Push, peer_id: PeerId) -> None:
+        """Rows that need no answer. Who may not push them hears nothing; the session's owner misses them."""
+        try:
+            if message.epoch:  # of an edge: no owner's
+                slot = self._sessions.find(message.session_id)
+                check_predecessor(slot, message, peer_id)
+            else:
+                slot = self._sessions.use(peer_id, message.session_id, self._now())
             self._check_running(slot)
-            return self._steps.take(slot, message)
+            self._steps.take(slot, message)
+        except SwarmError as error:
+            self._trace.failed("worker.push", peer=peer_id.short, step=message.step, error=str(error))
+
+    async def _forward(self, message: Forward, exchange: Exchange) -> Result:
         slot = self._sessions.use(exchange.peer_id, message.session_id, self._now())
         self._check_running(slot)
         return await self._steps.answer(slot, message, exchange)

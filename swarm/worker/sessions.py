@@ -20,11 +20,11 @@ from swarm.errors import Gap, Overloaded, SessionFault, UsageFault
 from swarm.identity import PeerId
 from swarm.shares import Holder, Shares
 from swarm.span import LayerSpan
-from swarm.wire.messages import Fault, Forward, Result
+from swarm.wire.messages import Fault, Forward, Push, Result
 from swarm.wire.receipts import Tally
 from swarm.wire.rows import Rows
 
-KEPT_RESULTS = 8  # answers of one session: as many as a prompt's chunks may be under way
+KEPT_RESULTS = 32  # answers of one session: more than a prompt's chunks may be under way, or decode rows be owed
 KEPT_BYTES = 8 << 20  # of their rows, unless the last has more
 GROWTH_ROWS = 256  # that a session's cache grows by if there is room, or a quarter of it: growing copies what is there
 GROWTH_RETRY = 0.25  # seconds: a place that a growing session waits for is soon had, or not to be waited for
@@ -115,7 +115,9 @@ class SessionSlot:
         self._free()
 
     def _keep(self, result: Result) -> None:
-        """The last ones: an owner asks late for what a predecessor brings, and again for all that a broken connection lost."""
+        """The last ones: an owner asks late for what was pushed, and again for all that a broken connection lost."""
+        for step in [step for step, each in self.results.items() if each.position >= result.position]:
+            del self.results[step]  # these rows were computed anew
         self.results[result.step] = result
         size = sum(each.tensor.data.nbytes for each in self.results.values())
         while len(self.results) > (KEPT_RESULTS if size <= KEPT_BYTES else 1):
@@ -319,7 +321,7 @@ class SessionTable:
             self.close(slot)
 
 
-def check_rows(message: Forward, chunk_rows: int, both_ways: bool, any_cut: bool = False) -> None:
+def check_rows(message: Forward | Push, chunk_rows: int, both_ways: bool, any_cut: bool = False) -> None:
     """Whether these rows can be computed together, at their position; with `any_cut` any can. Raises UsageFault."""
     if both_ways and (message.rows is Rows.DECODE or message.position):
         raise UsageFault("this model takes all rows of a text at once: a session has one chunk, and nothing follows it")
@@ -328,7 +330,7 @@ def check_rows(message: Forward, chunk_rows: int, both_ways: bool, any_cut: bool
         raise UsageFault(f"a chunk of {count} rows at position {message.position} crosses the grid of {chunk_rows}")
 
 
-def check_position(slot: SessionSlot, message: Forward) -> None:
+def check_position(slot: SessionSlot, message: Forward | Push) -> None:
     """A position may repeat or go back as far as the cache does, never leave a gap. Raises Gap or SessionFault.
 
     A worker that attended over rows it never saw would answer with plausible nonsense.

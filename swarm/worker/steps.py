@@ -1,13 +1,14 @@
 """Steps of sessions: each is computed once, in the order of its session, told to whoever asks for it, and handed on.
 
-A step is brought by the session's owner, who waits for its rows, or by its predecessor, which does not: then the owner expects
-it. A repeated step is answered from memory. Knows nothing of opening and closing.
+A step is brought by the session's owner, who waits for its rows, or it is pushed by whoever does not wait: then the owner expects
+it, or asks some rows later. A repeated step is answered from memory. Knows nothing of opening and closing.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from swarm.config import WorkerConfig
@@ -16,7 +17,9 @@ from swarm.engine.backends import Stage
 from swarm.engine.row_tensors import Rows as EngineRows
 from swarm.errors import LocalFault, SessionFault, SwarmError
 from swarm.wire.faults import fault_of
-from swarm.wire.messages import Expect, Fault, Forward, Load, Result, Taken, Working
+from swarm.wire.messages import Expect, Fault, Forward, Load, Push, Result, Working
+from swarm.wire.rows import Rows
+from swarm.wire.tensors import Tensor
 from swarm.worker.batcher import Batcher
 from swarm.worker.edges import Edges
 from swarm.worker.receipts import Signer
@@ -81,9 +84,9 @@ class Steps:
     async def answer(self, slot: SessionSlot, message: Forward, exchange: Exchange) -> Result:
         """The owner's rows. Raises SessionFault, UsageFault, Gap, Overloaded."""
         known = slot.results.get(message.step)
-        if known is not None and known.position == message.position:
-            return known
-        return await self._finish(slot, message, exchange)
+        if known is None or known.position != message.position:
+            known = await self._finish(slot, message, exchange)
+        return with_owed(slot, known, message.owed)
 
     async def _finish(self, slot: SessionSlot, message: Forward, exchange: Exchange) -> Result:
         running = self._running.get(slot.session_id, {}).get(message.step) or self._begin(slot, message)
@@ -94,24 +97,24 @@ class Steps:
             # full collection
             del running
 
-    def take(self, slot: SessionSlot, message: Forward) -> Taken:
-        """The predecessor's rows. What becomes of them, errors too, hears whoever expects them."""
+    def take(self, slot: SessionSlot, message: Push) -> None:
+        """Rows that nobody waits for. What becomes of them, errors too, hears whoever expects them."""
         running = self._running.get(slot.session_id, {})
         if message.step not in slot.results and message.step not in running:
             try:
                 self._begin(slot, message)
             except SwarmError as error:
                 self._refuse(slot, message.step, error)
-        return Taken(slot.session_id, message.step)
 
     async def expect(self, slot: SessionSlot, message: Expect, exchange: Exchange) -> Result | Fault:
-        """The owner waits for a step that its predecessor brings. Raises as `answer` does."""
+        """The owner waits for a step that is pushed. Raises as `answer` does."""
         session_id, step = slot.session_id, message.step
         while (result := slot.results.get(step)) is None:
             running = self._running.get(session_id, {}).get(step)
             if running is not None:
                 try:
-                    return await self._told(slot, step, running, exchange)
+                    result = await self._told(slot, step, running, exchange)
+                    break
                 finally:
                     del running  # as in `_finish`
             if slot.failed is not None and slot.failed[0] == step:
@@ -119,7 +122,7 @@ class Steps:
             if step <= slot.step or slot.closed or exchange.closed or self._closed:
                 raise SessionFault(f"step {step} of session {slot!r} has not come, and what came later has begun")
             await self._arrival(slot, step, exchange)
-        return result
+        return with_owed(slot, result, message.owed)
 
     async def _arrival(self, slot: SessionSlot, step: int, exchange: Exchange) -> None:
         """Wait a while for a step to begin, or for another that shows that it will not."""
@@ -158,7 +161,7 @@ class Steps:
         finally:
             del running  # as in `_finish`
 
-    def _begin(self, slot: SessionSlot, message: Forward) -> asyncio.Task[Result]:
+    def _begin(self, slot: SessionSlot, message: Forward | Push) -> asyncio.Task[Result]:
         """A step that was not seen before, behind those of its session that are under way. Its rows count from now on.
 
         Raises SessionFault, Overloaded.
@@ -174,7 +177,7 @@ class Steps:
         self._arrived(slot.session_id, message.step)
         return task
 
-    def _ended(self, slot: SessionSlot, message: Forward, task: asyncio.Task[Result]) -> None:
+    def _ended(self, slot: SessionSlot, message: Forward | Push, task: asyncio.Task[Result]) -> None:
         session_id, step = slot.session_id, message.step
         self._sessions.give_rows(slot, message.tensor.shape[0])
         running = self._running.get(session_id, {})
@@ -192,7 +195,7 @@ class Steps:
         slot.failed = step, fault_of(error, slot.session_id)
         self._arrived(slot.session_id, step)
 
-    async def _step(self, slot: SessionSlot, message: Forward) -> Result:
+    async def _step(self, slot: SessionSlot, message: Forward | Push) -> Result:
         async with self._turns.setdefault(slot.session_id, asyncio.Lock()):
             rows = self._checked(slot, message)
             result: Result | None = None
@@ -202,7 +205,7 @@ class Steps:
             finally:  # however it ended, so that a failed or cancelled one frees its session for a repetition
                 slot.finish(result)
 
-    def _checked(self, slot: SessionSlot, message: Forward) -> EngineRows:
+    def _checked(self, slot: SessionSlot, message: Forward | Push) -> EngineRows:
         """Its turn has come. Raises SessionFault, UsageFault, Gap, Overloaded."""
         if slot.closed:
             raise SessionFault("the session was closed before its step was computed")
@@ -217,7 +220,7 @@ class Steps:
         slot.begin(message.step)
         return rows
 
-    async def _computed(self, slot: SessionSlot, message: Forward, rows: EngineRows) -> Result:
+    async def _computed(self, slot: SessionSlot, message: Forward | Push, rows: EngineRows) -> Result:
         computed = await self._batcher.submit(slot.cache, message.position, rows, rows.shape[0], message.rows)
         if slot.closed:
             raise SessionFault("the session was closed while its step was computed")
@@ -228,3 +231,22 @@ class Steps:
         receipt = await self._signer.take(slot, message, outputs)
         step, position = message.step, message.position
         return Result(slot.session_id, step, position, message.rows, outputs, self._load(), receipt, onward)
+
+
+def with_owed(slot: SessionSlot, result: Result, owed: int) -> Result:
+    """A step's answer, with those of so many decode rows before it that nobody was told. Raises SessionFault."""
+    if not owed:
+        return result
+    start = at = result.position - owed
+    found: list[Result] = []
+    for each in slot.results.values():
+        if start <= each.position < result.position and each.rows is Rows.DECODE and each.position == at:
+            found.append(each)
+            at += each.tensor.shape[0]
+    if at != result.position or result.rows is not Rows.DECODE:
+        raise SessionFault(f"rows {start} to {result.position - 1} of session {slot!r} are not kept here any more")
+    found.append(result)
+    data = memoryview(b"".join(each.tensor.data for each in found))
+    shape = (owed + result.tensor.shape[0], *result.tensor.shape[1:])
+    receipt = next((each.receipt for each in reversed(found) if each.receipt is not None), None)
+    return replace(result, position=start, tensor=Tensor(result.tensor.dtype, shape, data), receipt=receipt)

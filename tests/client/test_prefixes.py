@@ -92,6 +92,7 @@ async def ask_keeping_rows(client: Client, prompt: Sequence[int], **options: Any
     rows: list[bytes] = []
     async for token in answer:
         if token.index == OPTIONS.max_tokens - 1:  # type: ignore[operator]
+            await answer.session._settle()  # type: ignore[union-attr]
             stem = answer.session.stem  # type: ignore[union-attr]
             boundaries = [*(link.inputs for link in stem.links), stem.outputs]
             rows = [history.bytes_at(0, history.length) for history in boundaries]

@@ -14,8 +14,7 @@ import pytest
 from support.clock import run_virtual
 from support.swarm import LocalSwarm, LocalWorker
 
-from swarm.client import Client
-from swarm.client import hop_session as client_link
+from swarm.client import Client, hop_receipts
 from swarm.client.generate import Answer, Options
 from swarm.client.history import Entry, History
 from swarm.client.hop_session import HopSession
@@ -237,12 +236,13 @@ def test_every_row_has_one_receipt_in_the_end_and_each_proves_what_it_says(
     model: Path, beside: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if beside:
-        monkeypatch.setattr(client_link, "INLINE_BYTES", 0)
+        monkeypatch.setattr(hop_receipts, "INLINE_BYTES", 0)
 
     async def main() -> None:
         async with LocalSwarm(model, [(0, 1), (1, 4)]) as swarm:
             async with a_session(swarm) as session:
                 given = await fill(session, 40)
+                await session._settle()
                 links, between, outputs = list(session._links), session._links[1].inputs, session._outputs
                 assert all(covered(link) == [(0, 128), (128, 133), (133, 165)] for link in links)
             for link, inputs, answered in ((links[0], given, between), (links[1], between, outputs)):

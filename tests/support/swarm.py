@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -17,10 +17,11 @@ from swarm.identity import Identity
 from swarm.records import RECORD_LIFETIME, Address, ModelRef, PeerRecord, PeerState, SignedRecord
 from swarm.span import LayerSpan
 from swarm.trace import Trace
+from swarm.transport.channels.channel import Channel
 from swarm.transport.channels.responses import Exchange, Handler
 from swarm.transport.channels.server import ChannelServer
 from swarm.transport.in_process import MemoryNetwork
-from swarm.wire.messages import Message
+from swarm.wire.messages import Message, Push
 from swarm.worker.neighbours import Neighbours
 from swarm.worker.service import WorkerService
 
@@ -54,6 +55,7 @@ class LocalWorker:
         self.alive = False
         self.handler: Handler | None = None  # in the place of the service's own
         self.service: WorkerService
+        self.pushed: Callable[[Channel, Push], None]  # likewise, of rows that nobody waits for
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
@@ -76,8 +78,10 @@ class LocalWorker:
                 Trace(),
                 on_close=lambda channel: self.service.connection_lost(channel.peer_id),
                 load=self.service.load,
+                on_push=lambda channel, push: self.pushed(channel, push),
             )
         )
+        self.pushed = lambda channel, push: self.service.push(push, channel.peer_id)
         self.address = network.address(server.port)
         self.alive = True
         self.announce()

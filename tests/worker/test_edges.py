@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from swarm.span import LayerSpan
 from swarm.trace import Trace
 from swarm.transport.channels.channel import Channel
 from swarm.transport.channels.dial import dial
-from swarm.wire.messages import Attach, Connect, Connected, Expect, Forward, Open, Opened, Result, Taken
+from swarm.wire.messages import Attach, Connect, Connected, Expect, Open, Opened, Push, Result
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 from swarm.wire.tickets import issue
@@ -37,8 +38,17 @@ async def channel(swarm: LocalSwarm, worker: LocalWorker, identity: Identity) ->
     return await dial(network, (worker.address,), worker.peer_id, ChannelConfig(), Trace())
 
 
-def pushed(step: int, epoch: int) -> Forward:
-    return Forward(SESSION, step, step, Rows.DECODE, ROWS, 0, epoch)
+def pushed(step: int, epoch: int) -> Push:
+    return Push(SESSION, step, step, Rows.DECODE, ROWS, 0, epoch)
+
+
+async def reached(channel: Channel, worker: LocalWorker) -> int:
+    """How many rows the session's worker has once it has read, and computed, all that this channel brought."""
+    with pytest.raises(SessionFault):
+        await channel.request(Attach(SESSION, 0, bytes(64)))
+    for step in [step for steps in worker.service._steps._running.values() for step in steps.values()]:
+        await asyncio.wait({step})
+    return worker.service._sessions.find(SESSION).cache.position
 
 
 def test_rows_are_taken_from_the_predecessor_alone_and_told_to_the_owner(model: Path) -> None:
@@ -49,15 +59,14 @@ def test_rows_are_taken_from_the_predecessor_alone_and_told_to_the_owner(model: 
             opened = await owner.request(Open(SESSION, swarm.model.digest, LayerSpan(0, 2), "fp32", 16))
             assert isinstance(opened, Opened)
             first = issue(OWNER, SESSION, 1, NEIGHBOUR.peer_id)
-            with pytest.raises(SessionFault):
-                await neighbour.request(pushed(0, 1))  # before it is let in
+            neighbour.push(pushed(0, 1))  # before it is let in
             for ticket, epoch in ((issue(STRANGER, SESSION, 1, STRANGER.peer_id), 1), (first, 1), (first, 2)):
                 with pytest.raises(SessionFault, match="has not named you"):
                     await stranger.request(Attach(SESSION, epoch, ticket))
             assert await neighbour.request(Attach(SESSION, 1, first)) == Connected(SESSION, 1)
-            with pytest.raises(SessionFault):
-                await stranger.request(pushed(0, 1))
-            assert await neighbour.request(pushed(0, 1)) == Taken(SESSION, 0)
+            stranger.push(pushed(0, 1))
+            assert await reached(neighbour, worker) == 0
+            neighbour.push(pushed(0, 1))
             told = await owner.request(Expect(SESSION, 0))
             assert isinstance(told, Result)
             assert (told.step, told.onward) == (0, False)
@@ -65,8 +74,8 @@ def test_rows_are_taken_from_the_predecessor_alone_and_told_to_the_owner(model: 
             second = issue(OWNER, SESSION, 2, STRANGER.peer_id)  # another is named: what the old one sends is dropped
             assert await stranger.request(Attach(SESSION, 2, second)) == Connected(SESSION, 2)
             for late in (pushed(1, 1), pushed(1, 2)):
-                with pytest.raises(SessionFault):
-                    await neighbour.request(late)
+                neighbour.push(late)
+            assert await reached(neighbour, worker) == 1
             with pytest.raises(SessionFault, match="has not named you"):
                 await neighbour.request(Attach(SESSION, 1, first))
             for each in (owner, neighbour, stranger):
@@ -83,10 +92,10 @@ def test_what_is_expected_and_overtaken_is_told_and_a_question_after_the_rows_is
             await owner.request(Open(SESSION, swarm.model.digest, LayerSpan(0, 2), "fp32", 16))
             await neighbour.request(Attach(SESSION, 1, issue(OWNER, SESSION, 1, NEIGHBOUR.peer_id)))
             for step in range(3):
-                await neighbour.request(pushed(step, 1))
+                neighbour.push(pushed(step, 1))
             results = [await owner.request(Expect(SESSION, step)) for step in (2, 0, 1)]
             assert [result.step for result in results if isinstance(result, Result)] == [2, 0, 1]
-            await neighbour.request(Forward(SESSION, 9, 9, Rows.DECODE, ROWS, 0, 1))  # they leave a gap
+            neighbour.push(pushed(9, 1))  # they leave a gap
             with pytest.raises(PeerFault, match="holds less"):
                 await owner.request(Expect(SESSION, 9))
             for each in (owner, neighbour):

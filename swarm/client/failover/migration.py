@@ -89,6 +89,11 @@ class Migration:
         self._task = asyncio.create_task(self._prepare(links[index], slowness, after, position), name="move")
 
     @property
+    def busy(self) -> bool:
+        """Whether a move is under way."""
+        return self._task is not None
+
+    @property
     def waits(self) -> bool:
         """Whether a replacement, or why there is none, waits to be asked for between two steps."""
         return self._task is not None and self._task.done()

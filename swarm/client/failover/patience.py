@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from swarm.client.failover.stragglers import Step
-from swarm.client.forwarding.stretch import Passage, Passed
-from swarm.client.history import Entry
+from swarm.client.forwarding.stretch import Passage, Passed, Silence
+from swarm.client.history import Entry, History
 from swarm.client.hop_session import HopSession
 from swarm.errors import Overloaded, SwarmError
 from swarm.wire.rows import Rows
@@ -32,12 +32,16 @@ def cannot_grow(link: HopSession, position: int, error: SwarmError) -> bool:
 
 
 async def patiently(
-    links: Sequence[HopSession], entry: Entry, asking: Callable[[HopSession], None]
+    links: Sequence[HopSession],
+    entry: Entry,
+    asking: Callable[[HopSession], None],
+    after: Sequence[History] = (),
+    silence: Silence | None = None,
 ) -> tuple[list[Passed], list[Step] | None]:
     """Rows through a stretch, and what each link took; a first worker whose queue or cache is full is given a little time.
 
     That costs less than a replay. No Steps if it was full, or if we did not run when rows came: how long they then took says
-    nothing. Raises as `Passage.wait` does.
+    nothing. The rest is as `Passage` and its `wait` say.
     """
     loop, link = asyncio.get_running_loop(), links[0]
     shortest, longest = GROWTH_SECONDS
@@ -45,7 +49,7 @@ async def patiently(
     for again in range(MAX_TRIES):
         queues = [each.load.queue_rows for each in links]
         try:
-            passed = await Passage(links, entry).wait(asking=asking)
+            passed = await Passage(links, entry, after, None if again else silence).wait(asking=asking)
         except Overloaded as error:
             growing = cannot_grow(link, entry.position, error)
             if math.isinf(error.retry_after) or (loop.time() >= until if growing else again >= PATIENCE):

@@ -141,6 +141,8 @@ class Replacing:
             replay = Replay(links, inputs, after, self._config.replay_rows, deadline.progress)
             await replay.run()
             accepted = audit.accepts(links, replay.digest)
+            if accepted:
+                replay.tell()
         finally:
             if not accepted:
                 await close_hop_sessions(links)

@@ -22,9 +22,10 @@ from swarm.transport.channels.responses import Exchange, Handler, Responses
 from swarm.transport.channels.sender import Sender
 from swarm.transport.channels.stalled_transfers import Progress
 from swarm.wire.connection import CONTROL, Connection, Role
-from swarm.wire.events import Answered, Asked, Event, Greeted, Parting, Pinged, Ponged, Violated
+from swarm.wire.events import Answered, Asked, Event, Greeted, Parting, Pinged, Ponged, Pushed, Violated
 from swarm.wire.frames import Frame
-from swarm.wire.messages import Forward, Goodbye, Hello, Load, Message, Ping, Pong, Result, Working
+from swarm.wire.messages import Forward, Goodbye, Hello, Load, Message, Ping, Pong, Push, Result, Working
+from swarm.wire.rows import Rows
 from swarm.wire.tensors import RAW
 
 __all__ = ["Channel", "Exchange", "Handler", "Terms"]
@@ -46,6 +47,7 @@ class Terms:
     on_close: Callable[[Channel], None] | None = None
     agent: str = AGENT
     on_goodbye: Callable[[Channel, Goodbye], None] | None = None
+    on_push: Callable[[Channel, Push], None] | None = None  # raises nothing; without one, pushed rows are dropped
 
 
 class Channel:
@@ -115,8 +117,7 @@ class Channel:
         Raises PeerLost, PeerStalled, ProtocolFault; what a Fault reply stands for (`wire.faults.error_of`); Overloaded
         when too much is under way to this peer. Cancelling forgets the request; the peer may still carry it out.
         """
-        while self._sender.crowded and not self.closed:
-            await self._sender.room()
+        await self.room()
         if self.closed:
             raise self._fault()
         if self._connection.unanswered >= self._config.max_streams:
@@ -126,7 +127,7 @@ class Channel:
         reply = self._requests.begin(stream, on_working)
         if self._loop.time() - self._sender.pinged_at > PING_SECONDS and not self._sender.ping_out:
             self._sender.ping()
-        self._sender.push(frames)
+        self._sender.push(frames, in_turn=isinstance(message, Forward) and message.rows is Rows.CHUNK)
         if not self._ticking:
             self._ticking = True
             self._liveness.start(self._sight())
@@ -136,6 +137,28 @@ class Channel:
         finally:
             del reply  # an exception holds this frame, and would be held by it
             self._requests.forget(stream)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether whoever has more to send must wait."""
+        return self._sender.crowded
+
+    def push(self, message: Push) -> None:
+        """Send what needs no answer. Raises PeerLost and the like once the channel is closed, LocalFault."""
+        if self.closed:
+            raise self._fault()
+        frames = self._connection.send(self._connection.new_stream(), message, self._codec(message))
+        self._sender.push(frames, in_turn=message.rows is Rows.CHUNK)
+
+    async def room(self) -> None:
+        """Wait while this channel is crowded."""
+        while self._sender.crowded and not self.closed:
+            await self._sender.room()
+
+    @property
+    def ended(self) -> asyncio.Future[PeerFault]:
+        """Done once the channel is closed. Not to be cancelled: see `wait_closed`."""
+        return self._ended
 
     def ping(self) -> None:
         """Have the peer say anew how busy it is: `load` and `round_trip` are fresh by the reply to what is asked next."""
@@ -149,8 +172,7 @@ class Channel:
 
     async def reply(self, stream: int, message: Message) -> None:
         """Answer a request of the peer. Does nothing once the channel is closed. Raises LocalFault."""
-        while self._sender.crowded and not self.closed:
-            await self._sender.room()
+        await self.room()
         if not self.closed:
             self._sender.push(self._connection.send(stream, message, self._codec(message)))
 
@@ -216,6 +238,9 @@ class Channel:
                 self._requests.answered(stream, message, ends)
             case Asked(stream, message):
                 self._responses.begin(stream, message)
+            case Pushed(push):
+                if self._terms.on_push is not None:
+                    self._terms.on_push(self, push)
             case Pinged():
                 self._pong()
             case Ponged(pong):
@@ -244,7 +269,7 @@ class Channel:
             self._sender.push(self._connection.send(CONTROL, Pong(load)))
 
     def _codec(self, message: Message) -> str:
-        if not isinstance(message, Forward | Result) or not self._hello.done():
+        if not isinstance(message, Forward | Push | Result) or not self._hello.done():
             return RAW
         return self._sender.flow_control.codec(message.tensor.data.nbytes, self._hello.result().codecs)
 

@@ -79,9 +79,9 @@ class Sender:
         """Whether an unanswered Ping has left this machine."""
         return bool(self._pings) and self.left >= self._pings[0][0]
 
-    def push(self, message: list[Frame]) -> None:
+    def push(self, message: list[Frame], *, in_turn: bool = False) -> None:
         """Queue a message, and send what the stream can take."""
-        self._outbox.push(message)
+        self._outbox.push(message, in_turn=in_turn)
         self.pump()
 
     def ping(self) -> None:

@@ -21,7 +21,7 @@ from swarm.transport.channels.responses import Handler
 from swarm.transport.channels.stalled_transfers import TICK_SECONDS, StalledTransfers
 from swarm.transport.memory_trim import MemoryTrim
 from swarm.wire.connection import Role
-from swarm.wire.messages import Goodbye, Load
+from swarm.wire.messages import Goodbye, Load, Push
 
 
 @dataclass(slots=True)
@@ -47,6 +47,7 @@ class ChannelServer:
         *,
         load: Callable[[], Load] | None = None,
         on_close: Callable[[Channel], None] | None = None,
+        on_push: Callable[[Channel, Push], None] | None = None,
         agent: str = AGENT,
     ) -> None:
         self._network = network
@@ -55,7 +56,7 @@ class ChannelServer:
         self._config = config
         self._trace = trace
         self._on_close = on_close
-        self._terms = Terms(config, trace, handler, load, self._held, self._closed, agent)
+        self._terms = Terms(config, trace, handler, load, self._held, self._closed, agent, on_push=on_push)
         self._listener: Listener | None = None
         self._shares = Shares(config.max_channels, 1.0, config.block_share)
         self._seats: dict[Channel, _Seat] = {}

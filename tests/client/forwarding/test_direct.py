@@ -16,7 +16,7 @@ from swarm.client import Client
 from swarm.client.generate import Answer, Options
 from swarm.config import ClientConfig
 from swarm.trace import Event, Trace
-from swarm.wire.messages import Forward, Taken
+from swarm.wire.messages import Push
 
 PROMPT = [(7 * index) % 250 for index in range(140)]
 LONG = [(11 * index) % 250 for index in range(2000)]
@@ -121,16 +121,11 @@ def test_an_edge_that_breaks_is_left_and_nobody_is_blamed(model: Path, tokens: l
         async with LocalSwarm(model, SPANS) as swarm:
             first, second = swarm.workers[:2]
 
-            async def lose(message: Any, exchange: Any) -> Any:
-                if isinstance(message, Forward) and message.epoch:
-                    return Taken(message.session_id, message.step)
-                return await second.service.handle(message, exchange)
-
             def act() -> None:
                 if way == "cut":
                     swarm.hub.cut(first.peer_id, second.peer_id)
                 else:
-                    second.handler = lose
+                    second.pushed = lambda channel, push: None
 
             watch.acts[len(PROMPT) + 3] = act
             async with swarm.client(Trace(watch)) as client:
@@ -156,7 +151,7 @@ def test_who_tells_the_client_other_rows_than_the_next_worker_is_no_longer_let_h
             honest = edges.hand_on
             lies: list[int] = []
 
-            def lie(slot: Any, message: Forward, outputs: Any) -> bool:
+            def lie(slot: Any, message: Push, outputs: Any) -> bool:
                 lies.append(message.position)
                 wrong = memoryview(bytes(len(outputs.data)))
                 return honest(slot, message, replace(outputs, data=wrong))
@@ -179,7 +174,7 @@ def test_who_does_so_at_the_end_of_an_answer_is_avoided_with_the_next_worker(mod
             first, second = swarm.workers[:2]
             honest = first.service._edges.hand_on
 
-            def lie(slot: Any, message: Forward, outputs: Any) -> bool:
+            def lie(slot: Any, message: Push, outputs: Any) -> bool:
                 wrong = (
                     outputs
                     if message.position < len(PROMPT)
