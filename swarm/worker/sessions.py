@@ -71,6 +71,7 @@ class SessionSlot:
     previous: int = -1  # the one before it
     tally: Tally | None = None  # of the rows that have no receipt yet
     results: dict[int, Result] = field(default_factory=dict)  # of the last steps, for whoever asks again or late
+    results_bytes: int = 0  # of their rows
     failed: tuple[int, Fault] | None = None  # the last step that ended so, for an owner whose question comes late
     busy: bool = False  # the compute thread holds the cache
     copying: int = 0  # sessions that are just being given rows of this one
@@ -116,12 +117,16 @@ class SessionSlot:
 
     def _keep(self, result: Result) -> None:
         """The last ones: an owner asks late for what was pushed, and again for all that a broken connection lost."""
-        for step in [step for step, each in self.results.items() if each.position >= result.position]:
-            del self.results[step]  # these rows were computed anew
-        self.results[result.step] = result
-        size = sum(each.tensor.data.nbytes for each in self.results.values())
-        while len(self.results) > (KEPT_RESULTS if size <= KEPT_BYTES else 1):
-            size -= self.results.pop(next(iter(self.results))).tensor.data.nbytes
+        results = self.results
+        while results and (last := next(reversed(results.values()))).position >= result.position:
+            self._drop(last.step)  # these rows were computed anew
+        results[result.step] = result
+        self.results_bytes += result.tensor.data.nbytes
+        while len(results) > (KEPT_RESULTS if self.results_bytes <= KEPT_BYTES else 1):
+            self._drop(next(iter(results)))
+
+    def _drop(self, step: int) -> None:
+        self.results_bytes -= self.results.pop(step).tensor.data.nbytes
 
     def let_go(self) -> None:
         """Its rows go on to nobody any more."""
@@ -228,6 +233,7 @@ class SessionTable:
         self._give(slot)
         slot.kept_at, slot.cache_bytes = now, slot.cache.settle()
         slot.results.clear()
+        slot.results_bytes = 0
         slot.let_go()
         slot.predecessor = None
         own = [each for each in self.kept() if each.owner == slot.owner and each is not slot]

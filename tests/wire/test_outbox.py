@@ -27,6 +27,15 @@ def test_small_messages_overtake_the_pieces_of_large_ones():
     assert not box
 
 
+def test_a_small_message_in_its_turn_overtakes_none():
+    """A session's last chunk is smaller than those before it, and must not come first."""
+    box = Outbox()
+    box.push(message(1, 3000))
+    box.push(message(2, 10), in_turn=True)
+    box.push(message(3, 10))
+    assert streams(box, 5) == [(3, False), (1, True), (1, True), (1, True), (2, True)]
+
+
 def test_pieces_wait_when_none_may_go():
     box = Outbox()
     box.push(message(1, 3000))
