@@ -20,6 +20,7 @@ from swarm.identity import Identity
 from swarm.span import LayerSpan
 from swarm.trace import Trace
 from swarm.transport.channels.server import ChannelServer
+from swarm.transport.memory_trim import trim_memory
 from swarm.transport.tls.network import TlsNetwork
 from swarm.worker.neighbours import Neighbours
 from swarm.worker.service import WorkerService
@@ -32,6 +33,7 @@ async def serve(subject: Subject, span: LayerSpan, precision: str, numerics: str
     identity = Identity.generate()
     async with ComputeThread() as compute:
         stage = await compute.run(lambda: subject.stage(span, precision, numerics, CACHE_BYTES))
+        trim_memory()
         network = TlsNetwork(identity)
         async with (
             Neighbours(network, ChannelConfig(), Trace()) as neighbours,

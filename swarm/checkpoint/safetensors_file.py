@@ -61,6 +61,14 @@ class TensorFile:
         entry = self.entries[name]
         return memoryview(self._mapping)[entry.begin : entry.end]
 
+    def release(self, name: str) -> None:
+        """Let go of the pages of a tensor that was read: they count as this process's memory no more. Who reads it again is
+        given them anew, from the page cache or the file."""
+        entry, page = self.entries[name], mmap.PAGESIZE
+        begin, end = -(-entry.begin // page) * page, entry.end // page * page
+        if begin < end and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapping.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+
 
 def map_file(path: Path, kind: str) -> tuple[mmap.mmap, int]:
     """The file as memory, and its size. Raises ModelFault naming the file."""

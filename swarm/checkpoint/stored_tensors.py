@@ -7,7 +7,7 @@ checkpoint's stored tensors are dequantised to.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -160,6 +160,10 @@ class StoredTensors:
         """The bytes of a tensor in its file, uncopied."""
         return self.file(name).view(name)
 
+    def release(self, name: str) -> None:
+        """Let go of the pages of a stored tensor that was read."""
+        self.file(name).release(name)
+
     def check(self, name: str, shape: Shape) -> dict[str, int]:
         """The stored tensors that a wanted one is made from, and their bytes, none of them read.
 
@@ -178,14 +182,12 @@ class StoredTensors:
         layout = self._layout(name, shape)
         return self._made(layout, layout.dequantise)
 
-    def as_stored(self, name: str, shape: Shape) -> StoredBlocks | Tensor | None:
-        """A matrix as its file holds it, in blocks or in floats; None where floats have to be made from what is stored.
-
-        Raises ModelFault naming file and tensor.
-        """
+    def as_stored(self, name: str, shape: Shape, kinds: Container[str]) -> StoredBlocks | Tensor | None:
+        """A matrix as its file holds it, in floats or in blocks of one of these kinds; None where floats have to be made from
+        what is stored. Raises ModelFault naming file and tensor."""
         layout = self._layout(name, shape)
         if layout.blocks is not None:
-            return self._made(layout, layout.blocks)
+            return self._made(layout, layout.blocks) if layout.block_kind in kinds else None
         if len(layout.parts) != 1 or self.file(layout.parts[0].name).entries[layout.parts[0].name].dtype not in FLOATS:
             return None
         return self._made(layout, layout.dequantise)

@@ -33,9 +33,9 @@ from swarm.wire import tensors as wire
 
 def _logits(source: Source, name: str, shape: Shape, precision: Precision, device: torch.device) -> Linear:
     """The layer that gives logits."""
-    if precision.stored:
-        return stored_linear([matrix_of(source, name, shape, precision)], shape[:1], shape[1], None, None, precision)
-    logits = precision.logits
+    logits = precision if precision.stored else precision.logits
+    if precision.portable:
+        return stored_linear([matrix_of(source, name, shape, logits)], shape[:1], shape[1], None, None, logits)
     weight = source.tensor(name, shape).to(device=device, dtype=logits.weight_dtype)
     return build_linear(weight, None, logits)
 

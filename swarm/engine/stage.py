@@ -93,7 +93,8 @@ class Stage:
         tensors, manifest = checkpoint.tensors(spec.family.optional_prefix, slots), checkpoint.manifest()
         shapes = {name: shape for layer in span for name, shape in layer_tensors(spec, layer).items()}
         source = VerifiedSource(tensors, manifest, shapes | token_tensors(spec), progress)
-        return cls._build(spec, span, plan, device, cache_bytes, source, manifest)
+        with source:
+            return cls._build(spec, span, plan, device, cache_bytes, source, manifest)
 
     @classmethod
     def random(
@@ -132,7 +133,10 @@ class Stage:
             cache_bytes = DEFAULT_CACHE_ROWS * row_bytes(spec, span, plan.name)
             cache_bytes += DEFAULT_SESSIONS * session_bytes(spec, span, plan.name, spec.max_positions)
         with torch.inference_mode():
-            layers = [build_layer(spec, layer, source, plan.of(layer), place) for layer in span]
+            layers = []
+            for layer in span:
+                layers.append(build_layer(spec, layer, source, plan.of(layer), place))
+                source.release()
             tokens = build_token_inputs(spec, span, source, plan, place)
             decoder = Decoder(spec, span, layers, plan.between, tokens)
         between = plan.between

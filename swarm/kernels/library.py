@@ -53,6 +53,7 @@ BLOCKS = {  # llama.cpp's types, and others that are called as here -> kinds of 
     "IQ4_NL": "iq4_nl",
     "IQ4_XS": "iq4_xs",
 }
+DEQUANTISED = frozenset(BLOCKS) - frozenset(SHARING)  # which kernels make floats of
 CACHES = ("fp32", "bf16", "int8")
 ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh", "relu", "sigmoid", "tanh", "exp", "softplus")
 
@@ -89,9 +90,8 @@ class Library:
         c.swarm_packed_bytes.argtypes, c.swarm_packed_bytes.restype = [c_int, c_int, c_int], c_int64
         c.swarm_scale_bytes.argtypes, c.swarm_scale_bytes.restype = [c_int] * 4, c_int64
         c.swarm_has_minima.argtypes = [c_int]
-        c.swarm_pack_floats.argtypes, c.swarm_pack_floats.restype = [c_int] * 4 + [c_void_p] * 2, None
-        c.swarm_pack_rounded.argtypes = [POINTER(CWeight), *[c_int] * 4, c_void_p]
-        c.swarm_pack_rounded.restype = None
+        c.swarm_pack_floats.argtypes, c.swarm_pack_floats.restype = [c_int] * 5 + [c_void_p] * 2, None
+        c.swarm_pack_rounded.argtypes = [POINTER(CWeight), *[c_int] * 4, c_void_p, c_int64]
         c.swarm_pack_blocks.argtypes = [POINTER(CWeight), c_int, c_int, c_void_p, c_int64]
         c.swarm_linear.argtypes = [POINTER(CWeight), c_void_p, c_int64, c_int, c_void_p, c_void_p, c_int64]
         c.swarm_norm.argtypes = [c_void_p, c_int64, c_int, c_int, c_void_p, c_void_p, c_float, c_int, c_void_p, c_int64]
@@ -148,13 +148,21 @@ class Library:
         """Whether these lie apart from its scales, as binary16 for each output and group."""
         return bool(self._c.swarm_has_minima(WEIGHTS.index(kind)))
 
-    def pack_floats(self, kind: str, first: int, count: int, inputs: int, rows: int, packed: int) -> None:
-        """Rows [count, inputs] of a kind's own numbers, as outputs from `first` on, into packed zeros."""
-        self._c.swarm_pack_floats(WEIGHTS.index(kind), first, count, inputs, rows, packed)
+    def pack_floats(self, kind: str, first: int, count: int, inputs: int, columns: int, rows: int, packed: int) -> None:
+        """Rows [count, columns] of a kind's own numbers, as outputs from `first` on, into packed zeros of so many inputs."""
+        self._c.swarm_pack_floats(WEIGHTS.index(kind), first, count, inputs, columns, rows, packed)
 
-    def pack_rounded(self, weight: CWeight, kind: str, first: int, count: int, columns: int, rows: int) -> None:
-        """Rows [count, columns] of floats of that kind, rounded to integers, as outputs from `first` on, into zeros."""
-        self._c.swarm_pack_rounded(byref(weight), WEIGHTS.index(kind), first, count, columns, rows)
+    def pack_rounded(
+        self, weight: CWeight, kind: str, first: int, count: int, columns: int, rows: int, row_bytes: int
+    ) -> None:
+        """Rows [count, row_bytes] of `columns` numbers, floats or DEQUANTISED blocks, as outputs from `first` on, into zeros.
+
+        Floats are rounded to integers; blocks to floats, or to bf16 and then to integers. Raises ValueError.
+        """
+        number = WEIGHTS.index(kind)
+        if self._c.swarm_pack_rounded(byref(weight), number, first, count, columns, rows, row_bytes):
+            made = WEIGHTS[weight.kind]
+            raise ValueError(f"rows of {row_bytes} bytes, {columns} numbers of {kind}, do not become {made}")
 
     def pack_blocks(self, weight: CWeight, first: int, count: int, rows: int, row_bytes: int) -> None:
         """Rows [count, row_bytes] of blocks, see BLOCKS, as outputs from `first` on, into zeros. Raises ValueError."""

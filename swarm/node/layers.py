@@ -22,6 +22,7 @@ from swarm.routing.finder import coverage
 from swarm.routing.placement import ahead_of, at_most, choose_span, fitting_spans, needless
 from swarm.span import LayerSpan
 from swarm.trace import Trace
+from swarm.transport.memory_trim import trim_memory
 from swarm.worker.announcer import Announcer, highest_sequence
 from swarm.worker.capacity import Capacity, measure_capacity, resolve_device
 from swarm.worker.demand import Demand
@@ -30,6 +31,7 @@ from swarm.worker.service import WorkerService
 
 RESERVED_SHARE = 0.1  # of the free memory, left to the rest of the machine unless --max-memory says what may be used
 MEASURED_STEPS = 8  # decode steps of which the fastest says how many tokens a second the span does
+MEASURED_SECONDS = 0.1  # after which no further one is taken
 MOVES = 3  # choices of a span, where others choose meanwhile
 PROGRESS_STEP = 5  # percent between two lines about a long reading
 
@@ -236,9 +238,11 @@ class Layers:
         self._progress(f"loading layers {span}")
         weights = opened.footprint(span, self._precision)
         cache_bytes = self._config.cache_bytes or int((capacity.memory_free - weights) * CACHE_SHARE)
-        return await compute.run(
+        stage = await compute.run(
             lambda: opened.load_stage(span, self._precision, device, cache_bytes, numerics=choice.numerics)
         )
+        trim_memory()
+        return stage
 
     async def _choose(self, fitting: Sequence[LayerSpan], model: ModelRef, capacity: Capacity) -> LayerSpan:
         """What the swarm lacks most, as many layers as fit: said before it is loaded, and looked at once more, since
@@ -340,8 +344,10 @@ def _tokens_per_second(stage: Stage) -> float:
     """Rows a second through the span, one by one: the best of a few steps, measured on the device that serves."""
     cache = stage.open(MEASURED_STEPS + 1)
     row = zero_rows(1, stage.spec.width, stage.dtype, stage.device)
-    best = float("inf")
-    for _ in range(MEASURED_STEPS):
+    best, start = float("inf"), time.perf_counter()
+    for step in range(MEASURED_STEPS):
+        if step > 1 and time.perf_counter() - start > MEASURED_SECONDS:
+            break
         began = time.perf_counter()
         stage.tensor(stage.chunk(cache, row) if stage.spec.both_ways else stage.decode([(cache, row)])[0])
         if stage.spec.both_ways:

@@ -51,7 +51,7 @@ def pack(kernels: Library, kind: str, weight: Numbers) -> Packed:
     scales, minima = (np.zeros(tiles * groups * LANES, np.uint16) for _ in range(2))
     if kind in FLOATS:
         stored = torch.from_numpy(weight).to(FLOATS[kind]).contiguous()
-        kernels.pack_floats(kind, 0, outputs, inputs, stored.data_ptr(), numbers.ctypes.data)
+        kernels.pack_floats(kind, 0, outputs, inputs, inputs, stored.data_ptr(), numbers.ctypes.data)
         exact = stored.double().numpy()
     else:
         padded = np.zeros((outputs, groups * GROUP), np.float32)

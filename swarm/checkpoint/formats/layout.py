@@ -60,6 +60,7 @@ class Layout:
     dequantise: Callable[..., Tensor]  # may raise BadPart
     rows: Callable[..., Tensor] | None = None  # takes row numbers and then the tensors, and gives those rows alone
     blocks: Callable[..., StoredBlocks | None] | None = None  # takes the tensors too; None where they do not fit blocks
+    block_kind: str = ""  # which these are of
     outputs: int | None = None  # of a stack of matrices: along which axis of all parts its outputs lie, if not its own
 
 

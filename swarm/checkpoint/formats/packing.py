@@ -76,6 +76,7 @@ def in_integers(parts: tuple[Part, ...], integers: Callable[..., Integers], bits
         parts,
         lambda *tensors: integers(*tensors).dequantise(),
         blocks=lambda *tensors: integers(*tensors).blocks(bits, size),
+        block_kind="int8+shared" if bits == 8 else "int4+zero",
     )
 
 

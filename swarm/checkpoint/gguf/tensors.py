@@ -73,7 +73,8 @@ class Ggml:
         kind = own.split(".")[2] if own.startswith("blk.") else ""
         added = self.dialect.one_added and own.endswith("norm.weight") and kind != "ssm_norm"
         by_value = self.value_heads if kind in BY_VALUE else None
-        block = BLOCKS.get(self.types.get(own, ""))
+        block, held = BLOCKS.get(self.types.get(own, "")), self.types.get(own, "")
+        held = "Q8_0" if held == "MXFP4" else held  # which holds the same numbers
 
         def numbers(tensor: Tensor, shape: Shape) -> Tensor:
             return tensor if block is None else _in_slices(tensor, shape, *block)  # plain floats stay in the file
@@ -98,10 +99,9 @@ class Ggml:
             stored = one_expert(tensor).view(shape[0], -1)
             if kind == BY_INPUT and by_value is not None:
                 return None  # its columns change places, and blocks are of several
-            if self.types[own] == "MXFP4":
-                widened = mxfp4_as_q8_0(in_order(stored))
-                return None if widened is None else StoredBlocks("Q8_0", widened, shape[1])
-            return StoredBlocks(self.types[own], in_order(stored), shape[1])
+            ordered = in_order(stored)
+            widened = mxfp4_as_q8_0(ordered) if self.types[own] == "MXFP4" else ordered
+            return None if widened is None else StoredBlocks(held, widened, shape[1])
 
         def rows(ids: Tensor, tensor: Tensor) -> Tensor:
             wanted = (len(ids), *shape[1:])
@@ -113,7 +113,9 @@ class Ggml:
         as_they_lie = len(shape) > 1 and not heads and expert is None and by_value is None
         part = Part(own, (*BLOCKS, *FLOATS), tuple(whole))
         in_blocks = block is not None and len(shape) == 2
-        return Layout((part,), dequantise, rows if as_they_lie else None, blocks=blocks if in_blocks else None)
+        return Layout(
+            (part,), dequantise, rows if as_they_lie else None, blocks=blocks if in_blocks else None, block_kind=held
+        )
 
 
 def _grouped(tensor: Tensor, name: str, kind: str, heads: ValueHeads) -> Tensor:

@@ -13,10 +13,11 @@ from swarm.engine.layers.linear import Linear
 from swarm.engine.layers.mlp import Mlp
 from swarm.engine.layers.norm import Norm
 from swarm.engine.loading.sources import Source
-from swarm.engine.loading.stored import Matrix, computed, split, stored_linear
+from swarm.engine.loading.stored import Matrix, split, stored_linear
 from swarm.engine.numerics import Precision
 from swarm.engine.portable.linear import PortableLinear
 from swarm.engine.portable.norm import PortableNorm
+from swarm.kernels.library import BLOCKS, DEQUANTISED
 from swarm.model.spec import ModelSpec
 from swarm.model.tensor_names import Shape, layer_tensors
 
@@ -100,8 +101,8 @@ class LayerParts:
 
         Columns are padded likewise. `rows` says which of these rows come to stand where. `floats`: whatever the precision.
         """
-        if self.precision.stored:
-            return self._as_stored(modules, parts, heights, columns, rows, floats)
+        if self.precision.portable:
+            return self._portable(modules, parts, heights, columns, rows, floats)
         precision = self.precision.floats if floats else self.precision
         weight = torch.empty(sum(heights), columns, dtype=precision.weight_dtype, device=self.device)
         self._fill(weight, modules, "weight", parts, heights)
@@ -114,7 +115,7 @@ class LayerParts:
             weight, bias = weight.index_select(0, rows), None if bias is None else bias.index_select(0, rows)
         return build_linear(weight, bias, precision)
 
-    def _as_stored(
+    def _portable(
         self,
         modules: Sequence[str],
         parts: list[int],
@@ -123,19 +124,20 @@ class LayerParts:
         rows: Tensor | None,
         floats: bool,
     ) -> Linear:
-        matrices = [self._matrix(f"{self.prefix}.{module}.weight", floats) for module in modules]
+        precision = self.precision.floats if floats and not self.precision.stored else self.precision
+        matrices = [self._matrix(f"{self.prefix}.{module}.weight", precision, floats) for module in modules]
         if len(modules) == 1 and len(parts) > 1:
             matrices = split(matrices[0], parts)
         bias = None
         if f"{self.prefix}.{modules[0]}.bias" in self.shapes:
-            bias = torch.empty(sum(heights))
+            bias = torch.empty(sum(heights), dtype=torch.float32 if precision.stored else precision.weight_dtype)
             self._fill(bias, modules, "bias", parts, heights)
-            bias = bias if rows is None else bias.index_select(0, rows)
-        return stored_linear(matrices, heights, columns, rows, bias, self.precision)
+            bias = (bias if rows is None else bias.index_select(0, rows)).float()
+        return stored_linear(matrices, heights, columns, rows, bias, precision)
 
-    def _matrix(self, name: str, floats: bool) -> Matrix:
+    def _matrix(self, name: str, precision: Precision, floats: bool) -> Matrix:
         turned = self.spec.family.transposed
-        matrix = matrix_of(self.source, name, self.shapes[name], self.precision, floats=floats or turned)
+        matrix = matrix_of(self.source, name, self.shapes[name], precision, floats=floats or turned)
         return matrix.T if turned and isinstance(matrix, Tensor) else matrix
 
     def _fill(self, whole: Tensor, modules: Sequence[str], kind: str, parts: list[int], heights: list[int]) -> None:
@@ -149,11 +151,15 @@ class LayerParts:
 
 
 def matrix_of(source: Source, name: str, shape: Shape, precision: Precision, floats: bool = False) -> Matrix:
-    """As its file holds it, where kernels take it so; else as floats of that precision. Raises ModelFault naming the tensor."""
-    stored = source.as_stored(name, shape)
-    if stored is not None and computed(stored) and (isinstance(stored, Tensor) or not floats):
+    """As its file holds it, where kernels take or round it so; else as floats. Raises ModelFault naming the tensor.
+
+    `floats`: where the precision is as stored, of that precision if they have to be made.
+    """
+    stored = source.as_stored(name, shape, BLOCKS if precision.stored else DEQUANTISED)
+    if stored is not None and not (precision.stored and floats and not isinstance(stored, Tensor)):
         return stored
-    return source.tensor(name, shape).to(precision.dtype)
+    tensor = source.tensor(name, shape)
+    return tensor.to(precision.dtype) if precision.stored else tensor
 
 
 def build_linear(weight: Tensor, bias: Tensor | None, precision: Precision) -> Linear:

@@ -1,4 +1,7 @@
-"""From matrices as files hold them to linear layers that compute with just that: no number of theirs is rounded."""
+"""From matrices as files hold them to linear layers: of just these numbers, or of numbers rounded to a precision.
+
+Rows are packed from where they lie in the file, and none is held a second time.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,7 @@ from swarm.kernels import GROUP
 from swarm.kernels.library import BLOCKS
 
 Matrix = StoredBlocks | Tensor
-
-
-def computed(stored: Matrix | None) -> bool:
-    """Whether kernels take it as it is."""
-    return stored is not None and (isinstance(stored, Tensor) or stored.kind in BLOCKS)
+CONVERTED = 1 << 20  # numbers at once
 
 
 def height(matrix: Matrix) -> int:
@@ -43,36 +42,49 @@ def stored_linear(
     precision: Precision,
 ) -> PortableLinear:
     """Matrices below each other, each in a height of its own, with zeros beyond; `order` says which of these rows come to
-    stand where. Rows of one kind that then follow each other become one weight."""
+    stand where. Rows of one kind that then follow each other become one weight. Biases are fp32."""
     rows = torch.arange(sum(heights)) if order is None else order
     owners = torch.repeat_interleave(torch.arange(len(heights)), torch.tensor(heights))
     starts = torch.tensor([sum(heights[:number]) for number in range(len(heights))])
     owner = owners[rows]
     places, parts, first = rows - starts[owner], [], 0
     runs = [(number, len(list(run))) for number, run in groupby(owner.tolist())]
-    for (kind, shared), same in groupby(runs, key=lambda run: kind_of(matrices[run[0]])):
+    for (kind, shared), same in groupby(runs, key=lambda run: _kind(matrices[run[0]], precision)):
         of_kind = list(same)
         part = PackedWeight.zeros(kind, sum(length for _, length in of_kind), columns, shared, precision.wide)
         at = 0
         for number, length in of_kind:
             own = places[first : first + length]
-            _put(part, at, matrices[number], own[own < height(matrices[number])])
+            _put(part, at, matrices[number], own[own < height(matrices[number])], precision)
             at, first = at + length, first + length
         parts.append(part)
     return PortableLinear(parts, bias, precision)
 
 
-def kind_of(matrix: Matrix) -> tuple[str, int]:
-    """The kind of weight that holds it exactly, and how many inputs share a scale."""
+def _kind(matrix: Matrix, precision: Precision) -> tuple[str, int]:
+    """The kind of weight that holds it, and how many inputs share a scale."""
+    if not precision.stored:
+        return precision.kind, GROUP
     return (FLOATS[matrix.dtype], GROUP) if isinstance(matrix, Tensor) else (BLOCKS[matrix.kind], matrix.shared)
 
 
-def _put(part: PackedWeight, at: int, matrix: Matrix, places: Tensor) -> None:
+def _put(part: PackedWeight, at: int, matrix: Matrix, places: Tensor, precision: Precision) -> None:
     chosen = _taken(matrix, places)
     if isinstance(chosen, Tensor):
-        part.put_floats(at, chosen)
-    else:
+        _put_floats(part, at, chosen, chosen.dtype if precision.stored else precision.weight_dtype)
+    elif precision.stored:
         part.put_blocks(at, chosen)
+    else:
+        part.put_dequantised(at, chosen)
+
+
+def _put_floats(part: PackedWeight, at: int, rows: Tensor, dtype: torch.dtype) -> None:
+    """A few rows at a time where they are converted or laid out anew, so that what that takes stays small."""
+    put = part.put_floats if part.kind in FLOATS.values() else part.put_rounded
+    ready = rows.dtype == dtype and rows.is_contiguous()
+    for few in [rows] if ready else torch.split(rows, max(1, CONVERTED // max(1, rows.shape[1]))):
+        put(at, few.to(dtype))
+        at += few.shape[0]
 
 
 def _taken(matrix: Matrix, places: Tensor) -> Matrix:

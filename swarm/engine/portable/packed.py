@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from swarm.checkpoint.formats import ALL_INPUTS, StoredBlocks
 from swarm.engine.numerics import portable_kernels
+from swarm.engine.portable.room import zeros
 from swarm.kernels import GROUP, LANES
 from swarm.kernels.library import ALL_GROUPS, BLOCKS, WEIGHTS, CWeight
 
@@ -32,9 +32,9 @@ class PackedWeight:
         integers of 16 bits for it, if it is one of integers."""
         groups, tiles = -(-inputs // GROUP), -(-outputs // LANES)
         kernels = portable_kernels()
-        numbers = torch.zeros(kernels.packed_bytes(kind, outputs, inputs), dtype=torch.uint8)
+        numbers = zeros(kernels.packed_bytes(kind, outputs, inputs))
         shift = ALL_GROUPS if shared == ALL_INPUTS else (shared // GROUP).bit_length() - 1
-        scales = torch.zeros(kernels.scale_bytes(kind, shift, outputs, inputs), dtype=torch.uint8)
+        scales = zeros(kernels.scale_bytes(kind, shift, outputs, inputs))
         minima = torch.zeros(tiles * groups * LANES if kernels.has_minima(kind) else 0, dtype=torch.float16)
         places = numbers.data_ptr(), scales.data_ptr(), minima.data_ptr() if len(minima) else None
         c = CWeight(WEIGHTS.index(kind), outputs, inputs, groups, tiles, shift, wide, *places)
@@ -56,9 +56,10 @@ class PackedWeight:
 
     def put_floats(self, first: int, rows: Tensor) -> None:
         """Floats of the kind's own, [rows, columns], as outputs from `first` on; columns that there are not are zeros."""
-        rows = functional.pad(rows, (0, self.c.inputs - rows.shape[1])).contiguous()
+        rows = rows.contiguous()
+        count, columns = rows.shape
         places = rows.data_ptr(), self.numbers.data_ptr()
-        portable_kernels().pack_floats(self.kind, first, rows.shape[0], self.c.inputs, *places)
+        portable_kernels().pack_floats(self.kind, first, count, self.c.inputs, columns, *places)
 
     def put_rounded(self, first: int, rows: Tensor) -> None:
         """Floats, [rows, columns], rounded to the nearest of the integers that a group of 32 inputs shares a step of.
@@ -67,7 +68,14 @@ class PackedWeight:
         """
         rows = rows.contiguous()
         count, columns = rows.shape
-        portable_kernels().pack_rounded(self.c, FLOATS[rows.dtype], first, count, columns, rows.data_ptr())
+        row_bytes = columns * rows.itemsize
+        portable_kernels().pack_rounded(self.c, FLOATS[rows.dtype], first, count, columns, rows.data_ptr(), row_bytes)
+
+    def put_dequantised(self, first: int, blocks: StoredBlocks) -> None:
+        """What DEQUANTISED blocks stand for, rounded to the kind: to floats, or to bf16 and then as `put_rounded` does."""
+        rows, kind = blocks.rows.contiguous(), BLOCKS[blocks.kind]
+        count, row_bytes = rows.shape
+        portable_kernels().pack_rounded(self.c, kind, first, count, blocks.columns, rows.data_ptr(), row_bytes)
 
     def put_blocks(self, first: int, blocks: StoredBlocks) -> None:
         """Blocks of this kind; columns that there are not are zeros."""

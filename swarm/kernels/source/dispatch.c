@@ -3,6 +3,7 @@
 #include <string.h>
 #include "path.h"
 #include "processor.h"
+#include "stored_blocks.h"
 
 #define SMALL 20000 /* products of numbers below which one thread is quicker than several */
 
@@ -140,9 +141,16 @@ uint64_t swarm_read(const void *numbers, int64_t count) {
     return sum;
 }
 
-/* Rows of [count][columns] floats rounded to integers, as outputs `from` onwards, into packed zeros; columns that there are not are
-   zeros. */
-void swarm_pack_rounded(const struct weight *weight, int kind, int from, int count, int columns, const void *rows) {
-    struct rounding work = {weight, rows, kind, from, count, columns};
+/* Rows of `columns` numbers, fp32, bf16, fp16 or llama.cpp's blocks, rounded to a weight's kind, as outputs `from` onwards, into packed
+   zeros; columns that there are not are zeros. Blocks become bf16 before they become integers. Floats become integers only. -1 where
+   this is not how such a weight is made, or rows do not fit. */
+int swarm_pack_rounded(const struct weight *weight, int kind, int from, int count, int columns, const void *rows, int64_t row_bytes) {
+    struct rounding work = {weight, rows, kind, from, count, columns, row_bytes};
+    const int integers = weight->kind == WEIGHT_INT8 || weight->kind == WEIGHT_INT4, floats = kind >= WEIGHT_FP32 && kind <= WEIGHT_FP16;
+    if (floats ? !integers || row_bytes != (int64_t)columns * (kind == WEIGHT_FP32 ? 4 : 2) : !becomes_floats(kind)) return -1;
+    if (!floats && !integers && weight->kind > WEIGHT_FP16) return -1;
+    if (!floats && !whole_blocks(kind, columns, row_bytes)) return -1;
+    if (columns > weight->groups * GROUP) return -1;
     run_job(chosen->rounding, &work, threads_for((int64_t)count * columns));
+    return 0;
 }

@@ -24,7 +24,7 @@ int64_t swarm_scale_bytes(int kind, int shift, int outputs, int inputs) {
 int swarm_has_minima(int kind) { return minima_apart(kind); }
 
 struct packing {
-    int kind, from, count, inputs;
+    int kind, from, count, inputs, columns;
     const void *rows;
     void *packed;
 };
@@ -34,12 +34,12 @@ static void pack_lane(const struct packing *work, int row, int first, int last) 
     const int64_t groups = (work->inputs + GROUP - 1) / GROUP, output = work->from + row;
     const int64_t at = output / 16 * groups * GROUP * 16, lane = output % 16;
     if (work->kind == WEIGHT_FP32) {
-        const uint32_t *x = (const uint32_t *)work->rows + row * (int64_t)work->inputs;
+        const uint32_t *x = (const uint32_t *)work->rows + row * (int64_t)work->columns;
         uint32_t *to = (uint32_t *)work->packed + at + lane;
         for (int k = first; k < last; k++) to[k * 16] = x[k];
         return;
     }
-    const uint16_t *x = (const uint16_t *)work->rows + row * (int64_t)work->inputs;
+    const uint16_t *x = (const uint16_t *)work->rows + row * (int64_t)work->columns;
     uint16_t *to = (uint16_t *)work->packed + at;
     if (work->kind == WEIGHT_FP16) {
         for (int k = first; k < last; k++) to[k * 16 + lane] = x[k];
@@ -59,14 +59,14 @@ static void packing_job(void *argument, int thread, struct team *team) {
     for (int64_t tile = first_tile + from; tile < first_tile + to; tile++) {
         const int64_t own = tile * 16 - work->from;
         const int first = own > 0 ? (int)own : 0, last = own + 16 < work->count ? (int)own + 16 : work->count;
-        for (int at = 0; at < work->inputs; at += PACKED_AT_ONCE)
+        for (int at = 0; at < work->columns; at += PACKED_AT_ONCE)
             for (int row = first; row < last; row++)
-                pack_lane(work, row, at, at + PACKED_AT_ONCE < work->inputs ? at + PACKED_AT_ONCE : work->inputs);
+                pack_lane(work, row, at, at + PACKED_AT_ONCE < work->columns ? at + PACKED_AT_ONCE : work->columns);
     }
 }
 
-/* Rows of [count][inputs] numbers, as outputs `from` onwards, into packed zeros. */
-void swarm_pack_floats(int kind, int from, int count, int inputs, const void *rows, void *packed) {
-    struct packing work = {kind, from, count, inputs, rows, packed};
-    run_job(packing_job, &work, (int64_t)count * inputs < PACKED_ALONE ? 1 : swarm_threads());
+/* Rows of [count][columns] numbers, as outputs `from` onwards, into packed zeros of so many inputs, which are no fewer. */
+void swarm_pack_floats(int kind, int from, int count, int inputs, int columns, const void *rows, void *packed) {
+    struct packing work = {kind, from, count, inputs, columns, rows, packed};
+    run_job(packing_job, &work, (int64_t)count * columns < PACKED_ALONE ? 1 : swarm_threads());
 }

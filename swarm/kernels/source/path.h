@@ -69,9 +69,11 @@ struct reading {
 };
 
 struct rounding {
-    const struct weight *weight; /* int8 or int4, packed zeros */
-    const void *rows;            /* [count][columns], fp32, bf16 or fp16 */
-    int32_t kind, from, count, columns;
+    const struct weight *weight; /* int8, int4, or floats; packed zeros */
+    const void *rows;            /* [count][row_bytes] */
+    int32_t kind;                /* of these: fp32, bf16, fp16, or one of llama.cpp's blocks, of which only floats are made otherwise */
+    int32_t from, count, columns;
+    int64_t row_bytes;
 };
 
 struct path {

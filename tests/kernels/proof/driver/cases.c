@@ -3,7 +3,7 @@
 int64_t swarm_packed_bytes(int kind, int outputs, int inputs);
 int64_t swarm_scale_bytes(int kind, int shift, int outputs, int inputs);
 int swarm_has_minima(int kind);
-void swarm_pack_floats(int kind, int from, int count, int inputs, const void *rows, void *packed);
+void swarm_pack_floats(int kind, int from, int count, int inputs, int columns, const void *rows, void *packed);
 int swarm_pack_blocks(const struct weight *weight, int from, int count, const uint8_t *rows, int64_t row_bytes);
 int swarm_linear(const struct weight *weight, const float *rows, int64_t ld_rows, int count, const float *bias, float *out, int64_t ld_out);
 void swarm_norm(const float *rows, int64_t ld_rows, int count, int width, const float *weight, const float *bias, float eps, int centred, float *out,
@@ -24,7 +24,7 @@ static struct room floats_packed(struct seed *seed, enum values values, int kind
         rows = room_for((int64_t)outputs * inputs, 2);
         fill_halves(seed, values, kind == WEIGHT_FP16, rows.items, outputs, inputs);
     }
-    swarm_pack_floats(kind, 0, outputs, inputs, rows.items, packed.taken);
+    swarm_pack_floats(kind, 0, outputs, inputs, inputs, rows.items, packed.taken);
     give_back(rows);
     weight->numbers = packed.taken;
     return packed;
