@@ -62,6 +62,7 @@ class BenchSwarm:
         self.subject = subject
         self.model = subject.ref
         self.workers: list[BenchWorker] = []
+        self.direct = True  # whether workers of new sessions hand rows on by themselves
         self._spans = tuple(spans)
         self._precision = precision
         self._numerics = numerics
@@ -86,9 +87,8 @@ class BenchSwarm:
         """A session over a chain of these workers, to be entered."""
         assert self._peers is not None
         resolver = Resolver(self, self._peers, self.model, now=time.time, trace=self._trace, precision=self._precision)
-        return ChainSession(
-            resolver, self._peers, ClientConfig(), self._trace, None, self._precision, Room.whole(max_rows)
-        )
+        config = ClientConfig(direct=self.direct)
+        return ChainSession(resolver, self._peers, config, self._trace, None, self._precision, Room.whole(max_rows))
 
     async def lookup(self, model: ModelRef) -> list[SignedRecord]:
         """As a directory's; nobody here needs a signature."""

@@ -52,6 +52,12 @@ if TYPE_CHECKING:
 @click.option(
     "--windows", type=click.IntRange(1), default=16, show_default=True, help="With --quality: so many at most."
 )
+@click.option(
+    "--wan",
+    metavar="DELAY,BANDWIDTH",
+    help="Chains of two to six hops whose machines are that far from each other (one way), such as 20ms,100mbit, direct and "
+    "through the client, against what the distance allows.",
+)
 @click.option("--quick", is_flag=True, help="Fewer rounds.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def bench(
@@ -64,6 +70,7 @@ def bench(
     quality: tuple[str, str] | None,
     window: int,
     windows: int,
+    wan: str | None,
     quick: bool,
     as_json: bool,
 ) -> None:
@@ -82,6 +89,8 @@ def bench(
     from swarm.bench.run import measure
     from swarm.bench.show import as_object, show_lines
     from swarm.bench.subject import Subject
+    from swarm.bench.wan.distance import Distance
+    from swarm.bench.wan.run import measure_wan
     from swarm.cli.models import model_directory
 
     program, native = parse_against(against)
@@ -94,12 +103,16 @@ def bench(
     kind = _chosen(numerics, precision, subject)
     rounds, tokens = (2, 16) if quick else (4, 32)
     plan = Plan(subject, precision or "bf16", kind, threads, rounds, tokens, program, native)
-    figures = asyncio.run(measure(plan, _say))
-    found = lines(figures, PROMPT_ROWS)
-    if as_json:
-        click.echo(json.dumps({"title": figures.title, "figures": as_object(found)}))
+    if wan is None:
+        figures = asyncio.run(measure(plan, _say))
+        title, found = figures.title, lines(figures, PROMPT_ROWS)
     else:
-        show_lines(figures.title, found, Console(highlight=False))
+        title = f"{subject.name}, {plan.precision}, {kind}, machines {wan} from each other"
+        found = asyncio.run(measure_wan(plan, Distance.parse(wan), _say))
+    if as_json:
+        click.echo(json.dumps({"title": title, "figures": as_object(found)}))
+    else:
+        show_lines(title, found, Console(highlight=False))
 
 
 def _judge(

@@ -1,0 +1,1 @@
+"""`swarm bench --wan`: chains whose machines are far from each other, against what distance alone allows."""
