@@ -44,6 +44,8 @@ def test_a_stopped_answer_stays_and_the_workers_are_free() -> None:
             await writing(page, 20)
             assert await page.value("document.getElementById('send').hidden")
             await page.until("document.querySelectorAll('#sessions li').length === 1")
+            # once the workers have reached each other
+            await page.until("/^[0-9a-f]{8}( → [0-9a-f]{8})+$/.test(document.querySelector('.through').textContent)")
             await page.click("#stop")
             await asyncio.wait_for(served.gateway.generator.idle(), 30)
             await page.until("document.querySelector('.answer .facts').textContent === 'stopped'")

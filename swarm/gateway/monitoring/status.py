@@ -135,7 +135,10 @@ def session_of(choice: Choice) -> dict[str, Any]:
         "cached_tokens": answer.cached_tokens,
         "tokens": count,
         "tokens_per_second": timings.tokens_per_second(count),
-        "chain": [{"peer": peer.hex(), "start": span.start, "stop": span.stop} for peer, span in _chain(choice)],
+        "chain": [
+            {"peer": peer.hex(), "start": span.start, "stop": span.stop, "direct": direct}
+            for (peer, span), direct in zip(_chain(choice), getattr(session, "direct", ()), strict=False)
+        ],
         "recoveries": len(getattr(session, "recoveries", ())),
         "since_s": round(asyncio.get_running_loop().time() - choice.began, 2),
     }

@@ -53,6 +53,7 @@ export class Sessions {
 
   #begin(id) {
     const [state, tokens, chain] = ["state", "tokens", "through"].map((name) => make("span", { class: name }));
+    chain.title = "→ handed on directly, ⇠ ⇢ by way of the gateway";
     const item = { element: make("li", {}, make("i"), state, tokens, chain), state, tokens, chain, told: 0, rate: null };
     this.#items.set(id, item);
     find("sessions").append(item.element);
@@ -60,10 +61,16 @@ export class Sessions {
   }
 }
 
-/** The workers of a chain; one that has two places side by side is named once. */
+/** The workers of a chain, one that has two places side by side named once, and between them how rows get from one to the next: by
+ * themselves, or by way of the gateway. */
 function through(chain) {
-  const names = chain.map((hop) => short(hop.peer));
-  return names.filter((name, place) => name !== names[place - 1]).join(" → ") || "on this node";
+  let told = "";
+  chain.forEach(({ peer }, place) => {
+    const before = chain[place - 1];
+    if (before?.peer === peer) return;
+    told += `${before ? (before.direct ? " → " : " ⇠ ⇢ ") : ""}${short(peer)}`;
+  });
+  return told || "on this node";
 }
 
 /** One more line in the log of failovers, the newest first. */
