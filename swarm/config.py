@@ -94,6 +94,11 @@ class WorkerConfig:
     working_seconds: float = 0.5  # between two Working replies to a request that is still queued or computed
     drain_seconds: float = 30.0  # SIGTERM: how long running sessions may still use the worker
     move_seconds: float = 8.0  # the same where others hold all its layers; containers are given ten
+    successor_seconds: float = (
+        120.0  # and how long who alone holds layers waits for somebody to take them; 0: not at all
+    )
+    move_every: float = 60.0  # between two looks whether other layers need the worker more; 0: it stays where it is
+    claim_seconds: float = 2.0  # after a move was claimed, for others who claim the same layers
     look_again_seconds: float = 0.5  # after a choice of layers was announced, for others who chose meanwhile
     cache_bytes: int | None = None  # budget of all caches; None: what --max-memory leaves
 

@@ -164,6 +164,22 @@ def bootstrap(**given: Any) -> None:
 @compute.cache_precision_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--max-memory", type=types.SIZE, help="At most so much memory.  [default: what is free, less a reserve]")
+@click.option(
+    "--move-every",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    default=60.0,
+    show_default=True,
+    help="With --layers auto: how often the worker considers moving to layers that need it more; 0: it stays.",
+)
+@click.option(
+    "--successor",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    default=120.0,
+    show_default=True,
+    help="When it is stopped and alone holds layers of a whole model: how long it waits for another worker to take them; 0: not.",
+)
 @compute.backend_option
 @compute.numerics_option
 @compute.threads_option
@@ -177,6 +193,8 @@ def worker(
     cache_precision: str | None,
     device: str,
     max_memory: int | None,
+    move_every: float,
+    successor: float,
     backend: str,
     numerics: str,
     threads: int | None,
@@ -193,10 +211,11 @@ def worker(
     wishes = compute.wishes_of(activations, cache_precision, backend, numerics)
     check_layers(directory, span, precision, backend, wishes)
     from swarm.cli.serve import NodeRequest, run_worker
-    from swarm.config import SpanConfig
+    from swarm.config import SpanConfig, WorkerConfig
 
     serve = SpanConfig(directory, span, precision, device, max_memory, backend, numerics, most, wishes)
-    run_worker(NodeRequest(**given), model, serve, threads)
+    config = WorkerConfig(move_every=move_every, successor_seconds=successor)
+    run_worker(NodeRequest(**given), model, serve, threads, config)
 
 
 @swarm.command()

@@ -21,7 +21,7 @@ from swarm.cli.bootstrap import need_bootstrap, waiting_seconds
 from swarm.cli.keys import held_identity, known_peers_file
 from swarm.cli.peers import of_sessions
 from swarm.cli.private import everybody_allowed
-from swarm.config import ApiConfig, ClientConfig, NodeConfig, SpanConfig
+from swarm.config import ApiConfig, ClientConfig, NodeConfig, SpanConfig, WorkerConfig
 from swarm.identity import PeerId
 from swarm.node import Node
 from swarm.node.addresses import only_here
@@ -114,16 +114,24 @@ def run_bootstrap(request: NodeRequest) -> None:
     _run_node("bootstrap", request, None, api_config(request.api, request.api_keys, (), request.models_dir))
 
 
-def run_worker(request: NodeRequest, model: str, serve: SpanConfig, threads: int | None) -> None:
+def run_worker(
+    request: NodeRequest, model: str, serve: SpanConfig, threads: int | None, config: WorkerConfig | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT. Raises SwarmError."""
     from swarm.engine import settle_threads
 
     api = api_config(request.api, request.api_keys, (model,), request.models_dir, backend=serve.backend)
     settle_threads(threads)
-    _run_node("worker", request, serve, api)
+    _run_node("worker", request, serve, api, config)
 
 
-def _run_node(mode: str, request: NodeRequest, serve: SpanConfig | None, api: ApiConfig | None) -> None:
+def _run_node(
+    mode: str,
+    request: NodeRequest,
+    serve: SpanConfig | None,
+    api: ApiConfig | None,
+    config: WorkerConfig | None = None,
+) -> None:
     raise_file_limit(MAX_FILES)
     if request.exit_with_stdin:
         threading.Thread(target=_leave_with_stdin, name="stdin", daemon=True).start()
@@ -132,7 +140,9 @@ def _run_node(mode: str, request: NodeRequest, serve: SpanConfig | None, api: Ap
     if api is not None:
         _check_place(api)
     with held_identity(mode, request.key) as identity:
-        node = Node(request.config(), identity, serve=serve, api=api, trace=trace, progress=output.note)
+        node = Node(
+            request.config(), identity, serve=serve, api=api, worker_config=config, trace=trace, progress=output.note
+        )
         asyncio.run(_serve(node, output))
 
 
@@ -232,7 +242,7 @@ async def _serve(node: Node, output: Output) -> None:
         asked = True
         if serving.is_set():
             stop.set()
-            output.note("stopping: no new sessions; running ones may end (a second signal ends them at once)")
+            output.note("stopping: running sessions may end (a second signal ends them at once)")
         else:
             running.cancel()
 

@@ -5,7 +5,7 @@ Knows nothing of sessions' owners, of queues or of the network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from swarm.checkpoint.manifest import Manifest, Progress
 from swarm.engine import conversion
 from swarm.engine.caches.footprint import row_bytes, session_bytes, state_shape
 from swarm.engine.caches.kv_cache import CachePool, SessionCache
-from swarm.engine.decoder import Decoder
+from swarm.engine.decoder import Decoder, Layer
 from swarm.engine.loading.layers import build_layer
 from swarm.engine.loading.per_layer_inputs import build_token_inputs
 from swarm.engine.loading.sources import RandomSource, Source, VerifiedSource
@@ -80,9 +80,11 @@ class Stage:
         cache_bytes: int | None = None,
         progress: Progress | None = None,
         numerics: str = "native",
+        held: Mapping[int, Layer] | None = None,
     ) -> Stage:
         """Read a span's tensors (None: all layers) and no others, each checked against the manifest.
 
+        Layers in `held`, of another stage of this model, precision and device, are not read again.
         Raises ModelFault naming file and tensor, UsageFault naming the precision or device.
         """
         checkpoint = open_checkpoint(directory)
@@ -94,7 +96,7 @@ class Stage:
         shapes = {name: shape for layer in span for name, shape in layer_tensors(spec, layer).items()}
         source = VerifiedSource(tensors, manifest, shapes | token_tensors(spec), progress)
         with source:
-            return cls._build(spec, span, plan, device, cache_bytes, source, manifest)
+            return cls._build(spec, span, plan, device, cache_bytes, source, manifest, held)
 
     @classmethod
     def random(
@@ -122,6 +124,7 @@ class Stage:
         cache_bytes: int | None,
         source: Source,
         manifest: Manifest | None,
+        held: Mapping[int, Layer] | None = None,
     ) -> Stage:
         place = place_of(plan, device)
         settle_threads()
@@ -133,9 +136,9 @@ class Stage:
             cache_bytes = DEFAULT_CACHE_ROWS * row_bytes(spec, span, plan.name)
             cache_bytes += DEFAULT_SESSIONS * session_bytes(spec, span, plan.name, spec.max_positions)
         with torch.inference_mode():
-            layers = []
+            layers, known = [], held or {}
             for layer in span:
-                layers.append(build_layer(spec, layer, source, plan.of(layer), place))
+                layers.append(known.get(layer) or build_layer(spec, layer, source, plan.of(layer), place))
                 source.release()
             tokens = build_token_inputs(spec, span, source, plan, place)
             decoder = Decoder(spec, span, layers, plan.between, tokens)
@@ -148,6 +151,11 @@ class Stage:
         kept = span, shapes, between.cache_dtype, place, cache_bytes, spec.max_positions
         pool = CachePool(*kept, states, between.portable, between.dtype)
         return cls(decoder, pool, place, manifest)
+
+    @property
+    def layers(self) -> dict[int, Layer]:
+        """Those that are loaded, by their numbers."""
+        return dict(zip(self.span, self.decoder.layers, strict=True))
 
     def open(self, max_rows: int, span: LayerSpan | None = None) -> SessionCache:
         """A session's cache, over all layers or some. Raises Overloaded with numbers, UsageFault."""

@@ -1,4 +1,4 @@
-"""The worker's side of a node: chooses a span, loads it, measures itself, serves it and announces it."""
+"""The worker's side of a node: chooses a span, loads it, serves it, moves to others where it may, and leaves."""
 
 from __future__ import annotations
 
@@ -7,31 +7,33 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from random import Random
 
 from swarm.checkpoint.locate import model_name
 from swarm.config import SpanConfig, WorkerConfig
 from swarm.discovery import Directory
 from swarm.engine.backends import Model, Stage, open_model
 from swarm.engine.compute_thread import ComputeThread
-from swarm.engine.row_tensors import zero_rows
 from swarm.errors import SwarmError, UsageFault
 from swarm.identity import Identity
-from swarm.node.precision import CACHE_SHARE, SESSION_ROWS, layer_sizes, machine_for, settled, worker_precision
+from swarm.node.holding import Holding
+from swarm.node.leaving import await_successor
+from swarm.node.loading import Loader
+from swarm.node.moving import Mover
+from swarm.node.precision import machine_for, settled, worker_precision
 from swarm.records import Address, ModelRef, PeerRecord, PeerState, still_here
 from swarm.routing.finder import coverage
-from swarm.routing.placement import ahead_of, at_most, choose_span, fitting_spans, needless
+from swarm.routing.placement import ahead_of, choose_span, needless
 from swarm.span import LayerSpan
 from swarm.trace import Trace
-from swarm.transport.memory_trim import trim_memory
-from swarm.worker.announcer import Announcer, highest_sequence
+from swarm.worker.announcer import highest_sequence
 from swarm.worker.capacity import Capacity, measure_capacity, resolve_device
 from swarm.worker.demand import Demand
 from swarm.worker.neighbours import Neighbours
 from swarm.worker.service import WorkerService
+from swarm.worker.services import Services
 
 RESERVED_SHARE = 0.1  # of the free memory, left to the rest of the machine unless --max-memory says what may be used
-MEASURED_STEPS = 8  # decode steps of which the fastest says how many tokens a second the span does
-MEASURED_SECONDS = 0.1  # after which no further one is taken
 MOVES = 3  # choices of a span, where others choose meanwhile
 PROGRESS_STEP = 5  # percent between two lines about a long reading
 
@@ -50,6 +52,7 @@ class Layers:
         trace: Trace,
         progress: Callable[[str], None],
         neighbours: Neighbours | None = None,
+        dice: Random | None = None,
     ) -> None:
         self._neighbours = neighbours  # other workers, to hand rows to
         self._serve = serve
@@ -59,24 +62,24 @@ class Layers:
         self._config = config
         self._trace = trace
         self._progress = progress
+        self._dice = dice or Random()
         self._stack = AsyncExitStack()
         self._precision = serve.precision  # settled once the model is known
-        self._capacity: Capacity | None = None  # likewise
-        self._speed: float | None = None  # rows a second, once it was measured
         self._demand = Demand(time.monotonic)
-        self._service: WorkerService | None = None
-        self._announcer: Announcer | None = None
+        self.services = Services()
+        self._holding: Holding | None = None
+        self._moving: asyncio.Task[None] | None = None  # of a worker that chooses its layers
 
     @property
     def service(self) -> WorkerService:
-        if self._service is None:
-            raise UsageFault("this worker is still loading its layers")
-        return self._service
+        """That takes new sessions. Raises UsageFault while the first layers are being loaded."""
+        return self.services.current
 
     @property
     def tasks(self) -> tuple[asyncio.Task[None], ...]:
         """Loops that run until the end; one that ends by itself is a bug."""
-        return (*self.service.tasks, *(self._announcer.tasks if self._announcer else ()))
+        announcing = self._holding.announcer.tasks if self._holding else ()
+        return (*self.services.tasks, *announcing, *((self._moving,) if self._moving else ()))
 
     async def __aenter__(self) -> Layers:
         async with self._stack:
@@ -88,45 +91,53 @@ class Layers:
         await self._stack.aclose()
 
     async def drain(self, part: Callable[[int], None] = lambda sequence: None) -> None:
-        """No new sessions; those that run may end by themselves within drain_seconds, and the worker is DRAINING. Then GONE.
+        """Once others hold its layers, or successor_seconds later: no new sessions; those that run may end by themselves within
+        drain_seconds, and the worker is DRAINING. Then GONE.
 
         `part` tells those who have a channel, at once, up to which sequence this worker's records count no more.
         """
-        self.service.drain()
-        assert self._announcer is not None
-        part(self._announcer.sequence)
-        if self.service.load().sessions:
-            await self._announcer.withdraw()
+        assert self._holding is not None
+        await self._stop_moving()
+        if self.services.serving:
+            await await_successor(self._holding, self._config.successor_seconds, self._directory.time, self._progress)
+        self.services.drain()
+        announcer = self._holding.announcer
+        part(announcer.sequence)
+        if sessions := self.services.load().sessions:
+            await announcer.withdraw()
             patience = await self._patience()
-            self._progress(
-                f"stopping: sessions that run here ({self.service.load().sessions}) may end or move within {patience:g} s"
-            )
+            self._progress(f"stopping: sessions that run here ({sessions}) may end or move within {patience:g} s")
             try:
                 async with asyncio.timeout(patience):
-                    await self.service.drained()
+                    await self.services.drained()
             except TimeoutError:
-                self._trace.failed("worker.drain", sessions=self.service.load().sessions)
-        await self._announcer.farewell()
+                self._trace.failed("worker.drain", sessions=self.services.load().sessions)
+        await announcer.farewell()
 
     async def _patience(self) -> float:
         """Seconds that running sessions may take to end by themselves."""
-        service, config = self.service, self._config
-        if not service.load().sessions:
-            return config.drain_seconds
+        config, holding = self._config, self._holding
+        assert holding is not None
+        if not self.services.serving:
+            return config.move_seconds
         try:
-            held = coverage(await self._alike(service.model), service.model.layer_count, self._directory.time())
+            held = coverage(await holding.others(), holding.model.layer_count, self._directory.time())
         except SwarmError:  # out of reach: nobody could be moved to
             return config.drain_seconds
-        span = service.stage.span
-        return (
-            min(config.move_seconds, config.drain_seconds)
-            if all(held[span.start : span.stop])
-            else config.drain_seconds
-        )
+        span = holding.span
+        moves = all(held[span.start : span.stop])
+        return min(config.move_seconds, config.drain_seconds) if moves else config.drain_seconds
+
+    async def _stop_moving(self) -> None:
+        """A move that is under way ends where it is: a span that is being loaded is not served any more."""
+        if self._moving is not None:
+            self._moving.cancel()
+            await asyncio.gather(self._moving, return_exceptions=True)
 
     async def _start(self) -> None:
         serve = self._serve
         compute = await self._stack.enter_async_context(ComputeThread("compute"))
+        loading = await self._stack.enter_async_context(ComputeThread("loading"))
         device = resolve_device(serve.device)
         opened = await compute.run(lambda: open_model(serve.model, serve.backend))
         if serve.layers is not None:
@@ -135,36 +146,44 @@ class Layers:
         manifest = await compute.run(lambda: opened.manifest(self._checking))
         model = manifest.ref(model_name(serve.model))
         above = await self._look_around(model)
-        self._announcer = announcer = Announcer(
-            self._directory, self._identity, self._describe, self._directory.time, self._trace, above
-        )
-        self._stack.push_async_callback(announcer.farewell)  # however this worker ends, if it still can
         capacity = measure_capacity(device, serve.max_memory)
         if serve.max_memory is None:
             capacity = replace(capacity, memory_free=int(capacity.memory_free * (1 - RESERVED_SHARE)))
-        self._capacity = capacity
-        self._precision = await self._settle_precision(opened, model, capacity, device)
-        stage = await self._loaded(opened, model, capacity, compute, device)
-        self._speed = await compute.run(lambda: _tokens_per_second(stage))
-        self._service = await self._stack.enter_async_context(
-            WorkerService(stage, model, compute, self._identity, self._config, self._trace, self._neighbours)
+        precision = self._precision = await self._settle_precision(opened, model, capacity, device)
+        loader = Loader(opened, serve, precision, capacity, device, loading, self._config, self._trace, self._progress)
+        holding = self._holding = Holding(
+            self._identity,
+            self._directory,
+            self._addresses,
+            model,
+            precision,
+            capacity,
+            loader=loader,
+            compute=compute,
+            services=self.services,
+            service_of=lambda stage: self._service(stage, model, compute),
+            demand=self._demand,
+            config=self._config,
+            trace=self._trace,
+            above=above,
         )
-        await self._stack.enter_async_context(announcer)
-        await announcer.first()
+        self._stack.push_async_callback(holding.announcer.farewell)  # however this worker ends, if it still can
+        stage = await self._loaded(holding, loader, opened)
+        await self._stack.enter_async_context(self.services)
+        await holding.serve(stage)
+        await self._stack.enter_async_context(holding.announcer)
+        await holding.announcer.first()
+        self._begin_moving(holding)
 
-    def _describe(self, state: PeerState) -> PeerRecord:
-        """What the service is at this moment."""
-        stage = self.service.stage
-        assert self._capacity is not None
-        return replace(
-            self._record(self.service.model, stage.span, state, self._capacity),
-            memory_free=max(0, stage.pool.budget),
-            precision=stage.precision,
-            numerics=stage.numerics,
-            tokens_per_second=self._speed,
-            cache_tokens_free=self.service.load().cache_tokens_free,
-            asked=self._demand.rate(self.service.rows_asked),
-        )
+    def _service(self, stage: Stage, model: ModelRef, compute: ComputeThread) -> WorkerService:
+        return WorkerService(stage, model, compute, self._identity, self._config, self._trace, self._neighbours)
+
+    def _begin_moving(self, holding: Holding) -> None:
+        config = self._config
+        if self._serve.layers is None and config.move_every > 0:
+            mover = Mover(holding, config, self._directory.time, self._dice, self._trace, self._progress)
+            self._moving = asyncio.create_task(mover.run(), name="mover")
+            self._stack.push_async_callback(self._stop_moving)
 
     async def _look_around(self, model: ModelRef) -> int:
         """What the swarm has before this worker says anything: namesakes of its model, and what an earlier run under its key
@@ -204,154 +223,49 @@ class Layers:
         part = done * 100 // max(1, total) // PROGRESS_STEP * PROGRESS_STEP
         self._progress(f"checking {self._serve.model}: {part} %")
 
-    async def _loaded(
-        self, opened: Model, model: ModelRef, capacity: Capacity, compute: ComputeThread, device: str
-    ) -> Stage:
+    async def _loaded(self, holding: Holding, loader: Loader, opened: Model) -> Stage:
         """The layers asked for, or those that the swarm lacks most; others may have come to hold these meanwhile."""
-        precision = self._precision
-        fitting = _fitting(opened, precision, capacity, SESSION_ROWS) or _fitting(opened, precision, capacity)
-        fitting = at_most(fitting, self._serve.most_layers, opened.spec.bonds)
         stage: Stage | None = None
         for move in range(1, MOVES + 1):
-            span = self._serve.layers or await self._choose(fitting, model, capacity)
-            stage = await self._load(opened, span, capacity, fitting, compute, device)
-            if self._serve.layers is not None or move == MOVES or not await self._is_needless(span, model):
+            span = self._serve.layers or await self._choose(holding, loader)
+            stage = await loader.load(span)
+            if self._serve.layers is not None or move == MOVES or not await self._is_needless(span, holding):
                 break
             self._progress(f"layers {span} are held by others by now, and others by nobody: choosing again")
             stage = None  # before the next is loaded
         assert stage is not None
         return stage
 
-    async def _load(
-        self,
-        opened: Model,
-        span: LayerSpan,
-        capacity: Capacity,
-        fitting: Sequence[LayerSpan],
-        compute: ComputeThread,
-        device: str,
-    ) -> Stage:
-        choice = opened.numerics(self._serve.numerics, self._precision, device)
-        if choice.reason is not None:
-            self._trace.failed("engine.numerics", reason=choice.reason)
-        _check_fit(opened, span, self._precision, capacity, fitting)
-        self._progress(f"loading layers {span}")
-        weights = opened.footprint(span, self._precision)
-        cache_bytes = self._config.cache_bytes or int((capacity.memory_free - weights) * CACHE_SHARE)
-        stage = await compute.run(
-            lambda: opened.load_stage(span, self._precision, device, cache_bytes, numerics=choice.numerics)
-        )
-        trim_memory()
-        return stage
-
-    async def _choose(self, fitting: Sequence[LayerSpan], model: ModelRef, capacity: Capacity) -> LayerSpan:
+    async def _choose(self, holding: Holding, loader: Loader) -> LayerSpan:
         """What the swarm lacks most, as many layers as fit: said before it is loaded, and looked at once more, since
         others may choose at the same moment."""
+        fitting, model = loader.spans, holding.model
         if not fitting:
             raise UsageFault(
-                f"no layers of {model} that can stand alone fit into {capacity.memory_free / 2**20:.0f} MiB and into "
+                f"no layers of {model} that can stand alone fit into {loader.room / 2**20:.0f} MiB and into "
                 f"--layers auto:{self._serve.most_layers}: raise --max-memory or the number of layers"
             )
-        records = await self._alike(model)
-        span = choose_span(records, model.layer_count, fitting, self._directory.time())
+        span = choose_span(await holding.others(), model.layer_count, fitting, self._directory.time())
         for _ in range(MOVES):
-            said = await self._say(self._record(model, span, PeerState.LOADING, capacity))
-            if not said:  # nobody else is there to hear it
+            mine = holding.blank(span, PeerState.LOADING)
+            if not await holding.say(mine):  # nobody else is there to hear it
                 return span
             await asyncio.sleep(self._config.look_again_seconds)
-            first = ahead_of(self._record(model, span, PeerState.LOADING, capacity), await self._alike(model))
+            first = ahead_of(mine, await holding.others())
             other = choose_span(first, model.layer_count, fitting, self._directory.time())
             if other == span:
                 return span
             span = other
         return span
 
+    async def _is_needless(self, span: LayerSpan, holding: Holding) -> bool:
+        return needless(span, await holding.others(), holding.model.layer_count, self._directory.time())
+
     async def _others(self, model: ModelRef) -> list[PeerRecord]:
         found = still_here(signed.record for signed in await self._directory.lookup(model))
         return [record for record in found if record.peer_id != self._identity.peer_id]
-
-    async def _alike(self, model: ModelRef) -> list[PeerRecord]:
-        """Others of the same precision: a chain has one."""
-        return [record for record in await self._others(model) if record.precision == self._precision]
-
-    async def _is_needless(self, span: LayerSpan, model: ModelRef) -> bool:
-        return needless(span, await self._alike(model), model.layer_count, self._directory.time())
-
-    async def _say(self, record: PeerRecord) -> bool:
-        """Announce once; whether anybody holds it now."""
-        assert self._announcer is not None
-        try:
-            return await self._announcer.say(record) > 0
-        except SwarmError as error:  # it would only have told others earlier
-            self._trace.failed("worker.announce", error=str(error))
-            return False
-
-    def _record(self, model: ModelRef, span: LayerSpan, state: PeerState, capacity: Capacity) -> PeerRecord:
-        """What is known before anything is loaded."""
-        return PeerRecord(
-            peer_id=self._identity.peer_id,
-            addresses=self._addresses(),
-            model=model,
-            span=span,
-            state=state,
-            precision=self._precision,
-            device=device_text(capacity),
-            memory_total=capacity.memory_total,
-            memory_free=capacity.memory_free,
-            numerics="",
-            uplink=None,
-            downlink=None,
-            tokens_per_second=0.0,
-            cache_tokens_free=0,
-            sequence=0,
-            expires_at=0.0,
-        )
 
 
 def namesake(one: ModelRef, other: ModelRef) -> bool:
     """Whether two models have one name and are not the same."""
     return one.name == other.name and one.digest != other.digest
-
-
-def _fitting(opened: Model, precision: str, capacity: Capacity, rows: int = 0) -> list[LayerSpan]:
-    """What of the model may stand on this machine, beside caches for a session of so many rows, or of the model's context."""
-    return fitting_spans(layer_sizes(opened, precision, rows), capacity.memory_free, opened.spec.bonds)
-
-
-def _check_fit(
-    opened: Model, span: LayerSpan, precision: str, capacity: Capacity, fitting: Sequence[LayerSpan]
-) -> None:
-    """Refuse before anything is loaded. Raises UsageFault with the numbers and the span that would fit."""
-    needed = opened.footprint(span, precision)
-    if needed <= capacity.memory_free:
-        return
-    less = next((each for each in fitting if each.start == span.start), None)
-    advice = f"layers {less} would fit" if less else "no beginning of them would fit"
-    raise UsageFault(
-        f"layers {span} need {needed / 2**20:.0f} MiB in {precision}, and {capacity.memory_free / 2**20:.0f} MiB "
-        f"may be used: {advice}"
-    )
-
-
-def device_text(capacity: Capacity) -> str:
-    """What a record says of the device: `"cpu, 2 cores"`, `"cuda: NVIDIA H200"`."""
-    if capacity.device_name != "cpu":
-        return capacity.device_name
-    return f"cpu, {capacity.cores} core{'s' if capacity.cores > 1 else ''}"
-
-
-def _tokens_per_second(stage: Stage) -> float:
-    """Rows a second through the span, one by one: the best of a few steps, measured on the device that serves."""
-    cache = stage.open(MEASURED_STEPS + 1)
-    row = zero_rows(1, stage.spec.width, stage.dtype, stage.device)
-    best, start = float("inf"), time.perf_counter()
-    for step in range(MEASURED_STEPS):
-        if step > 1 and time.perf_counter() - start > MEASURED_SECONDS:
-            break
-        began = time.perf_counter()
-        stage.tensor(stage.chunk(cache, row) if stage.spec.both_ways else stage.decode([(cache, row)])[0])
-        if stage.spec.both_ways:
-            cache.rollback(0)
-        best = min(best, time.perf_counter() - began)
-    cache.close()
-    return 1.0 / best

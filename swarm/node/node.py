@@ -325,20 +325,20 @@ class Node:
             return await self._back.answer(message, exchange)
         if self._layers is None:
             raise UsageFault("this peer holds no layers")
-        return await self._layers.service.handle(message, exchange)
+        return await self._layers.services.handle(message, exchange)
 
     def _pushed(self, channel: Channel, push: Push) -> None:
         """Who may push rows the session that they are for knows."""
         if self._layers is not None:
-            self._layers.service.push(push, channel.peer_id)
+            self._layers.services.push(push, channel.peer_id)
 
     def _load(self) -> Load:
-        return self._layers.service.load() if self._layers else Load(0, 0, 0, 0.0)
+        return self._layers.services.load() if self._layers else Load(0, 0, 0, 0.0)
 
     def _channel_closed(self, channel: Channel) -> None:
         assert self._server is not None
         if self._layers is not None and all(other.peer_id != channel.peer_id for other in self._server.channels):
-            self._layers.service.connection_lost(channel.peer_id)
+            self._layers.services.connection_lost(channel.peer_id)
 
     async def _fetch_page(self, address: Address, peer_id: PeerId, key: bytes, offset: int) -> tuple[list[bytes], bool]:
         """A page of another directory's records, over TCP. Raises PeerFault."""

@@ -14,6 +14,7 @@ from swarm.routing.finder import newest_records
 from swarm.span import LayerSpan
 
 CLAIM_SECONDS = 300.0  # that a claim counts; a move that takes longer goes on, and others may claim the same layers
+PRESENT = (PeerState.SERVING, PeerState.LOADING)
 TURN_SECONDS = 60.0  # claims of one turn are drawn among each other; those of an earlier turn go first
 
 
@@ -60,3 +61,12 @@ def left_alone(old: LayerSpan, new: LayerSpan | None, others: Iterable[PeerRecor
         if record.state is PeerState.SERVING and not record.expired(now) and stays is not None:
             held.update(layer for layer in record.span if layer in stays)
     return tuple(layer for layer in old if layer not in held and not (new is not None and layer in new))
+
+
+def succession(span: LayerSpan, others: Iterable[PeerRecord], layer_count: int, now: float) -> tuple[int, ...]:
+    """The layers for which a worker that leaves should wait for a successor: nobody else who stays serves them, the model is of
+    use as long as it stays, and there are others who may take them."""
+    others = [record for record in newest_records(others) if not record.expired(now)]
+    stay = [record for record in others if record.state in PRESENT and destination(record, now) is not None]
+    whole = not left_alone(LayerSpan(0, layer_count), span, others, now)
+    return left_alone(span, None, others, now) if stay and whole else ()

@@ -141,6 +141,19 @@ class WorkerService:
     def rows_asked(self) -> int:  # that came to be computed, since the beginning
         return self._batcher.rows_asked
 
+    def knows(self, session_id: bytes) -> bool:
+        """Whether a session of that name is open here, or kept."""
+        try:
+            self._sessions.find(session_id)
+        except SessionFault:
+            return False
+        return True
+
+    def resize(self, cache_bytes: int) -> None:
+        """Caches have so many bytes from now on; sessions that hold more keep it."""
+        self.stage.pool.budget = cache_bytes
+        self._sessions.resize(cache_bytes)
+
     def load(self) -> Load:
         """What is kept of sessions that have ended counts as free. Where nothing is cached, rows may wait."""
         pool = self.stage.pool

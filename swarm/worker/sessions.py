@@ -160,6 +160,10 @@ class SessionTable:
         """Of the cache, held by sessions that have ended."""
         return self._kept.used
 
+    def resize(self, cache_bytes: int) -> None:
+        """Caches have so many bytes from now on; who holds more keeps it."""
+        self._cache.capacity = self._kept.capacity = cache_bytes
+
     def __iter__(self) -> Iterator[SessionSlot]:
         return iter(tuple(self._slots.values()))
 
@@ -325,28 +329,3 @@ class SessionTable:
     def close_all(self) -> None:
         for slot in self:
             self.close(slot)
-
-
-def check_rows(message: Forward | Push, chunk_rows: int, both_ways: bool, any_cut: bool = False) -> None:
-    """Whether these rows can be computed together, at their position; with `any_cut` any can. Raises UsageFault."""
-    if both_ways and (message.rows is Rows.DECODE or message.position):
-        raise UsageFault("this model takes all rows of a text at once: a session has one chunk, and nothing follows it")
-    count = message.tensor.shape[0]
-    if message.rows is Rows.CHUNK and not any_cut and message.position % chunk_rows + count > chunk_rows:
-        raise UsageFault(f"a chunk of {count} rows at position {message.position} crosses the grid of {chunk_rows}")
-
-
-def check_position(slot: SessionSlot, message: Forward | Push) -> None:
-    """A position may repeat or go back as far as the cache does, never leave a gap. Raises Gap or SessionFault.
-
-    A worker that attended over rows it never saw would answer with plausible nonsense.
-    """
-    if message.position > slot.cache.position:
-        raise Gap(
-            f"position {message.position} leaves a gap: session {slot.session_id.hex()[:8]} holds {slot.cache.position} rows here"
-        )
-    if not slot.cache.holds(message.position):
-        raise SessionFault(
-            f"session {slot.session_id.hex()[:8]} cannot go back from {slot.cache.position} to {message.position}: some "
-            "layers here keep a state of few positions; it can be replayed"
-        )

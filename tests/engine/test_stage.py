@@ -158,3 +158,15 @@ def test_what_stands_in_the_repr(stage: Stage) -> None:
     assert repr(cache).endswith(", closed>")
     assert repr(stage.pool) == f"<CachePool of layers 0-3: 0 sessions, 0 of {stage.pool.budget} bytes>"
     assert "LlamaForCausalLM layers 0-3: bf16/cpu" in repr(stage)
+
+
+@pytest.mark.parametrize("numerics", ["native", "portable"])
+def test_layers_that_another_stage_holds_are_not_read_again_and_compute_the_same(tmp_path: Path, numerics: str) -> None:
+    model = make_model(tmp_path / "m", num_hidden_layers=4)
+    first = Stage.load(model, LayerSpan(0, 3), "fp32", numerics=numerics)
+    whole, shared = (
+        Stage.load(model, LayerSpan(1, 4), "fp32", numerics=numerics, held=held) for held in (None, first.layers)
+    )
+    assert [shared.layers[layer] is first.layers.get(layer) for layer in shared.span] == [True, True, False]
+    rows = torch.randn(5, whole.width)
+    assert torch.equal(shared.chunk(shared.open(8), rows), whole.chunk(whole.open(8), rows))

@@ -19,16 +19,21 @@ from swarm.client.room import rows_of_records
 from swarm.config import SpanConfig, WorkerConfig
 from swarm.engine import footprint
 from swarm.engine.backends import open_model
-from swarm.errors import ModelFault, UsageFault
+from swarm.errors import ModelFault, UsageFault, WrongModel
 from swarm.identity import Identity
-from swarm.node.layers import CACHE_SHARE, SESSION_ROWS, Layers, device_text
+from swarm.node.holding import device_text
+from swarm.node.layers import Layers
+from swarm.node.precision import CACHE_SHARE, SESSION_ROWS
 from swarm.precision import Wishes
 from swarm.records import Address, PeerState, SignedRecord
 from swarm.span import LayerSpan
 from swarm.trace import Trace
 from swarm.transport.channels.responses import Exchange
-from swarm.wire.messages import Close, Open
+from swarm.wire.messages import Close, Forward, Open, Result
+from swarm.wire.rows import Rows
 from swarm.worker.capacity import Capacity
+
+OTHER = Identity.from_seed(b"o" * 32)
 
 
 class Board(Records):
@@ -353,3 +358,92 @@ def test_a_plan_that_does_not_fit_the_model_is_refused(tmp_path: Path) -> None:
             assert (served.service.stage.precision, served.service.stage.numerics) == (plan, f"portable-1:{plan}")
 
     asyncio.run(run())
+
+
+def test_a_worker_moves_while_its_sessions_run_and_goes_back_for_nothing(tmp_path: Path) -> None:
+    """Both spans are served until the sessions of the old one have ended; its layers are kept, and not read again."""
+
+    class Watched(Board):
+        """Somebody waits for a span to be announced."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.served: dict[LayerSpan, asyncio.Event] = {
+                LayerSpan(0, 2): asyncio.Event(),
+                LayerSpan(2, 4): asyncio.Event(),
+            }
+
+        async def announce(self, signed: SignedRecord) -> int:
+            if signed.record.state is PeerState.SERVING and signed.record.peer_id != OTHER.peer_id:
+                self.served[signed.record.span].set()
+            return await super().announce(signed)
+
+    async def main() -> None:
+        board, told, model = Watched(), list[str](), make_model(tmp_path / "m", num_hidden_layers=4)
+        async with layers(model, board, precision="fp32", layers=LayerSpan(2, 4), identity=OTHER):
+            beside = board.said[-1].record
+        config = WorkerConfig(move_every=0.01, claim_seconds=0.0, move_seconds=1000.0)
+        asker = SimpleNamespace(peer_id=Identity.from_seed(b"a" * 32).peer_id, host="127.0.0.1", closed=False)
+        exchange = Exchange(asker, 1)  # type: ignore[arg-type]
+
+        async def stand(span: LayerSpan) -> None:
+            again = replace(beside, span=span, sequence=len(board.said) + (1 << 60))
+            await Board.announce(board, again.sign(OTHER))
+
+        await stand(LayerSpan(2, 4))
+        async with layers(model, board, told, config=config, precision="fp32", most_layers=2) as served:
+            assert served.service.stage.span == LayerSpan(0, 2)
+            old, stage = served.service, served.service.stage
+            opened = Open(b"s" * 16, old.model.digest, LayerSpan(0, 2), "fp32", 10)
+            await served.services.handle(opened, exchange)
+            await stand(LayerSpan(0, 2))
+            await board.served[LayerSpan(2, 4)].wait()
+            assert (served.service.stage.span, served.services.ending) == (LayerSpan(2, 4), (old,))
+            rows = stage.tensor(torch.ones(3, stage.spec.width))
+            result = await served.services.handle(Forward(b"s" * 16, 0, 0, Rows.CHUNK, rows), exchange)
+            assert isinstance(result, Result)
+            assert served.services.load().sessions == 1
+            with pytest.raises(WrongModel, match="holds layers 2-3, not 0-1"):
+                await served.services.handle(replace(opened, session_id=b"t" * 16), exchange)
+            await served.services.handle(Close(b"s" * 16), exchange)
+            board.served[LayerSpan(0, 2)].clear()
+            await stand(LayerSpan(2, 4))
+            await board.served[LayerSpan(0, 2)].wait()
+            assert [text for text in told if text.startswith("loading")] == ["loading layers 0-1", "loading layers 2-3"]
+            assert all(served.service.stage.layers[layer] is stage.layers[layer] for layer in (0, 1))
+            assert not served.services.load().sessions
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("end", ["taken", "alone", "late"])
+def test_who_alone_holds_layers_waits_for_a_successor(tmp_path: Path, end: str) -> None:
+    async def main() -> None:
+        board, told, model = Board(), list[str](), make_model(tmp_path / "m", num_hidden_layers=4)
+        async with layers(model, board, precision="fp32", layers=LayerSpan(0, 2), identity=OTHER):
+            beside = board.said[-1].record
+        await board.announce(replace(beside, sequence=1 << 60).sign(OTHER))
+        config = WorkerConfig(successor_seconds=0.05 if end == "late" else 1000.0)
+        async with layers(model, board, told, config, layers=LayerSpan(2, 4), precision="fp32") as served:
+            waiting = asyncio.Event()
+
+            async def announce(signed: SignedRecord) -> int:
+                if signed.record.moving is not None:
+                    waiting.set()
+                return await Board.announce(board, signed)
+
+            board.announce = announce  # type: ignore[method-assign]
+            leaving = asyncio.create_task(served.drain())
+            await waiting.wait()
+            assert served.services.serving
+            assert board.said[-1].record.doing == "leaving"
+            assert "nobody else holds layers 2-3, so they are served until another worker does" in told[-1]
+            if end == "taken":
+                await Board.announce(board, replace(beside, span=LayerSpan(0, 4), sequence=(1 << 60) + 1).sign(OTHER))
+            elif end == "alone":  # who was to take them has left, too: nobody is there to wait for
+                await Board.announce(board, replace(beside, state=PeerState.GONE, sequence=(1 << 60) + 1).sign(OTHER))
+            await leaving
+            assert board.said[-1].record.state is PeerState.GONE
+            assert any("no other worker has taken layers 2-3" in text for text in told) == (end == "late")
+
+    asyncio.run(main())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -91,6 +91,10 @@ class Stage(Protocol):
     @property
     def pool(self) -> Pool: ...
 
+    @property
+    def layers(self) -> Mapping[int, Any]:
+        """Those that another stage may be given, by their numbers."""
+
     def open(self, max_rows: int, span: LayerSpan | None = None) -> Any:
         """A session's cache, over all layers or some. Raises Overloaded with numbers, UsageFault."""
 
@@ -171,8 +175,10 @@ class Model(Protocol):
         cache_bytes: int | None = None,
         progress: Progress | None = None,
         numerics: str = "auto",
+        held: Mapping[int, Any] | None = None,
     ) -> Stage:
-        """Read a span's tensors (None: all layers). Raises ModelFault, UsageFault."""
+        """Read a span's tensors (None: all layers), but for layers that are held already: those of another stage of this model,
+        precision and device. Raises ModelFault, UsageFault."""
 
     def load_head(
         self,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from swarm.checkpoint import open_checkpoint
 from swarm.checkpoint.manifest import Manifest, Progress, read_manifest
@@ -52,9 +54,10 @@ class OwnModel:
         cache_bytes: int | None = None,
         progress: Progress | None = None,
         numerics: str = "auto",
+        held: Mapping[int, Any] | None = None,
     ) -> Stage:
         chosen = self.numerics(numerics, precision, device).numerics
-        return Stage.load(self.directory, span, precision, device, cache_bytes, progress, chosen)
+        return Stage.load(self.directory, span, precision, device, cache_bytes, progress, chosen, held)
 
     def load_head(
         self,

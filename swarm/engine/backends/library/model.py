@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from swarm.checkpoint.manifest import Manifest, Progress
 from swarm.checkpoint.own_precision import own_precision
@@ -50,6 +52,7 @@ class LibraryModel:
         cache_bytes: int | None = None,
         progress: Progress | None = None,
         numerics: str = "auto",
+        held: Mapping[int, Any] | None = None,
     ) -> LibraryStage:
         refuse_portable(numerics)
         return LibraryStage.load(self.spec, self.directory, span, precision, device, cache_bytes, progress)

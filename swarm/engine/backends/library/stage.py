@@ -6,7 +6,7 @@ company nor what is computed with it in one message changes a bit. Knows nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,11 @@ class LibraryStage:
         stage = cls(anatomy, outline, span, pool, exactly, place, manifest)
         stage.try_layers()
         return stage
+
+    @property
+    def layers(self) -> Mapping[int, Any]:
+        """None: the library's layers belong to the one module that they were read into."""
+        return {}
 
     def open(self, max_rows: int, span: LayerSpan | None = None) -> SpanCache:
         """A session's cache, over all layers or some. Raises Overloaded with numbers, UsageFault."""
