@@ -16,13 +16,12 @@ from math import inf, isfinite
 from typing import Protocol
 
 from swarm.config import WorkerConfig
-from swarm.errors import Gap, Overloaded, SessionFault, UsageFault
+from swarm.errors import Overloaded, SessionFault, UsageFault
 from swarm.identity import PeerId
 from swarm.shares import Holder, Shares
 from swarm.span import LayerSpan
-from swarm.wire.messages import Fault, Forward, Push, Result
+from swarm.wire.messages import Fault, Result
 from swarm.wire.receipts import Tally
-from swarm.wire.rows import Rows
 
 KEPT_RESULTS = 32  # answers of one session: more than a prompt's chunks may be under way, or decode rows be owed
 KEPT_BYTES = 8 << 20  # of their rows, unless the last has more

@@ -22,8 +22,8 @@ from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 from swarm.worker.batcher import Batcher
 from swarm.worker.edges import Edges
-from swarm.worker.receipts import Signer
 from swarm.worker.positions import check_position, check_rows
+from swarm.worker.receipts import Signer
 from swarm.worker.sessions import SessionSlot, SessionTable
 
 # Steps of one session that are under way at once, and owners' questions for those that are still to come

@@ -14,7 +14,8 @@ from swarm.span import LayerSpan
 from swarm.wire.messages import Forward, Load, Result
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
-from swarm.worker.sessions import GROWTH_RETRY, GROWTH_ROWS, SessionSlot, SessionTable, check_position
+from swarm.worker.positions import check_position
+from swarm.worker.sessions import GROWTH_RETRY, GROWTH_ROWS, SessionSlot, SessionTable
 
 ALICE, MALLORY = (Identity.from_seed(bytes([seed]) * 32).peer_id for seed in (1, 2))
 AT_HOME, ELSEWHERE = Holder(ALICE, b"home"), Holder(MALLORY, b"elsewhere")
