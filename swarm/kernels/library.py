@@ -26,7 +26,21 @@ from functools import cache
 from pathlib import Path
 
 from swarm.errors import UsageFault
-from swarm.kernels.structures import CAttention, CDelta, CPassage, CPassing
+from swarm.kernels.structures import (
+    CAttends,
+    CAttention,
+    CDelta,
+    CExpert,
+    CExperts,
+    CGiven,
+    COperation,
+    CParted,
+    CPassage,
+    CPassing,
+    CProgram,
+    CRecurs,
+    CTurning,
+)
 
 FILE = Path(__file__).with_name("portable" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so"))
 PATH_VARIABLE = "SWARM_KERNELS"  # environment: which instruction set computes, for comparisons
@@ -78,12 +92,22 @@ class CSeen(Structure):
     )
 
 
+RECORDS = (
+    *(CWeight, CSeen, CAttention, CDelta, CPassage, COperation, CAttends, CRecurs, CParted, CExpert),
+    *(CExperts, CProgram, CTurning, CGiven, CPassing),
+)
+
+
 class Library:
     """The functions of one library file."""
 
     def __init__(self, file: Path) -> None:
-        """Raises OSError where it cannot be loaded here."""
+        """Raises OSError where it cannot be loaded here, AttributeError where it is of another version."""
         self._c = c = ctypes.CDLL(str(file))
+        c.swarm_record_bytes.argtypes, c.swarm_record_bytes.restype = [c_int], c_int64
+        for number, record in enumerate(RECORDS):
+            if c.swarm_record_bytes(number) != ctypes.sizeof(record):
+                raise AttributeError(f"a {record.__name__} has {c.swarm_record_bytes(number)} bytes there")
         c.swarm_paths.argtypes = [c_char_p, c_int]
         c.swarm_choose_path.argtypes = [c_char_p]
         c.swarm_set_threads.argtypes, c.swarm_set_threads.restype = [c_int], None

@@ -48,6 +48,14 @@ def test_installed_kernels_of_another_version_are_refused_by_name(monkeypatch: p
         fresh()
 
 
+def test_kernels_whose_records_are_others_are_refused_before_they_read_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FILE_VARIABLE, raising=False)
+    module = sys.modules[library.__module__]
+    monkeypatch.setattr(module, "RECORDS", (module.CSeen, *module.RECORDS[1:]))  # type: ignore[attr-defined]
+    with pytest.raises(UsageFault, match="another version; install swarm again.*a CSeen has"):
+        fresh()
+
+
 def test_where_nothing_was_built_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(FILE_VARIABLE, raising=False)
     monkeypatch.setattr(sys.modules[library.__module__], "FILE", tmp_path / "portable.so")

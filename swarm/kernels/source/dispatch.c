@@ -31,6 +31,16 @@ static const struct path *const paths[] = {
 };
 #define PATHS ((int)(sizeof paths / sizeof *paths))
 
+/* Bytes of the structs of portable.h, in the order of RECORDS in library.py, for a caller that was written for others. */
+int64_t swarm_record_bytes(int record) {
+    static const size_t bytes[] = {
+        sizeof(struct weight), sizeof(struct seen), sizeof(struct attention), sizeof(struct delta), sizeof(struct passage),
+        sizeof(struct operation), sizeof(struct attends), sizeof(struct recurs), sizeof(struct parted), sizeof(struct expert),
+        sizeof(struct experts), sizeof(struct program), sizeof(struct turning), sizeof(struct given), sizeof(struct passing),
+    };
+    return record < (int)(sizeof bytes / sizeof *bytes) ? (int64_t)bytes[record] : 0;
+}
+
 /* The paths that run here, best first, as names with a space between. */
 int swarm_paths(char *names, int room) {
     int used = 0;
