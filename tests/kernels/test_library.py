@@ -52,7 +52,7 @@ def test_kernels_whose_records_are_others_are_refused_before_they_read_one(monke
     monkeypatch.delenv(FILE_VARIABLE, raising=False)
     module = sys.modules[library.__module__]
     monkeypatch.setattr(module, "RECORDS", (module.CSeen, *module.RECORDS[1:]))  # type: ignore[attr-defined]
-    with pytest.raises(UsageFault, match="another version; install swarm again.*a CSeen has"):
+    with pytest.raises(UsageFault, match=r"another version; install swarm again.*a CSeen has"):
         fresh()
 
 
