@@ -31,6 +31,7 @@ from swarm.identity import PeerId
 
 START_SECONDS = 120.0  # until a process says that it serves
 STOP_SECONDS = 45.0  # from SIGTERM to its end: a worker lets running sessions finish first
+ROAMING_SECONDS = "1.5"  # between two looks of a worker that roams
 SHOWN_LOG_BYTES = 2000
 SIGNS_OF_A_BUG = ("Traceback (most recent call last)", "Task was destroyed", "was never retrieved", "never awaited")
 
@@ -41,6 +42,7 @@ class Layout:
 
     spans: int = 3  # parts that the layers are cut into
     replicas: int = 2  # workers of each part
+    roaming: int = 0  # workers besides that choose their layers, as many as a part has at most, and move
     bootstraps: int = 1
     inside: bool = False  # processes can have faults inside (chaos.process)
     options: tuple[str, ...] = ()  # of every worker's command line
@@ -68,8 +70,9 @@ class Member:
     ) -> None:
         self.name = name
         self.mode = mode  # "bootstrap" or "worker"
-        self.span = 0  # number of the part that a worker holds
+        self.span = 0  # number of the part that a worker holds; of one that roams: one that there is not
         self.layers = ""  # of that part
+        self.roams = False
         self.link = link
         self.peer: PeerId | None = None
         self.faults: list[str] = []  # in force, for the picture
@@ -222,6 +225,11 @@ class Farm:
         """Workers of a part of the layers."""
         return [worker for worker in self.workers if worker.span == span]
 
+    def said(self, text: str) -> int:
+        """How often processes have said so, in all their lives."""
+        logs = [member.log.read_text(errors="replace") for member in self.members if member.log.exists()]
+        return sum(log.count(text) for log in logs)
+
     def find(self, short: str) -> Member | None:
         return next((member for member in self.members if member.short == short), None)
 
@@ -233,7 +241,8 @@ class Farm:
                 member = await self._add(f"bootstrap-{number}", "bootstrap", Path(self._folder.name))
                 await member.start()
             await self._add_workers(Path(self._folder.name))
-            await start_all(self.workers)
+            await start_all(worker for worker in self.workers if not worker.roams)
+            await start_all(worker for worker in self.workers if worker.roams)
         except BaseException:  # also when interrupted: __aexit__ is not called, and no process may be left
             await self.__aexit__()
             raise
@@ -261,6 +270,15 @@ class Farm:
             how = ("--numerics", layout.numerics, "--device", "cpu", "--threads", str(threads))
             member = await self._add(name, "worker", folder, *held, *how, *layout.options, computer=computer)
             member.span, member.layers = span, f"{start}-{stop - 1}"
+        for number in range(layout.roaming):
+            member = await self._add(f"roaming-{number}", "worker", folder, *self._roaming(cuts[1]), *layout.options)
+            member.span, member.layers, member.roams = layout.spans, "auto", True
+
+    def _roaming(self, most: int) -> tuple[str, ...]:
+        """Arguments of a worker that chooses its layers, so many at most, and moves."""
+        held = ("--model", str(self.model), "--layers", f"auto:{most}", "--precision", self.precision)
+        how = ("--numerics", self.layout.numerics, "--device", "cpu", "--threads", "1")
+        return (*held, *how, "--move-every", ROAMING_SECONDS)
 
     async def _add(
         self, name: str, mode: str, folder: Path, *arguments: str, computer: Computer | None = None

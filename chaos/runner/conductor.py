@@ -59,6 +59,7 @@ class Conductor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._undoing: set[asyncio.Task[None]] = set()
         self._turns: set[asyncio.Task[None]] = set()
+        self._turn = 0  # of those that roam
         self._whole_since = 0.0  # of the monotonic clock, when the last part came back that nobody had served
 
     async def __aenter__(self) -> Conductor:
@@ -196,6 +197,12 @@ class Conductor:
                 found = (
                     [self._random.choice(serving)] if (serving := [one for one in farm.workers if one.serving]) else []
                 )
+            case "held":
+                found = [one for one in farm.workers if not one.roams]
+            case "roaming":
+                roaming = [one for one in farm.workers if one.roams]
+                found = [roaming[self._turn % len(roaming)]]
+                self._turn += 1
             case "workers" | "each":
                 found = farm.workers
         return found[: target.count]

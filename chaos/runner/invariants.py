@@ -126,6 +126,9 @@ def _of_limits(outcome: Outcome) -> Iterator[tuple[str, str]]:
     caught = sum(len(result.clocked.liars & {*result.clocked.banned}) for result in outcome.cases)
     if limits.caught is not None and caught < limits.caught:
         yield "limit", f"{caught} liars were banned, at least {limits.caught} were to be"
+    for what, least, seen in (("moves", limits.moves, outcome.moves), ("waits", limits.waits, outcome.waits)):
+        if least is not None and seen < least:
+            yield "limit", f"{seen} {what} of workers, at least {least} were to be"
     for seconds in resumed(outcome):
         if limits.resumed is not None and seconds > limits.resumed:
             yield "limit", f"went on {seconds:.1f} s after the return, {limits.resumed:g} s are promised"

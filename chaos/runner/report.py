@@ -60,6 +60,8 @@ def figures(outcome: Outcome, found: Sequence[Breach]) -> dict[str, Any]:
         "liars": sum(len(result.clocked.liars) for result in outcome.cases),
         "banned": sorted({name for result in outcome.cases for name in result.clocked.banned}),
         "suspected": sorted({name for result in outcome.cases for name, _ in result.clocked.suspected}),
+        "moves": outcome.moves,
+        "waits": outcome.waits,
         "computers": outcome.computers,
         "resources": {
             name: {"rss_before": before[0], "files_before": before[1]}

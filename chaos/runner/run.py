@@ -88,6 +88,8 @@ class Outcome:
     computers: dict[str, str] = field(default_factory=dict)  # by member, where they differ
     resources: dict[str, tuple[tuple[int, int], tuple[int, int] | None]] = field(default_factory=dict)  # before, after
     complaints: list[str] = field(default_factory=list)  # what only a bug would say
+    moves: int = 0  # of workers that roam
+    waits: int = 0  # of workers that left, for a successor
     seconds: float = 0.0
 
 
@@ -146,6 +148,8 @@ class Run:
             for member in farm.members:
                 pid, old = before[member.name]
                 self.outcome.resources[member.name] = old, member.resources() if member.pid == pid else None
+            self.outcome.moves = farm.said(": moved from layers")
+            self.outcome.waits = farm.said("stopping: nobody else holds")
             self.outcome.complaints += [line for member in farm.members for line in member.complaints()]
 
     def _lengthened(self, case: Case) -> Case:

@@ -12,6 +12,7 @@ from chaos.scenarios import (
     directory,
     liars,
     links,
+    moving,
     namespaces,
     short,
     slowness,
@@ -33,7 +34,7 @@ from chaos.scenarios.model import Target as Target
 
 STORM = soak.STORM
 NAMED = (STORM, short.SHORT)  # not among `all`
-_GROUPS = (attacks, churn, crashes, directory, liars, links, slowness, soak, stalls, startup, unlike)
+_GROUPS = (attacks, churn, crashes, directory, liars, links, moving, slowness, soak, stalls, startup, unlike)
 SCENARIOS = tuple(sorted((each for group in _GROUPS for each in group.SCENARIOS), key=lambda each: each.number))
 MACHINES = namespaces.SCENARIOS  # for `run --namespaces`
 

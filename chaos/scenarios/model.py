@@ -14,7 +14,7 @@ MID_PROMPT, FIRST, MIDDLE, LAST = 128, PROMPT_ROWS, PROMPT_ROWS + TOKENS // 2, P
 APART_SECONDS = 8.0
 MOMENTS = {"mid-prompt": MID_PROMPT, "decode 1": FIRST, "middle": MIDDLE, "last": LAST}  # position of a step
 
-Who = Literal["hop", "chain", "replicas", "bootstraps", "workers", "redundant", "serving", "each"]
+Who = Literal["hop", "chain", "replicas", "bootstraps", "workers", "redundant", "serving", "each", "held", "roaming"]
 When = Literal["row", "replay", "before", "every", "in turn"]
 
 
@@ -25,7 +25,8 @@ class Target:
     who: Who
     # hop: the worker that serves the part `index` in the session; chain: every worker of it; replicas: every worker that holds
     # the part `index`; bootstraps; workers: all of them; redundant: one drawn from those that are not the last replica of
-    # their layers; serving: one drawn from all that serve; each: the workers one after another
+    # their layers; serving: one drawn from all that serve; each: the workers one after another; held: those whose layers are
+    # given; roaming: of those that choose their layers the one whose turn it is
     index: int = 0
     count: int | None = None  # only so many of them
 
@@ -97,6 +98,8 @@ class Limits:
     gap_share: float | None = None  # p95 of the gaps under attack, of that while the attackers hold still
     slow_steps: int | None = None  # of a worker that is slowed, before a session begins to leave it: at most so many
     caught: int | None = None  # liars that have to be banned: at least so many
+    moves: int | None = None  # workers that have to move to other layers: at least so many times
+    waits: int | None = None  # workers that have to wait for a successor before they leave, likewise
 
 
 @dataclass(frozen=True, slots=True)
