@@ -13,6 +13,7 @@ from swarm.cli import options as types
 from swarm.cli.answer.embed import embed_option
 from swarm.cli.bootstrap import wait_option
 from swarm.cli.guarded import Guarded
+from swarm.cli.imports import lasting
 from swarm.config import DEFAULT_PORT, ApiConfig, NodeConfig
 from swarm.span import AutoLayers, LayerSpan
 from swarm.version import __version__
@@ -210,8 +211,10 @@ def worker(
     span, most = (None, layers.most) if isinstance(layers, AutoLayers) else (layers, len(layers))
     wishes = compute.wishes_of(activations, cache_precision, backend, numerics)
     check_layers(directory, span, precision, backend, wishes)
-    from swarm.cli.serve import NodeRequest, run_worker
-    from swarm.config import SpanConfig, WorkerConfig
+    with lasting():
+        import swarm.node.layers  # noqa: F401
+        from swarm.cli.serve import NodeRequest, run_worker
+        from swarm.config import SpanConfig, WorkerConfig
 
     serve = SpanConfig(directory, span, precision, device, max_memory, backend, numerics, most, wishes)
     config = WorkerConfig(move_every=move_every, successor_seconds=successor)
