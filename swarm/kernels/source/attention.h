@@ -174,7 +174,7 @@ static void join(const struct attention *attention, const float *block, float *s
     float before[LANES], now[LANES];
     store(before, exponential(set(state[0] - higher)));
     store(now, exponential(set(block[0] - higher)));
-    state[1] = __builtin_fmaf(block[1], now[0], state[1] * before[0]);
+    state[1] = fused(block[1], now[0], state[1] * before[0]);
     state[0] = higher;
     for (int d = 0; d < attention->head_dim; d += LANES)
         store(state + 2 + d, fma3(load(block + 2 + d), set(now[0]), mul(load(state + 2 + d), set(before[0]))));

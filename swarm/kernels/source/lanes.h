@@ -5,6 +5,7 @@
 #pragma once
 #include <stdint.h>
 #include <string.h>
+#include "fused.h"
 
 #define PATH_PLAIN 0
 #define PATH_AVX2 1
@@ -191,7 +192,7 @@ INLINE lanes add(lanes a, lanes b) { EACH(a.lane[i] + b.lane[i]); }
 INLINE lanes sub(lanes a, lanes b) { EACH(a.lane[i] - b.lane[i]); }
 INLINE lanes mul(lanes a, lanes b) { EACH(a.lane[i] * b.lane[i]); }
 INLINE lanes quotient(lanes a, lanes b) { EACH(a.lane[i] / b.lane[i]); }
-INLINE lanes fma3(lanes a, lanes b, lanes c) { EACH(__builtin_fmaf(a.lane[i], b.lane[i], c.lane[i])); }
+INLINE lanes fma3(lanes a, lanes b, lanes c) { EACH(fused(a.lane[i], b.lane[i], c.lane[i])); }
 INLINE lanes lesser(lanes a, lanes b) { EACH(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); } /* what is no number in b stays */
 INLINE lanes greater(lanes a, lanes b) { EACH(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
 INLINE lanes whole(lanes a) { EACH(__builtin_rintf(a.lane[i])); }

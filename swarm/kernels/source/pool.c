@@ -48,7 +48,7 @@ static struct {
     pthread_mutex_t lock;    /* of what follows */
     pthread_cond_t wake, done;
     pthread_t threads[MAX_THREADS];
-    int count;               /* threads besides the caller */
+    atomic_int count;        /* threads besides the caller; who only asks for it takes no lock */
     atomic_uint number;      /* of the job */
     atomic_int left;         /* threads that have not finished it */
     job *work;
@@ -99,7 +99,7 @@ static void *serve(void *place) {
 }
 
 static void announce(void) {
-    atomic_store(&pool.left, pool.count);
+    atomic_store(&pool.left, atomic_load(&pool.count));
     pthread_mutex_lock(&pool.lock);
     atomic_fetch_add(&pool.number, 1);
     pthread_cond_broadcast(&pool.wake);
@@ -115,7 +115,7 @@ static void wait_for_all(void) {
 }
 
 static void in_child(void) { /* of a fork, which has none of the threads */
-    pool.count = 0;
+    atomic_store(&pool.count, 0);
     pthread_mutex_init(&pool.taken, NULL);
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.wake, NULL); /* the parent's threads waited for these */
@@ -130,25 +130,27 @@ void swarm_set_threads(int count) {
     pthread_mutex_lock(&pool.taken);
     if (!watched) pthread_atfork(NULL, NULL, in_child);
     watched = true;
-    if (pool.count) {
+    const int before = atomic_load(&pool.count);
+    int made = 0;
+    if (before) {
         pool.stop = true;
         announce();
-        for (int i = 0; i < pool.count; i++) pthread_join(pool.threads[i], NULL);
+        for (int i = 0; i < before; i++) pthread_join(pool.threads[i], NULL);
         pool.stop = false;
     }
     atomic_store(&pool.number, 0);
-    pool.count = 0;
-    while (pool.count < count - 1 && !pthread_create(&pool.threads[pool.count], NULL, serve, (void *)(intptr_t)(pool.count + 1)))
-        pool.count++;
+    while (made < count - 1 && !pthread_create(&pool.threads[made], NULL, serve, (void *)(intptr_t)(made + 1))) made++;
+    atomic_store(&pool.count, made);
     pthread_mutex_unlock(&pool.taken);
 }
 
-int swarm_threads(void) { return pool.count + 1; }
+int swarm_threads(void) { return atomic_load(&pool.count) + 1; }
 
 void run_job(job *work, void *argument, int most) {
     float_mode before = enter_mode();
-    if (most > 1 && pool.count && !pthread_mutex_trylock(&pool.taken)) {
-        pool.team.size = most < pool.count + 1 ? most : pool.count + 1;
+    if (most > 1 && atomic_load(&pool.count) && !pthread_mutex_trylock(&pool.taken)) {
+        const int threads = atomic_load(&pool.count) + 1; /* which nobody changes meanwhile */
+        pool.team.size = most < threads ? most : threads;
         atomic_store(&pool.team.arrived, 0);
         pool.work = work;
         pool.argument = argument;

@@ -51,7 +51,7 @@ MUTANTS = {
         "for (int i = 0; i < width; i++) part[i] = part[i] + part[2 * width - 1 - i];",
     ),
     "plain fma rounded twice": Mutant(
-        "plain", "lanes.h", "__builtin_fmaf(a.lane[i], b.lane[i], c.lane[i])", "a.lane[i] * b.lane[i] + c.lane[i]"
+        "plain", "lanes.h", "fused(a.lane[i], b.lane[i], c.lane[i])", "a.lane[i] * b.lane[i] + c.lane[i]"
     ),
     "fma rounded twice": Mutant(
         "avx512", "lanes.h", "return _mm512_fmadd_ps(a, b, c);", "return _mm512_add_ps(_mm512_mul_ps(a, b), c);"
@@ -94,7 +94,7 @@ MUTANTS = {
     "blocks joined without fma": Mutant(
         "plain",
         "attention.h",
-        "__builtin_fmaf(block[1], now[0], state[1] * before[0])",
+        "fused(block[1], now[0], state[1] * before[0])",
         "block[1] * now[0] + state[1] * before[0]",
     ),
 }  # fmt: skip
