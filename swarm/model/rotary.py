@@ -5,12 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
 from typing import Any
 
 from swarm.model.config_fields import Fields
 
 # "dynamic" turns as "default" does up to the context that the config states, and no session goes beyond that
+LOGARITHM_DIGITS = 40  # far beyond what fp64 holds
 KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope", "proportional")
+
+
+def logarithm(number: float) -> float:
+    """The natural one, rounded once: what it goes into is part of a model's bits, and C libraries differ in their last digit."""
+    with localcontext() as context:
+        context.prec = LOGARITHM_DIGITS
+        return float(Decimal(number).ln())
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +120,7 @@ def _yarn(fields: Fields, scaling: Mapping[str, Any], theta: float, rotated: flo
     factor = fields.number("factor", {"factor": fields.whole("max_position_embeddings") / original, **scaling})
 
     def growth(weight: float) -> float:
-        return 0.1 * weight * math.log(factor) + 1 if factor > 1 else 1.0
+        return 0.1 * weight * logarithm(factor) + 1 if factor > 1 else 1.0
 
     attention = growth(1.0)
     if "attention_factor" in scaling:
@@ -140,7 +149,7 @@ def _longrope(
     Beyond it all frequencies would change, also those of rows that are cached already: no session goes there.
     """
     factor = fields.number("factor", {"factor": fields.whole("max_position_embeddings") / original, **scaling})
-    attention = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 and original > 1 else 1.0
+    attention = math.sqrt(1 + logarithm(factor) / logarithm(original)) if factor > 1 and original > 1 else 1.0
     if "attention_factor" in scaling:
         attention = fields.number("attention_factor", scaling)
     divisors = scaling.get("short_factor")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from swarm.model.rotary import Rope
+from swarm.model.rotary import Rope, logarithm
 
 BLOCK_ROWS = 2048  # positions added to the table at a time
 POWER_DIGITS = 40  # far beyond what fp32 holds
@@ -92,7 +92,7 @@ def _yarn_blend(rope: Rope, rotated: int) -> Tensor:
     """For each pair 0 (stretched) to 1 (as it was), by how often it turns within the original context."""
 
     def pair_turning(turns: float) -> float:
-        return rotated * math.log(rope.original_positions / (turns * 2 * math.pi)) / (2 * math.log(rope.theta))
+        return rotated * logarithm(rope.original_positions / (turns * 2 * math.pi)) / (2 * logarithm(rope.theta))
 
     first, last = pair_turning(rope.fast_turns), pair_turning(rope.slow_turns)
     if rope.whole_pairs:
