@@ -123,6 +123,9 @@ class ClientConfig:
     exact: bool = False  # all workers of a chain in one numerics class, or no answer
     numerics: str | None = None  # with `exact`: that class; None: whichever serves all layers
     direct: bool = True  # workers hand rows to each other, where they can; else all go by the client
+    standby: bool = (
+        False  # for each worker of a session another computes the same rows, so that a failover replays next to none
+    )
     audit_share: float = 0.05  # of sessions: of those, a span is computed again by another worker afterwards
     audit_private: bool = False  # workers at private addresses may audit each other, as if each had another owner
     audit_seconds: float = 120.0  # without progress, an audit is given up after this long

@@ -41,7 +41,7 @@ def audit_options(function: Any) -> Any:
 
 
 def session_options(function: Any) -> Any:
-    """--exact, --exact-class and --through-client."""
+    """--exact, --exact-class, --through-client and --standby."""
     exact = click.option(
         "--exact",
         is_flag=True,
@@ -55,12 +55,19 @@ def session_options(function: Any) -> Any:
         is_flag=True,
         help="All rows go from worker to client to worker, as where workers cannot reach each other. Takes longer.",
     )
-    return exact(named(through(function)))
+    standby = click.option(
+        "--standby",
+        is_flag=True,
+        help="For each worker let another compute the same rows beside it, where there is one: one that is lost is then replaced "
+        "within a round trip, for as much computing again.",
+    )
+    return exact(named(through(standby(function))))
 
 
-def of_sessions(exact: bool, exact_class: str | None, through_client: bool) -> dict[str, Any]:
+def of_sessions(exact: bool, exact_class: str | None, through_client: bool, standby: bool) -> dict[str, Any]:
     """What these options set of a `ClientConfig`."""
-    return {"exact": exact or exact_class is not None, "numerics": exact_class, "direct": not through_client}
+    numerics = {"exact": exact or exact_class is not None, "numerics": exact_class}
+    return {**numerics, "direct": not through_client, "standby": standby}
 
 
 @click.group()

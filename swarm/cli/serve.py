@@ -95,12 +95,13 @@ class ApiRequest:
     exact: bool
     exact_class: str | None
     through_client: bool
+    standby: bool
     key: Path | None
     verbose: bool
     log: str
 
     def client_config(self) -> ClientConfig:
-        chosen = of_sessions(self.exact, self.exact_class, self.through_client)
+        chosen = of_sessions(self.exact, self.exact_class, self.through_client, self.standby)
         config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private, **chosen)
         return (
             config

@@ -61,13 +61,16 @@ class History:
         self.length += entry.count
         self.bytes += len(entry.tensor.data)
 
-    def segments(self, replay_rows: int, start: int = 0) -> Iterator[Entry]:
+    def segments(self, replay_rows: int, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
         """The rows in replay order: chunks as they were, decode rows joined up to `replay_rows`.
 
-        From the entry that begins at `start` on. Rows that are appended meanwhile are not among them.
+        From the entry that begins at `start` on, to the last that ends at `stop` or before. Rows that are appended meanwhile are
+        not among them.
         """
         pending: list[Entry] = []
         for entry in self._entries[bisect_left(self._positions, start) :]:
+            if stop is not None and entry.position + entry.count > stop:
+                break
             if pending and (entry.rows is Rows.CHUNK or sum(e.count for e in pending) + entry.count > replay_rows):
                 yield _joined(pending)
                 pending = []

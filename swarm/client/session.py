@@ -17,6 +17,7 @@ from swarm.client.deadline import Deadline
 from swarm.client.failover.migration import Migrated, Migration, Timed
 from swarm.client.failover.patience import cannot_grow, patiently, step_of
 from swarm.client.failover.replacing import Recovery, Replacing
+from swarm.client.failover.standby import Standbys
 from swarm.client.forwarding.edges import Edges
 from swarm.client.forwarding.pipeline import Pipeline, Upcoming
 from swarm.client.forwarding.quiet import Quiet, after_each, settle, told_at_end
@@ -37,6 +38,7 @@ from swarm.errors import (
     SwarmError,
     UsageFault,
 )
+from swarm.identity import PeerId
 from swarm.routing.chain import Chain
 from swarm.span import LayerSpan
 from swarm.trace import Trace
@@ -81,6 +83,7 @@ class ChainSession:
         self._edges = Edges(peers, trace, direct=config.direct)
         self._replacing = Replacing(resolver, peers, config, trace, precision, room, auditor)
         self._quiet = Quiet()
+        self._standbys = Standbys(resolver, peers, config, precision, room, auditor) if config.standby else None
         self._mover = Migration(resolver, peers, config, precision, room, auditor)
         self._deadline = Deadline(config.deadline_seconds, "")  # of what is under way
         self.position = 0
@@ -109,6 +112,8 @@ class ChainSession:
         assert renewer is not None
         renewer.cancel()
         await self._mover.abandon()
+        if self._standbys is not None:
+            await self._standbys.close()
         told = (self.keep or self._auditor is not None) and await told_at_end(self._links, self._outputs)
         stem = self.stem if self.keep and told else None
         links, self._links = self._links, []
@@ -154,6 +159,11 @@ class ChainSession:
         if not self._links:
             return self._directly
         return (*(self._edges.direct(*pair) for pair in pairwise(self._links)), False)
+
+    @property
+    def standby(self) -> tuple[tuple[PeerId, ...], int]:
+        """Workers that stood by, and how many rows they have computed beside the session's own."""
+        return ((), 0) if self._standbys is None else (tuple(self._standbys.peers), self._standbys.rows)
 
     async def step(self, rows: Rows, tensor: Tensor) -> Tensor:
         """Rows [count, hidden] at the session's position through all layers; the position moves on.
@@ -282,6 +292,8 @@ class ChainSession:
                 link.inputs.append(entry)
         self._outputs.append(journey.entry)
         self.position += journey.entry.count
+        if self._standbys is not None:
+            self._standbys.tend(self._links, self._outputs)
         self._check_size()
 
     async def _recover(self, index: int, error: SwarmError) -> None:
@@ -299,7 +311,9 @@ class ChainSession:
             self._replacing.blame(lost.hop, error)
             self._leave(lost)
         after = self._links[index + 1].inputs if index + 1 < len(self._links) else self._outputs
-        links = await self._replacing.find(lost.hop.span, lost.inputs, after, lost, None, self._deadline, full=full)
+        links = None if full or self._standbys is None else await self._standbys.take(lost)
+        if links is None:
+            links = await self._replacing.find(lost.hop.span, lost.inputs, after, lost, None, self._deadline, full=full)
         if full:
             self._leave(lost)
         self._splice(lost, links)

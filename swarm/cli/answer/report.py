@@ -13,6 +13,7 @@ def report(answer: Answer, client: Client) -> dict[str, Any]:
     """Everything about an answer that is over, in plain values. Seconds are seconds, layers as on the command line."""
     session = answer.session
     chain = getattr(session, "chain", None)
+    stood_by, rows = getattr(session, "standby", ((), 0))
     return {
         "text": answer.text,
         "token_ids": list(answer.token_ids),
@@ -41,6 +42,7 @@ def report(answer: Answer, client: Client) -> dict[str, Any]:
             }
             for recovery in getattr(session, "recoveries", ())
         ],
+        "standby": {"peers": [str(peer_id) for peer_id in stood_by], "rows": rows} if stood_by else None,
         "exact": getattr(session, "exact", True),
         "timings": asdict(answer.timings)
         | {"tokens_per_second": answer.timings.tokens_per_second(len(answer.token_ids))},

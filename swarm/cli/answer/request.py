@@ -43,6 +43,7 @@ class Request:
     exact: bool = False
     exact_class: str | None = None
     through_client: bool = False
+    standby: bool = False
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -95,7 +96,7 @@ class Request:
         return options if self.max_tokens is None else replace(options, max_tokens=self.max_tokens)
 
     def client_config(self) -> ClientConfig:
-        chosen = of_sessions(self.exact, self.exact_class, self.through_client)
+        chosen = of_sessions(self.exact, self.exact_class, self.through_client, self.standby)
         config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private, **chosen)
         if self.timeout is None:
             return config

@@ -47,6 +47,13 @@ class Replay:
             for segment in self._inputs.segments(self._replay_rows, self.reached):
                 await self._forward(segment)
 
+    async def follow(self, stopped: Callable[[], bool]) -> None:
+        """As far as it is known what came of the inputs, or until it is to stop. Raises HopFault."""
+        for segment in self._inputs.segments(self._replay_rows, self.reached, self._after.length):
+            if stopped():
+                break
+            await self._forward(segment)
+
     async def _forward(self, segment: Entry) -> None:
         entry = segment
         for index, link in enumerate(self.links):
