@@ -26,6 +26,9 @@ class Clocked:
 
     noticed: dict[Kind, list[float]] = field(default_factory=lambda: {"crash": [], "stall": []})
     recovered: dict[Kind, list[float]] = field(default_factory=lambda: {"crash": [], "stall": []})
+    refilled: list[float] = field(
+        default_factory=list
+    )  # recoveries that waited for layers nobody held, from their return
     failovers: int = 0
     strikes: int = 0
     suspected: list[tuple[str, float]] = field(default_factory=list)  # member, for how many seconds
@@ -125,7 +128,10 @@ class Conductor:
                 self._replaying = False
                 if peer in self._leaving:
                     at, kind = self._leaving[peer]
-                    self.clocked.recovered[kind].append(now - at)
+                    if at >= self._whole_since:
+                        self.clocked.recovered[kind].append(now - at)
+                    else:
+                        self.clocked.refilled.append(now - self._whole_since)
                 self._say(f"left {peer}: {event.details['rows']} rows replayed in {event.details['seconds']:.2f} s")
             case "session.move", "complete":
                 self._say(

@@ -50,6 +50,7 @@ def figures(outcome: Outcome, found: Sequence[Breach]) -> dict[str, Any]:
         "rows_replayed": sum(request.replayed for request in requests),
         "noticed": {kind: _spread(outcome, "noticed", kind) for kind in ("crash", "stall")},
         "recovery": {kind: _spread(outcome, "recovered", kind) for kind in ("crash", "stall")},
+        "refilled": _summary([seconds for result in outcome.cases for seconds in result.clocked.refilled]),
         "resumed_after_return": [round(seconds, 2) for seconds in resumed(outcome)],
         "goodput": round(tokens / load_seconds / calm, 3) if load_seconds and calm else None,
         "tokens_per_second_undisturbed": round(calm, 1),
@@ -99,6 +100,10 @@ def _case(result: CaseResult) -> dict[str, Any]:
 
 def _spread(outcome: Outcome, what: str, kind: str) -> dict[str, float | None]:
     values = [seconds for result in outcome.cases for seconds in getattr(result.clocked, what)[kind]]
+    return _summary(values)
+
+
+def _summary(values: list[float]) -> dict[str, float | None]:
     return _percentiles(values, (0.5, 0.95)) | {"max": round(max(values), 3) if values else None}
 
 
@@ -126,6 +131,7 @@ COLUMNS = (
     "noticed p95: crash, stall",
     "recovery p50 / p95 / max: crash",
     "stall",
+    "likewise, from the return of layers that nobody held",
     "rows replayed",
     "goodput",
     "first token p50",
@@ -139,8 +145,7 @@ def row(each: dict[str, Any]) -> list[str]:
     def seconds(value: float | None) -> str:
         return "–" if value is None else f"{value:.2f} s" if value >= 0.1 else f"{value * 1e3:.0f} ms"
 
-    def spread(kind: str) -> str:
-        values = each["recovery"][kind]
+    def spread(values: dict[str, float | None]) -> str:
         return "–" if values["max"] is None else " / ".join(seconds(values[name]) for name in ("p50", "p95", "max"))
 
     share = each["success_rate"]
@@ -152,8 +157,9 @@ def row(each: dict[str, Any]) -> list[str]:
         "–" if share is None else f"{share:.2%} of {each['requests']}",
         f"{each['tokens_lost']}, {each['tokens_duplicated']}, {each['tokens_wrong']} of {each['tokens']}",
         f"{seconds(each['noticed']['crash']['p95'])}, {seconds(each['noticed']['stall']['p95'])}",
-        spread("crash"),
-        spread("stall"),
+        spread(each["recovery"]["crash"]),
+        spread(each["recovery"]["stall"]),
+        spread(each["refilled"]),
         str(each["rows_replayed"]),
         "–" if each["goodput"] is None else f"{each['goodput']:.0%}",
         seconds(each["first_token"]["p50"]),

@@ -199,11 +199,13 @@ def test_a_refusal_names_what_is_wrong(flipped: bool, said: str, wrong: str | No
 def test_figures() -> None:
     made = outcome(answered(replayed=12), answered(error="NoChain: nobody", ids=[5], indexes=[0], times=[101.0]))
     made.cases[0].clocked.recovered["crash"] = [0.2, 0.4]
+    made.cases[0].clocked.refilled += [1.5]
     made.resources = {"worker-0a": ((1 << 20, 10), (3 << 20, 11)), "worker-1a": ((1 << 20, 10), None)}
     each = figures(made, breaches(made, LAYERS))
     assert (each["requests"], each["success_rate"], each["rows_replayed"]) == (2, 0.5, 12)
     assert (each["tokens"], each["tokens_lost"], each["tokens_duplicated"], each["tokens_wrong"]) == (4, 0, 0, 0)
     assert each["recovery"]["crash"] == {"p50": 0.2, "p95": 0.4, "max": 0.4}
+    assert each["refilled"] == {"p50": 1.5, "p95": 1.5, "max": 1.5}
     assert each["goodput"] == round(4 / 3 / 1.5, 3)
     assert not each["passed"]
     assert json.loads(as_json([each]))["scenarios"] == [each]
