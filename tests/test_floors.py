@@ -48,7 +48,10 @@ PURE = ("asyncio", "time", "datetime", "random", "secrets", "socket", "ssl", "se
 SOCKETS = ("socket", "ssl", "asyncio_dgram", "kademlia", "rpcudp", "http", "urllib")
 WITH_SOCKETS = ("transport", "discovery", "gateway", "node", "cli", "demo", "bench")
 NEVER = ("pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
-OPTIONAL = {"transformers": "swarm/engine/backends/library"}  # extras, and the one package that imports each
+OPTIONAL = {
+    "transformers": "swarm/engine/backends/library",
+    "triton": "swarm/kernels/triton",
+}  # extras, and the one package that imports each
 RUNS_DATA = ("eval", "exec", "compile", "__import__")
 LOADS_CODE = ("torch.load", "torch.jit.load", "torch.hub.load", "numpy.load", "np.load", "yaml.load")
 WITHOUT_TORCH = ("text", "transport", "discovery")  # as are floors 0 and 1

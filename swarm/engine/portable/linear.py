@@ -39,6 +39,10 @@ class PortableLinear(Linear):
         return sum(part.bytes for part in self.parts) + (0 if self._bias is None else self._bias.nbytes)
 
     @property
+    def bias(self) -> Tensor | None:
+        return self._bias
+
+    @property
     def bias_pointer(self) -> int | None:
         return None if self._bias is None else self._bias.data_ptr()
 

@@ -43,7 +43,8 @@ class Lowering:
         heads, dim = attention.heads, attention.head_dim
         projected = self.to.linear(_portable(attention.qkv), source, "projected")
         turned = self._turned(attention, projected, own)
-        attends = CAttends(_attention(attention, "fp32" if self.spec.both_ways else self.cache), cached, own > 0)
+        kind = "fp32" if self.spec.both_ways else self.cache
+        attends = CAttends(self._described_attention(attention, kind), cached, own > 0)
         attends.window = attention.window or 0
         answers = self.to.attend(attends, turned, "answers")
         if attention.gated:
@@ -51,6 +52,12 @@ class Lowering:
             gates = self.to.activate(SIGMOID, projected, "gates", heads * dim, at=first)
             answers = self.to.multiply(answers, gates, "gated", heads * dim)
         return self.to.linear(_portable(attention.output), answers, "added")
+
+    def _described_attention(self, attention: Attention, cache: str) -> CAttention:
+        scale = attention.head_dim**-0.5 if attention.scale is None else attention.scale
+        sinks = None if attention.sinks is None else self.to.pointer(attention.sinks)
+        shape = (attention.heads, attention.kv_heads, attention.head_dim, CACHES.index(cache))
+        return CAttention(*shape, scale, attention.softcap or 0.0, sinks)
 
     def _turned(self, attention: Attention, projected: str, own: int) -> str:
         """Queries, keys and values, normed and rotated."""
@@ -162,10 +169,3 @@ class Lowering:
 def _portable(linear: object) -> PortableLinear:
     assert isinstance(linear, PortableLinear)
     return linear
-
-
-def _attention(attention: Attention, cache: str) -> CAttention:
-    scale = attention.head_dim**-0.5 if attention.scale is None else attention.scale
-    sinks = None if attention.sinks is None else attention.sinks.data_ptr()
-    shape = (attention.heads, attention.kv_heads, attention.head_dim, CACHES.index(cache))
-    return CAttention(*shape, scale, attention.softcap or 0.0, sinks)

@@ -78,12 +78,12 @@ class Program:
         self.biases = biases
         self._kernels = portable_kernels()
         self._starts = [*starts, len(assembled.operations)]
-        self._keep = assembled.keep
+        self.keep = assembled.keep  # whatever operations point to
         self.attends = [each for each in assembled.keep if isinstance(each, CAttends)]
-        self._operations = (COperation * len(assembled.operations))(*assembled.operations)
+        self.operations = (COperation * len(assembled.operations))(*assembled.operations)
         registers = sorted(assembled.registers.values(), key=lambda each: each.number)
-        self._width = registers[0].width
-        self._widths = (c_int32 * len(registers))(*(each.width for each in registers))
+        self.widths = [each.width for each in registers]
+        self._widths = (c_int32 * len(registers))(*self.widths)
         self._together = (c_int32 * len(registers))(*(each.together for each in registers))
         self._products = sum(assembled.products) // max(1, len(assembled.products))
         self._kind = CACHES.index("fp32" if dtype == torch.float32 else "bf16")
@@ -126,19 +126,27 @@ class Program:
         """All rows of a text, each of which sees those before and after it. Nothing is cached."""
         return self._run(CPassing(), span, range(x.shape[0]), x, ())
 
+    def of(self, span: LayerSpan) -> list[COperation]:
+        """The operations of some layers."""
+        first, last = self._bounds(span)
+        return list(self.operations[first:last])
+
+    def _bounds(self, span: LayerSpan) -> tuple[int, int]:
+        return self._starts[span.start - self.span.start], self._starts[span.stop - self.span.start]
+
     def _run(
         self, passing: CPassing, span: LayerSpan, positions: Sequence[int], x: Tensor, given: Sequence[Tensor]
     ) -> Tensor:
         x = x if x.stride(1) == 1 else x.contiguous()
-        first, last = (self._starts[layer - self.span.start] for layer in (span.start, span.stop))
+        first, last = self._bounds(span)
         program = CProgram(
-            addressof(self._operations) + first * sizeof(COperation),
+            addressof(self.operations) + first * sizeof(COperation),
             addressof(self._widths),
             addressof(self._together),
             last - first,
             len(self._widths),
         )
-        out = torch.empty(x.shape[0], self._width, dtype=self.dtype)
+        out = torch.empty(x.shape[0], self.widths[0], dtype=self.dtype)
         turnings = (CTurning * max(1, len(self.ropes)))()
         for turning, rope in zip(turnings, self.ropes, strict=False):
             cos, sin = rope.reaching(max(positions))
