@@ -112,10 +112,15 @@ class Services:
 
     async def handle(self, message: Message, exchange: Exchange) -> Message:
         """One request, one reply. Raises SwarmError for what becomes a Fault."""
-        ending = self._that_ends(getattr(message, "session_id", b""))
-        if ending is not None:
-            return await self._handle(ending, message, exchange)
-        return await self.current.handle(message, exchange)
+        service = self._that_ends(getattr(message, "session_id", b"")) or self.current
+        try:
+            return await service.handle(message, exchange)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if service in self._all or (task is not None and task.cancelling()):
+                raise
+            # a step that was under way when its service ended is answered, too
+            raise Draining("this worker has moved to other layers") from None
 
     def push(self, message: Push, peer_id: PeerId) -> None:
         """Rows that need no answer."""
@@ -126,16 +131,6 @@ class Services:
     def _that_ends(self, session_id: bytes) -> WorkerService | None:
         """The service of this session, if it is one from which the worker moves."""
         return next((service for service in self._ending if service.knows(session_id)), None)
-
-    async def _handle(self, service: WorkerService, message: Message, exchange: Exchange) -> Message:
-        """A step that was under way when its service ended is answered, too."""
-        try:
-            return await service.handle(message, exchange)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if service in self._ending or (task is not None and task.cancelling()):
-                raise
-            raise Draining("this worker has moved to other layers") from None
 
     def connection_lost(self, peer_id: PeerId) -> None:
         for service in self._all:
