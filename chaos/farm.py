@@ -45,7 +45,7 @@ class Layout:
     roaming: int = 0  # workers besides that choose their layers, as many as a part has at most, and move
     bootstraps: int = 1
     inside: bool = False  # processes can have faults inside (chaos.process)
-    options: tuple[str, ...] = ()  # of every worker's command line
+    options: tuple[str, ...] = ()  # of every worker's command line; else none waits for a successor
     unlike: bool = False  # workers differ in threads, instruction sets and in the compiler of their kernels
 
     @property
@@ -267,7 +267,7 @@ class Farm:
             name, computer = f"worker-{span}{ascii_lowercase[replica]}", computers[number] if computers else None
             threads = computer.threads if computer else 1
             held = ("--model", str(self.model), "--layers", f"{start}-{stop - 1}", "--precision", self.precision)
-            how = ("--numerics", layout.numerics, "--device", "cpu", "--threads", str(threads))
+            how = ("--numerics", layout.numerics, "--device", "cpu", "--threads", str(threads), "--successor", "0")
             member = await self._add(name, "worker", folder, *held, *how, *layout.options, computer=computer)
             member.span, member.layers = span, f"{start}-{stop - 1}"
         for number in range(layout.roaming):
@@ -278,7 +278,7 @@ class Farm:
         """Arguments of a worker that chooses its layers, so many at most, and moves."""
         held = ("--model", str(self.model), "--layers", f"auto:{most}", "--precision", self.precision)
         how = ("--numerics", self.layout.numerics, "--device", "cpu", "--threads", "1")
-        return (*held, *how, "--move-every", ROAMING_SECONDS)
+        return (*held, *how, "--move-every", ROAMING_SECONDS, "--successor", "0")
 
     async def _add(
         self, name: str, mode: str, folder: Path, *arguments: str, computer: Computer | None = None

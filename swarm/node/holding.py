@@ -67,6 +67,11 @@ class Holding:
         self._speed = 0.0  # layers × rows a second, the best that was measured
 
     @property
+    def serving(self) -> bool:
+        """Whether there are layers that new sessions may use."""
+        return self._services.serving
+
+    @property
     def span(self) -> LayerSpan:
         """What is served."""
         return self._services.current.stage.span

@@ -29,6 +29,9 @@ class Holder(Protocol):
     """What is moved, see `holding`."""
 
     @property
+    def serving(self) -> bool: ...
+
+    @property
     def span(self) -> LayerSpan: ...
 
     @property
@@ -55,7 +58,7 @@ class Holder(Protocol):
 
 
 class Mover:
-    """`await run()` considers moving every `config.move_every` seconds, for good."""
+    """`await run()` considers moving every `config.move_every` seconds; it raises what leaves the worker without layers."""
 
     def __init__(
         self,
@@ -83,6 +86,8 @@ class Mover:
             try:
                 await self.consider()
             except (SwarmError, MemoryError, OSError) as error:  # of files, of memory, of a swarm that is out of reach
+                if not self._holder.serving:
+                    raise
                 self._resting = FAILED_LOOKS
                 self._trace.failed("worker.move", error=str(error))
                 self._progress(f"not moved: {error}")

@@ -88,6 +88,10 @@ class Worker:
         speed = 100.0 / len(record.span)
         return replace(record, tokens_per_second=speed, expires_at=now() + RECORD_LIFETIME)
 
+    @property
+    def serving(self) -> bool:
+        return self.awaited is None
+
     async def live(self) -> None:
         async with asyncio.TaskGroup() as group:
             moving = group.create_task(self.mover.run())
@@ -271,6 +275,19 @@ def test_a_span_that_cannot_be_loaded_is_left_alone_for_a_while_and_nothing_is_l
         assert mover.span == LayerSpan(5, 10)
 
     run_virtual(main())
+
+
+def test_who_can_load_nothing_at_all_any_more_ends() -> None:
+    async def main() -> None:
+        world = World()
+        world.add(1, "0-9", 10)
+        world.add(2, "0-4", 5).spans = [LayerSpan(0, 5)]
+        world.add(3, "0-4", 5, tight=True).fails = 2
+        await world.run(200)
+
+    with pytest.raises(ExceptionGroup) as told:
+        run_virtual(main())
+    assert [str(each) for each in told.value.exceptions] == ["a tensor is damaged"]
 
 
 def test_who_alone_holds_a_layer_stays_and_who_finds_itself_alone_while_it_loads_does_too() -> None:
