@@ -25,7 +25,7 @@ from swarm.engine.layers.gated_delta import Delta
 from swarm.engine.layers.linear import Linear
 from swarm.engine.layers.norm import Norm
 from swarm.engine.layers.passes import ChunkPass, DecodePass, Pass
-from swarm.engine.portable.program import Program
+from swarm.engine.portable.program import Runs
 from swarm.span import LayerSpan
 from swarm.wire import tensors as wire
 
@@ -189,7 +189,7 @@ class _SkippingDecoder(_WrongDecoder):
         return x
 
     def _run(
-        self, program: Program, span: LayerSpan, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor
+        self, program: Runs, span: LayerSpan, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor
     ) -> Tensor:
         skipped = span.start + self.seed % len(span)
         for start, stop in ((span.start, skipped), (skipped + 1, span.stop)):
@@ -205,7 +205,7 @@ class _StaleDecoder(_WrongDecoder):
         return super()._forward(x, span, _StalePass(way))
 
     def _run(
-        self, program: Program, span: LayerSpan, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor
+        self, program: Runs, span: LayerSpan, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor
     ) -> Tensor:
         answers = []
         for row, (cache, position) in enumerate(zip(caches, positions, strict=True)):
@@ -281,7 +281,7 @@ class _ForgetfulDecoder(_WrongDecoder):
         return super()._forward(x, span, way)
 
     def _run(
-        self, program: Program, span: LayerSpan, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor
+        self, program: Runs, span: LayerSpan, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor
     ) -> Tensor:
         answers = []
         for row, (cache, position) in enumerate(zip(caches, positions, strict=True)):

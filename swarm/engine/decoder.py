@@ -24,7 +24,7 @@ from swarm.engine.layers.rope import RopeTable
 from swarm.engine.numerics import Precision
 from swarm.engine.portable.assembler import ROWS, Assembler
 from swarm.engine.portable.lowering import Lowering
-from swarm.engine.portable.program import Program, one_set_of_biases
+from swarm.engine.portable.program import Program, Runs, one_set_of_biases
 from swarm.engine.portable.rope import PortableRopeTable
 from swarm.model.spec import ModelSpec
 from swarm.span import LayerSpan
@@ -68,7 +68,9 @@ class Decoder:
         layers: Sequence[Layer],
         precision: Precision,
         tokens: TokenInputs | None = None,
+        place: torch.device | None = None,
     ) -> None:
+        """`place`: where portable kernels compute; None: where weights are."""
         self.spec = spec
         self.span = span
         self.layers = layers
@@ -79,9 +81,10 @@ class Decoder:
         self.alibi = build_alibi(spec, precision.inner, device) if spec.family.alibi else None
         self.residual_scale = None if spec.residual_scale == 1.0 else spec.residual_scale
         turning = list(zip(spec.ropes, spec.rope_widths, strict=True))
-        self.program: Program | None = None
+        self.program: Runs | None = None
         if precision.portable:
-            self.program = self.assembled([PortableRopeTable(rope, width) for rope, width in turning])
+            program = self.assembled([PortableRopeTable(rope, width) for rope, width in turning])
+            self.program = program if place is None or place.type == "cpu" else on_device(program, place)
         else:
             self.ropes = [RopeTable(rope, width, device) for rope, width in turning]
 
@@ -145,14 +148,15 @@ class Decoder:
         return self._forward(x, caches[0].span, DecodePass(self.spec, self.ropes, caches, positions, self.alibi))
 
     def _run(
-        self, program: Program, span: LayerSpan, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor
+        self, program: Runs, span: LayerSpan, caches: Sequence[SessionCache], positions: Sequence[int], x: Tensor
     ) -> Tensor:
         if self.tokens is None:
             return program.sessions(span, caches, positions, x, ())
         digits = x[:, self.spec.hidden :]
         looked = self.tokens.look_up(digits)
         given = (looked.embedded.contiguous(), looked.tokens.flatten(1).contiguous())
-        return torch.cat((program.sessions(span, caches, positions, x, given), digits), 1)
+        passed = program.sessions(span, caches, positions, x, given)
+        return torch.cat((passed, digits.to(passed.device)), 1)
 
     def _forward(self, x: Tensor, span: LayerSpan, way: Pass) -> Tensor:
         if self.tokens is None:
@@ -181,6 +185,14 @@ class Decoder:
 
     def _sum(self, x: Tensor, h: Tensor) -> Tensor:
         return x + (h if self.residual_scale is None else h * self.residual_scale)
+
+
+def on_device(program: Program, place: torch.device) -> Runs:
+    """The same program, computed there."""
+    # Imported here because Triton, which it needs, is no dependency where CPUs compute
+    from swarm.engine.portable.device.program import DeviceProgram
+
+    return DeviceProgram(program, place)
 
 
 def _normed(x: Tensor, norm: Norm | None) -> Tensor:

@@ -24,7 +24,7 @@ from swarm.engine.loading.sources import RandomSource, Source, VerifiedSource
 from swarm.engine.loading.stored import stored_linear
 from swarm.engine.numerics import Precision, PrecisionPlan, numerics_class, plan_named, settle_threads
 from swarm.engine.portable.activations import entries
-from swarm.engine.stage import place_of
+from swarm.engine.stage import loading_place, place_of
 from swarm.errors import UsageFault
 from swarm.model.spec import ModelSpec
 from swarm.model.tensor_names import Shape, head_tensors
@@ -38,6 +38,14 @@ def _logits(source: Source, name: str, shape: Shape, precision: Precision, devic
         return stored_linear([matrix_of(source, name, shape, logits)], shape[:1], shape[1], None, None, logits)
     weight = source.tensor(name, shape).to(device=device, dtype=logits.weight_dtype)
     return build_linear(weight, None, logits)
+
+
+def on_device(linear: Linear, place: torch.device) -> Linear:
+    """The same portable layer, computed there."""
+    # Imported here because Triton, which it needs, is no dependency where CPUs compute
+    from swarm.engine.portable.device.linear import UploadedLinear
+
+    return UploadedLinear(linear, place)
 
 
 class Head:
@@ -102,7 +110,8 @@ class Head:
     def _build(
         cls, spec: ModelSpec, plan: PrecisionPlan, device: str, source: Source, manifest: Manifest | None
     ) -> Head:
-        place = place_of(plan, device)
+        computing = place_of(plan, device)
+        place = loading_place(plan, computing)
         settle_threads()
         shapes, family, precision = head_tensors(spec), spec.family, plan.last
         floats = precision.floats
@@ -132,6 +141,7 @@ class Head:
             if family.head:
                 name = f"{family.embedding if spec.tied else family.head}.weight"
                 linear = _logits(source, name, shapes[name], precision, place)
+                linear = linear if computing == place else on_device(linear, computing)
             final, out = norm(family.final_norm), projection(family.head_projection)
         return cls(spec, embedding, final, out, linear, plan.between, place, manifest)
 
@@ -178,7 +188,7 @@ class Head:
         return torch.cat([torch.tanh(row) for row in torch.split(x, 1)])
 
     def _normed(self, rows: Tensor) -> Tensor:
-        rows = rows[:, : self.spec.hidden].to(self._exactly.inner).contiguous()
+        rows = rows[:, : self.spec.hidden].to(device=self.device, dtype=self._exactly.inner).contiguous()
         rows = rows if self._norm is None else self._norm.compute(rows)
         return rows if self._projection is None else self._projection.decode(rows)
 

@@ -22,6 +22,7 @@ from swarm.engine.loading.layers import build_layer
 from swarm.engine.loading.per_layer_inputs import build_token_inputs
 from swarm.engine.loading.sources import RandomSource, Source, VerifiedSource
 from swarm.engine.numerics import CHUNK_ROWS, PrecisionPlan, numerics_class, plan_named, settle_threads
+from swarm.engine.portable.choice import no_programs
 from swarm.errors import LocalFault, UsageFault
 from swarm.model.spec import ModelSpec
 from swarm.model.tensor_names import layer_tensors, stacked_tensors, token_tensors
@@ -136,12 +137,12 @@ class Stage:
             cache_bytes = DEFAULT_CACHE_ROWS * row_bytes(spec, span, plan.name)
             cache_bytes += DEFAULT_SESSIONS * session_bytes(spec, span, plan.name, spec.max_positions)
         with torch.inference_mode():
-            layers, known = [], held or {}
+            layers, known, host = [], held or {}, loading_place(plan, place)
             for layer in span:
-                layers.append(known.get(layer) or build_layer(spec, layer, source, plan.of(layer), place))
+                layers.append(known.get(layer) or build_layer(spec, layer, source, plan.of(layer), host))
                 source.release()
-            tokens = build_token_inputs(spec, span, source, plan, place)
-            decoder = Decoder(spec, span, layers, plan.between, tokens)
+            tokens = build_token_inputs(spec, span, source, plan, host)
+            decoder = Decoder(spec, span, layers, plan.between, tokens, place)
         between = plan.between
         row_shapes = [spec.kinds[layer].row_shape for layer in span]
         shapes = [(kv_heads, between.cached_width(head_dim)) for kv_heads, head_dim in row_shapes]
@@ -252,9 +253,14 @@ class Stage:
 def place_of(plan: PrecisionPlan, device: str) -> torch.device:
     """The torch device of that name, for what is computed so. Raises UsageFault where it is not there, or cannot."""
     place = usable_device(device)
-    if plan.portable and place.type != "cpu":
-        raise UsageFault(f"portable numerics compute on CPUs, not on {device}: use --device cpu, or --numerics native")
+    if plan.portable and (reason := no_programs(place.type)) is not None:
+        raise UsageFault(f"--numerics portable: {reason}: use --device cpu, or --numerics native")
     return place
+
+
+def loading_place(plan: PrecisionPlan, place: torch.device) -> torch.device:
+    """Where weights are made for what computes at that place: portable kernels pack them on the CPU."""
+    return torch.device("cpu") if plan.portable else place
 
 
 def usable_device(device: str) -> torch.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Protocol
 
 from swarm.engine.numerics import only_portable
@@ -38,8 +39,23 @@ def choose_numerics(asked: str, precision: str, device: str, spec: Described) ->
     return NumericsChoice("portable") if reason is None else NumericsChoice("native", reason)
 
 
+def no_programs(kind: str) -> str | None:
+    """What keeps devices of torch's type `kind` from computing programs; None: nothing does."""
+    if kind == "cpu":
+        return None
+    if kind != "cuda":
+        return f"portable numerics compute on CPUs and, by Triton, on CUDA, not on {kind}"
+    if find_spec("triton") is None:
+        return (
+            "on CUDA portable numerics compute by Triton, which is not installed: it comes with torch's builds for CUDA"
+        )
+    return None
+
+
 def obstacle(device: str) -> str | None:
     """What keeps portable kernels from computing here; None: nothing does."""
+    if device.startswith("cuda"):
+        return f"portable numerics on {device} have not been seen on a GPU yet; --numerics portable takes them nevertheless"
     if not device.startswith("cpu"):
         return f"portable numerics compute on CPUs, not on {device}"
     if library() is None:

@@ -34,6 +34,30 @@ class Biases(Protocol):
         """For each row, fp32 [heads, positions that it sees]."""
 
 
+class Runs(Protocol):
+    """What a program does, wherever it is computed."""
+
+    @property
+    def attends(self) -> Sequence[CAttends]:
+        """What its operations say of attention, layer by layer."""
+
+    def sessions(
+        self,
+        span: LayerSpan,
+        caches: Sequence[SessionCache],
+        positions: Sequence[int],
+        x: Tensor,
+        given: Sequence[Tensor],
+    ) -> Tensor:
+        """Row i of x [rows, width], of caches[i] at positions[i], through layers of the span; several may be of one session.
+
+        `given`: what layers take besides, fp32 [rows, ...] each.
+        """
+
+    def text(self, span: LayerSpan, x: Tensor) -> Tensor:
+        """All rows of a text, each of which sees those before and after it. Nothing is cached."""
+
+
 class DistanceBiases:
     """Of a text, by how far apart two rows are."""
 
@@ -97,10 +121,7 @@ class Program:
         x: Tensor,
         given: Sequence[Tensor],
     ) -> Tensor:
-        """Row i of x [rows, width], of caches[i] at positions[i], through layers of the span; several may be of one session.
-
-        `given`: what layers take besides, fp32 [rows, ...] each.
-        """
+        """See Runs."""
         numbers: dict[int, int] = {}
         tables: list[int] = []
         states: list[np.ndarray[tuple[int, int], np.dtype[np.int64]]] = []
@@ -123,7 +144,7 @@ class Program:
         return self._run(passing, span, positions, x, given)
 
     def text(self, span: LayerSpan, x: Tensor) -> Tensor:
-        """All rows of a text, each of which sees those before and after it. Nothing is cached."""
+        """See Runs."""
         return self._run(CPassing(), span, range(x.shape[0]), x, ())
 
     def of(self, span: LayerSpan) -> list[COperation]:

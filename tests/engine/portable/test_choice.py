@@ -32,7 +32,8 @@ def test_portable_wherever_it_can_be() -> None:
         assert choose_numerics("auto", "fp32", "cpu", ModelSpec.from_config(config)).numerics == "portable"
     on_a_card = choose_numerics("auto", "bf16", "cuda:0", SPEC)
     assert on_a_card.numerics == "native"
-    assert "not on cuda:0" in str(on_a_card.reason)
+    assert "on cuda:0 have not been seen on a GPU" in str(on_a_card.reason)
+    assert "not on mps" in str(choose_numerics("auto", "bf16", "mps", SPEC).reason)
 
 
 def test_what_is_named_is_taken(unbuilt: None) -> None:

@@ -17,7 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from swarm.kernels.triton import attention, linear, rows
+from swarm.kernels.triton import attention, delta, linear, rows
 from swarm.kernels.triton.weights import DeviceWeight
 
 TARGET = GPUTarget("cuda", 80, 32)
@@ -78,6 +78,8 @@ def launch_all() -> None:
         attending = attention.Attending(4, 2, 16, cache, 0.25, 5.0, x[0])
         attention.store(attending, x, 0, seen, places)
         attention.attend(attending, x, seen, x)
+    shape = delta.Recurring(1, 2, 8, 8, 4, True, 1e-5, x, x, x, x[0])
+    delta.recur(shape, x, delta.Passages(places, places, torch.zeros(4, 3, dtype=torch.int64), places), x)
 
 
 JITFunction.run = compiled

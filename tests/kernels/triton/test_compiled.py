@@ -11,7 +11,7 @@ import support.interpreted  # noqa: F401
 
 SCRIPT = Path(__file__).with_name("compiling.py")
 KERNELS = {"_norm", "_activate", "_softmax", "_rotate", "_floats", "_quantise", "_integers"}
-KERNELS |= {"_store", "_soften", "_weigh", "_join"}
+KERNELS |= {"_store", "_soften", "_weigh", "_join", "_convolve", "_keep", "_to_length", "_gates", "_recur"}
 
 
 def test_every_operation_is_rounded_once(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from swarm.engine.portable.device.uploads import DeviceLinear
+from swarm.engine.portable.device.linear import DeviceLinear
 from swarm.kernels.structures import CExperts
 from swarm.kernels.triton import rows
 

@@ -12,9 +12,9 @@ from swarm.engine.portable.device import experts
 from swarm.engine.portable.device.sight import Sight
 from swarm.engine.portable.device.uploads import Uploads
 from swarm.engine.portable.program import Program
-from swarm.errors import LocalFault
-from swarm.kernels.structures import OPERATIONS, CAttends, CExperts, COperation
-from swarm.kernels.triton import attention, rows
+from swarm.kernels.library import CACHES
+from swarm.kernels.structures import OPERATIONS, CAttends, CExperts, COperation, CRecurs
+from swarm.kernels.triton import attention, delta, rows
 from swarm.span import LayerSpan
 
 
@@ -41,14 +41,14 @@ class DeviceProgram:
             "linear": self._linear,
             "attend": self._attend,
             "experts": self._experts,
+            "recur": self._recur,
         }
-        for operation in program.operations:
-            if OPERATIONS[operation.kind] not in self._ways:
-                raise LocalFault(
-                    f"portable numerics on {device}: {OPERATIONS[operation.kind]!r} is not computed there: use --device cpu"
-                )
         for linear in (each for each in program.operations if OPERATIONS[each.kind] == "linear"):
             self._uploads.linear(linear.weight)
+
+    @property
+    def attends(self) -> Sequence[CAttends]:
+        return self._program.attends
 
     def sessions(
         self,
@@ -58,13 +58,14 @@ class DeviceProgram:
         x: Tensor,
         given: Sequence[Tensor],
     ) -> Tensor:
-        """As Program's."""
+        """See Runs."""
         first = span.start - self._program.span.start
-        sight = Sight.of_sessions(first, caches, positions, self._biases(positions), self.device)
+        before = sum(self._program.recurrent[:first])
+        sight = Sight.of_sessions(first, before, caches, positions, self._biases(positions), self.device)
         return self._run(span, x, given, sight)
 
     def text(self, span: LayerSpan, x: Tensor) -> Tensor:
-        """As Program's."""
+        """See Runs."""
         positions = range(x.shape[0])
         return self._run(span, x, (), Sight.of_text(positions, self._biases(positions), self.device))
 
@@ -144,6 +145,18 @@ class DeviceProgram:
         if attends.stores and seen.tiled:
             attention.store(asked, x, todo.other_at, seen, way.sight.positions)
         attention.attend(asked, x[:, todo.from_at :], seen, way.to(todo, todo.width))
+
+    def _recur(self, todo: COperation, way: Pass) -> None:
+        recurs = self._uploads.described(todo.more, CRecurs)
+        shape, held = recurs.delta, self._uploads.needed
+        recurring = delta.Recurring(
+            *(shape.key_heads, shape.value_heads, shape.key_dim, shape.value_dim, shape.taps),
+            CACHES[shape.window] == "bf16",
+            shape.norm_eps,
+            *(held(shape.weights), held(shape.rates), held(shape.step_bias), held(shape.norm)),
+        )
+        x = way.registers[todo.from_][:, todo.from_at :]
+        delta.recur(recurring, x, way.sight.passing(recurs.layer), way.to(todo, todo.width))
 
     def _route(self, todo: COperation, way: Pass) -> None:
         described = self._uploads.described(todo.more, CExperts)

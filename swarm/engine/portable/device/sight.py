@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from swarm.engine.caches.kv_cache import SessionCache
 from swarm.kernels.structures import CAttends
 from swarm.kernels.triton.attention import BLOCK, Seen
+from swarm.kernels.triton.delta import Passages
 
 
 @dataclass(slots=True)
@@ -24,12 +25,17 @@ class Sight:
     first_layer: int  # of the places, counted from the program's first
     places: Tensor | None
     biases: list[Tensor]
+    passages: (
+        Passages | None
+    )  # rows of one session beside each other; states of all layers that keep one, [layers, 4, passages]
+    first_state: int  # of these, counted from the program's first
     ranges: dict[int, tuple[Tensor, Tensor, int]]  # of each window: first and stop, int64 [rows], and blocks at most
 
     @classmethod
     def of_sessions(
         cls,
         first_layer: int,
+        first_state: int,
         caches: Sequence[SessionCache],
         positions: Sequence[int],
         biases: list[Tensor],
@@ -42,14 +48,25 @@ class Sight:
                 numbers[id(cache)] = len(tables)
                 tables.append(cache.places())
         rows = np.array([numbers[id(cache)] for cache in caches])
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        states = np.stack([caches[start].state_places(positions[start]) for start in map(int, starts)]).transpose(
+            1, 2, 0
+        )
+        passages = Passages(
+            first=torch.from_numpy(starts).to(device),
+            count=torch.from_numpy(np.diff(starts, append=len(rows))).to(device),
+            states=torch.from_numpy(np.ascontiguousarray(states)).to(device),
+            of_rows=torch.from_numpy(np.cumsum(np.diff(rows, prepend=-1) != 0) - 1).to(device),
+        )
         places = torch.from_numpy(np.ascontiguousarray(np.stack(tables)[rows].transpose(1, 2, 0)))
         where = torch.tensor(list(positions), dtype=torch.int64)
-        return cls(where.to(device), max(positions), first_layer, places.to(device), biases, {})
+        held = places.to(device)
+        return cls(where.to(device), max(positions), first_layer, held, biases, passages, first_state, {})
 
     @classmethod
     def of_text(cls, positions: range, biases: list[Tensor], device: torch.device) -> Sight:
         where = torch.arange(len(positions), dtype=torch.int64)
-        return cls(where.to(device), len(positions) - 1, 0, None, biases, {})
+        return cls(where.to(device), len(positions) - 1, 0, None, biases, None, 0, {})
 
     def seen(self, attends: CAttends, x: Tensor, at: int) -> Seen:
         """`at`: the column of x from which on it holds keys, and values behind them, of a text."""
@@ -64,6 +81,11 @@ class Sight:
         addresses = [x.data_ptr() + (at + part * shape.kv_heads * shape.head_dim) * x.itemsize for part in range(2)]
         keys, values, strides = (torch.full_like(first, each) for each in (*addresses, shape.head_dim))
         return Seen(keys, values, strides, first, stop, biases, False, x.stride(0), blocks)
+
+    def passing(self, layer: int) -> Passages:
+        """`layer`: its number among those of the program that keep a state."""
+        assert self.passages is not None, "a text passes no states"
+        return replace(self.passages, states=self.passages.states[layer - self.first_state])
 
     def _range(self, window: int) -> tuple[Tensor, Tensor, int]:
         found = self.ranges.get(window)

@@ -10,40 +10,11 @@ import torch
 from torch import Tensor
 
 from swarm.engine.layers.mlp import Experts
+from swarm.engine.portable.device.linear import DeviceLinear
 from swarm.engine.portable.linear import PortableLinear
-from swarm.engine.portable.packed import PackedWeight
 from swarm.kernels.structures import CAttends, CExpert, CExperts, CRecurs
-from swarm.kernels.triton.linear import linear
-from swarm.kernels.triton.weights import DeviceWeight
 
 Described = TypeVar("Described", CAttends, CExperts, CRecurs)
-
-
-class DeviceLinear:
-    """A linear layer's weights, below each other, and its bias."""
-
-    def __init__(self, whole: PortableLinear, device: torch.device) -> None:
-        self.outputs = whole.shape[0]
-        self._parts = [_weight(part, device) for part in whole.parts]
-        self._bias = None if whole.bias is None else whole.bias.to(device)
-
-    def into(self, out: Tensor, x: Tensor) -> None:
-        """[rows, inputs] -> [rows, outputs]"""
-        first = 0
-        for part in self._parts:
-            own = slice(first, first + part.outputs)
-            linear(part, x, None if self._bias is None else self._bias[own], out[:, own])
-            first += part.outputs
-
-    def of(self, x: Tensor) -> Tensor:
-        out = torch.empty(x.shape[0], self.outputs, device=x.device)
-        self.into(out, x)
-        return out
-
-
-def _weight(packed: PackedWeight, device: torch.device) -> DeviceWeight:
-    held = (each.to(device) for each in (packed.numbers, packed.scales, packed.minima))
-    return DeviceWeight(packed.kind, packed.c.outputs, packed.c.inputs, bool(packed.c.wide), packed.c.shift, *held)
 
 
 class Uploads:
@@ -64,8 +35,9 @@ class Uploads:
             owner = each
 
     def tensor(self, address: int | None) -> Tensor | None:
-        if not address:
-            return None
+        return self.needed(address) if address else None
+
+    def needed(self, address: int) -> Tensor:
         if address not in self._uploaded:
             self._uploaded[address] = self._tensor(address).to(self.device)
         found = self._uploaded[address]
