@@ -16,13 +16,14 @@ from swarm.engine.layers.alibi import AlibiTable
 from swarm.engine.layers.relative_position import distance_biases
 from swarm.engine.numerics import portable_kernels
 from swarm.engine.portable.assembler import Assembler
+from swarm.engine.portable.room import zeros
 from swarm.engine.portable.rope import PortableRopeTable
 from swarm.errors import LocalFault
 from swarm.kernels.library import CACHES
 from swarm.kernels.structures import CAttends, CGiven, COperation, CPassing, CProgram, CTurning
 from swarm.span import LayerSpan
 
-KEPT_ROOM = 64 << 20  # bytes that stay reserved between calls
+KEPT_ROOM = 4 << 20  # bytes that stay reserved between calls: of decode rows, not of a prompt
 CACHED_BYTES = 24  # of `struct cached`
 STATE_BYTES = 32  # of `struct state`
 
@@ -188,7 +189,7 @@ class Program:
         needed = self._kernels.program_room(passing)
         if needed <= self._room.nbytes:
             return self._room
-        room = torch.empty(needed, dtype=torch.uint8)
+        room = zeros(needed)  # not from an allocator, which might keep it
         if needed <= KEPT_ROOM:
             self._room = room
         return room
