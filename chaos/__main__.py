@@ -189,6 +189,22 @@ def placement(workers: int, seed: int) -> None:
 
 
 @main.command()
+@click.option("--swarms", type=click.IntRange(1), default=1000, show_default=True, help="How many.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=1, show_default=True, help="Of what they are like.")
+def chains(swarms: int, seed: int) -> None:
+    """Find chains in swarms at random, and say how much longer they take than the shortest (half a minute of one core).
+
+    Fails if one in twenty takes more than 1.15 times as long.
+    """
+    from chaos import chains as simulation
+
+    found = simulation.compare(swarms, seed)
+    click.echo(simulation.table(found, swarms, seed))
+    if not all(one.most <= simulation.FACTOR for one in found):
+        raise click.ClickException("chains take longer than was promised")
+
+
+@main.command()
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), help="Of the first round.  [default: drawn]")
 @click.option("--duration", type=click.FloatRange(0, min_open=True), default=3600.0, show_default=True, help="Seconds.")
 @model_option

@@ -123,6 +123,9 @@ class ClientConfig:
     exact: bool = False  # all workers of a chain in one numerics class, or no answer
     numerics: str | None = None  # with `exact`: that class; None: whichever serves all layers
     direct: bool = True  # workers hand rows to each other, where they can; else all go by the client
+    shortest: bool = (
+        False  # of all chains the one of least predicted time; else the greedy rule's, if that takes little longer
+    )
     standby: bool = (
         False  # for each worker of a session another computes the same rows, so that a failover replays next to none
     )

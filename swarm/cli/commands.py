@@ -229,7 +229,8 @@ def worker(
     type=types.CHAIN,
     default="auto",
     show_default=True,
-    help="auto: found by the client; or the workers to use, in order, as `swarm status` names them.",
+    help="auto: a near and quick one, found by the client; shortest: the one of least predicted time among all; or the workers "
+    "to use, in order, as `swarm status` names them.",
 )
 @click.option(
     "--model", help="A directory, a GGUF file or a name; `demo` comes along.  [default: what the swarm serves]"

@@ -15,6 +15,7 @@ from swarm.span import AutoLayers
 
 T = TypeVar("T")
 
+SHORTEST = ("shortest",)  # of all chains there are
 MIN_PEER_DIGITS = 8  # hex digits of a peer id that are taken for the whole where only one peer fits
 
 
@@ -52,14 +53,16 @@ def parse_ids(text: str) -> tuple[int, ...]:
 
 
 def parse_chain(text: str) -> tuple[str, ...]:
-    """`auto` is (), `PEER,PEER` the peers' ids or the first digits of them, in order. Raises UsageFault."""
+    """`auto` is (), `shortest` SHORTEST, `PEER,PEER` the peers' ids or the first digits of them, in order. Raises UsageFault."""
     if text.strip().lower() == "auto":
         return ()
+    if text.strip().lower() == SHORTEST[0]:
+        return SHORTEST
     peers = tuple(part.strip().lower() for part in text.split(","))
     for peer in peers:
         if not re.fullmatch(rf"[0-9a-f]{{{MIN_PEER_DIGITS},64}}", peer):
             raise UsageFault(
-                f"'{peer}' is no peer id: write auto, or peer ids as `swarm status` shows them, with commas between"
+                f"'{peer}' is no peer id: write auto, shortest, or peer ids as `swarm status` shows them, with commas between"
             )
     return peers
 
@@ -89,5 +92,5 @@ ADDRESS_HERE = Parsed("[HOST:]PORT", parse_place)
 HOST = Parsed("ADDRESS", parse_host)
 SIZE = Parsed("SIZE", parse_size)
 IDS = Parsed("ID[,ID…]", parse_ids)
-CHAIN = Parsed("auto|PEER,PEER,…", parse_chain)
+CHAIN = Parsed("auto|shortest|PEER,PEER,…", parse_chain)
 LAYERS = Parsed("auto[:MOST]|FIRST-LAST", AutoLayers.parse)

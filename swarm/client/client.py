@@ -178,6 +178,7 @@ class Client:
             rows_of=rows_of_records(opened),
             exact=self.config.exact,
             numerics=self.config.numerics,
+            shortest=self.config.shortest,
         )
         self._stack.push_async_callback(started.resolver.aclose)
         started.auditor = await self._stack.enter_async_context(

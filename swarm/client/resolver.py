@@ -60,6 +60,7 @@ class Resolver:
         rows_of: RowsOf | None = None,
         exact: bool = False,
         numerics: str | None = None,
+        shortest: bool = False,
     ) -> None:
         self._directory = directory
         self._peers = peers
@@ -71,6 +72,7 @@ class Resolver:
         self._rows_of = rows_of  # None: nobody knows how much workers can hold
         self._exact = exact  # chains are of one numerics class
         self._numerics = numerics  # that is this one; None: whichever
+        self._shortest = shortest  # of all chains
         self._now = now
         self._trace = trace
         self._records: dict[PeerId, PeerRecord] = {}
@@ -173,6 +175,7 @@ class Resolver:
                         avoid=self._peers.avoided(strictly) | barred,
                         banned=self.banned,
                         bonds=self._bonds,
+                        least=self._shortest,
                     )
                 except NoChain as error:
                     hole = error

@@ -2,7 +2,7 @@ import pytest
 from click.testing import CliRunner
 
 from swarm.cli import main
-from swarm.cli.options import ADDRESS, parse_chain, parse_host, parse_ids, parse_size
+from swarm.cli.options import ADDRESS, SHORTEST, parse_chain, parse_host, parse_ids, parse_size
 from swarm.config import parse_address
 from swarm.errors import UsageFault
 
@@ -50,6 +50,7 @@ def test_stop_ids():
 
 def test_chains():
     assert parse_chain("auto") == parse_chain("AUTO") == ()
+    assert parse_chain("Shortest") == SHORTEST
     assert parse_chain(f"{PEER},ABCDEF01") == (PEER, "abcdef01")
     for text in ("", "abc", "zzzzzzzz", f"{PEER},", "ab" * 33):
         with pytest.raises(UsageFault, match="auto, or peer ids"):

@@ -73,12 +73,12 @@ async def _ask(request: Request, identity: Identity, trace: Trace) -> AskConfig:
     """The model and the peers by hand; the swarm is asked first where the options leave something to it."""
     model = request.model
     peers: tuple[PeerId, ...] = ()
-    if model is None or any(len(peer) < 64 for peer in request.chain):
+    if model is None or any(len(peer) < 64 for peer in request.named):
         records = await survey(identity, request.bootstrap, request.swarm_key, trace)
         model = model or served_model((record.model for record in records), request.models_dir)
-        peers = named_peers(request.chain, records)
-    elif request.chain:
-        peers = named_peers(request.chain, ())
+        peers = named_peers(request.named, records)
+    elif request.named:
+        peers = named_peers(request.named, ())
     directory = model_directory(model, request.models_dir)
     return AskConfig(
         directory,
@@ -96,7 +96,7 @@ def _api_config(request: Request, model: str | Path) -> ApiConfig | None:
 
 def _hint(request: Request, ask: AskConfig, output: Output) -> None:
     """One machine would do: say so."""
-    if request.chain or not request.hint:
+    if request.named or not request.hint:
         return
     opened = open_model(Path(ask.model), ask.backend)
     spec = opened.spec

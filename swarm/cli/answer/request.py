@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from swarm.cli.bootstrap import need_bootstrap
 from swarm.cli.models import check_layers, model_directory
+from swarm.cli.options import SHORTEST
 from swarm.cli.peers import of_sessions
 from swarm.config import ClientConfig
 from swarm.errors import UsageFault
@@ -27,7 +28,7 @@ class Request:
 
     prompt: str | None = None
     embed: str | None = None  # a text whose vector is wanted instead of an answer; "-" is each line of stdin
-    chain: tuple[str, ...] = ()  # ids or their first digits; empty: automatic
+    chain: tuple[str, ...] = ()  # ids or their first digits; empty or SHORTEST: found by the client
     model: str | None = None
     models_dir: Path | None = None
     bootstrap: tuple[tuple[str, int], ...] = ()
@@ -64,6 +65,11 @@ class Request:
     drawn_seed: int = field(default_factory=lambda: secrets.randbits(SEED_BITS))
 
     @property
+    def named(self) -> tuple[str, ...]:
+        """The workers that are to be used."""
+        return () if self.chain == SHORTEST else self.chain
+
+    @property
     def plan(self) -> str | None:
         """What of precisions was asked for."""
         return None if self.precision == AUTO else self.precision
@@ -71,7 +77,7 @@ class Request:
     def check(self) -> None:
         """What is wrong is told before anything heavy is loaded. Raises UsageFault, ModelFault."""
         self.sampling()
-        if self.local and self.chain:
+        if self.local and self.named:
             raise UsageFault("--local computes every layer here and --chain names workers: use one of them")
         if self.local and self.exact_class is not None:
             raise UsageFault(
@@ -97,7 +103,8 @@ class Request:
 
     def client_config(self) -> ClientConfig:
         chosen = of_sessions(self.exact, self.exact_class, self.through_client, self.standby)
-        config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private, **chosen)
+        shortest = self.chain == SHORTEST
+        config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private, shortest=shortest, **chosen)
         if self.timeout is None:
             return config
         return replace(config, deadline_seconds=self.timeout, open_seconds=self.timeout)

@@ -82,7 +82,7 @@ def obey(chat: Chat, name: str, rest: str) -> str:
 
 def words() -> dict[str, Sequence[str]]:
     """What may follow each command, to complete it."""
-    return dict.fromkeys(COMMANDS, ()) | {"/set": tuple(SETTINGS), "/chain": ("auto",), "/system": ("none",)}
+    return dict.fromkeys(COMMANDS, ()) | {"/set": tuple(SETTINGS), "/chain": ("auto", "shortest"), "/system": ("none",)}
 
 
 def _help(chat: Chat, rest: str) -> str:
@@ -109,8 +109,8 @@ def _chain(chat: Chat, rest: str) -> str:
         chain = parse_chain(rest)
         click.echo("joining the swarm once more …", err=True)
         client = chat.link.use(chain)
-        return f"{client.model}: " + ("the best chain is looked for" if rest.lower() == "auto" else f"by hand, {rest}")
-    by_hand = chat.link.request.chain
+        return f"{client.model}: " + (f"by hand, {rest}" if chat.link.request.named else "the best chain is looked for")
+    by_hand = chat.link.request.named
     return chain_lines(chat.last) + (f"\nby hand: {','.join(by_hand)}; /chain auto looks for one" if by_hand else "")
 
 
@@ -188,7 +188,7 @@ COMMANDS = {
     "/system": Command(_system, "[TEXT|none]", "show or set the system message"),
     "/set": Command(_set, "[NAME VALUE]", "show or set how answers are drawn: /set temperature 0.7"),
     "/stats": Command(_stats, "", "the last answer in figures"),
-    "/chain": Command(_chain, "[auto|PEER,…]", "show the last answer's chain, or name the workers to use"),
+    "/chain": Command(_chain, "[auto|shortest|PEER,…]", "show the last answer's chain, or name the workers to use"),
     "/peers": Command(_peers, "", "the workers of the swarm"),
     "/connect": Command(_connect, "HOST:PORT", "join another swarm"),
     "/save": Command(_save, "FILE", "keep messages and settings in a file"),
