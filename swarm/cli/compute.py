@@ -44,7 +44,7 @@ numerics_option = click.option(
     default="auto",
     show_default=True,
     help="Whose kernels: swarm's own (portable), which give the same bits on every CPU and with any number of threads, or "
-    "torch's (native). auto: portable wherever they compute the model.",
+    "torch's (native). auto: portable on CPUs, native on CUDA, where portable ones have not been seen on a GPU yet.",
 )
 backend_option = click.option(
     "--backend",

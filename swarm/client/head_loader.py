@@ -20,10 +20,15 @@ class HeadLoader:
         self._trace = trace
         self._loaded: dict[tuple[str, str], Heads] = {}  # a chain has one of few precisions
         self._loading = asyncio.Lock()
+        self._named = False  # whether portable numerics were asked for by name, and not chosen or a chain's
 
     def numerics(self, asked: str, precision: str) -> str:
         """Whose kernels compute here; why not portable ones, where that was left open, the trace hears."""
-        choice = self._opened.numerics(asked, precision, self._device)
+        self._named = asked == "portable"
+        return self._chosen(asked, precision, self._device)
+
+    def _chosen(self, asked: str, precision: str, device: str) -> str:
+        choice = self._opened.numerics(asked, precision, device)
         if choice.reason is not None:
             self._trace.failed("engine.numerics", reason=choice.reason)
         return choice.numerics
@@ -32,9 +37,11 @@ class HeadLoader:
         """Of that precision and, if they can be had here, those numerics. Raises ModelFault, UsageFault."""
         async with self._loading:
             if (key := (precision, numerics)) not in self._loaded:
-                if numerics == "portable":
-                    numerics = self.numerics("auto", precision)
+                device = self._device
+                if numerics == "portable" and not self._named:  # by whatever is known to give a portable chain's bits
+                    numerics = self._chosen("auto", precision, "cpu")
+                    device = "cpu" if numerics == "portable" else device
                 load = self._opened.load_head
-                head = await self._compute.run(lambda: load(precision, self._device, numerics=numerics))
+                head = await self._compute.run(lambda: load(precision, device, numerics=numerics))
                 self._loaded[key] = Heads(head, self._compute)
             return self._loaded[key]

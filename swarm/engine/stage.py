@@ -253,7 +253,7 @@ class Stage:
 def place_of(plan: PrecisionPlan, device: str) -> torch.device:
     """The torch device of that name, for what is computed so. Raises UsageFault where it is not there, or cannot."""
     place = usable_device(device)
-    if plan.portable and (reason := no_programs(place.type)) is not None:
+    if plan.portable and (reason := no_programs(place)) is not None:
         raise UsageFault(f"--numerics portable: {reason}: use --device cpu, or --numerics native")
     return place
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Protocol
 
+import torch
+
 from swarm.engine.numerics import only_portable
 from swarm.kernels import library
 from swarm.model.layer_kinds import LayerKind
 
+LEAST_CAPABILITY = (8, 0)  # of an NVIDIA GPU
 ASKED = ("auto", "native", "portable")  # what may be asked for
 
 
@@ -39,16 +42,18 @@ def choose_numerics(asked: str, precision: str, device: str, spec: Described) ->
     return NumericsChoice("portable") if reason is None else NumericsChoice("native", reason)
 
 
-def no_programs(kind: str) -> str | None:
-    """What keeps devices of torch's type `kind` from computing programs; None: nothing does."""
-    if kind == "cpu":
+def no_programs(place: torch.device) -> str | None:
+    """What keeps a device from computing programs; None: nothing does."""
+    if place.type == "cpu":
         return None
-    if kind != "cuda":
-        return f"portable numerics compute on CPUs and, by Triton, on CUDA, not on {kind}"
+    if place.type != "cuda" or torch.version.hip is not None:
+        return f"portable numerics compute on CPUs and, by Triton, on CUDA, not on {'ROCm' if torch.version.hip else place}"
     if find_spec("triton") is None:
         return (
             "on CUDA portable numerics compute by Triton, which is not installed: it comes with torch's builds for CUDA"
         )
+    if torch.cuda.get_device_capability(place) < LEAST_CAPABILITY:
+        return f"Triton's dot products of bytes take compute capability {'.'.join(map(str, LEAST_CAPABILITY))}: {place} has less"
     return None
 
 

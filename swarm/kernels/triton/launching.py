@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -10,11 +11,12 @@ import torch
 # no product of floats is a tl.dot, whose order is its own.
 EXACT: dict[str, Any] = {"enable_fp_fusion": False, "enable_reflect_ftz": False}
 ALONE: dict[str, Any] = {**EXACT, "num_warps": 1}  # a row that is read whole before it is written where it was
+INTERPRETED = 256  # numbers that a program takes at most where numpy computes: a step costs the same, however wide
 
 
-INTERPRETED = (
-    256  # columns or outputs that a program takes at most where numpy computes: each step costs the same, however wide
-)
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Kernels are launched on whichever device is a thread's current one."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def power_of_two(count: int) -> int:

@@ -27,14 +27,14 @@ def _norm(
         total = tl.full([LANES], 0.0, tl.float32)
         for at in range(0, width, LANES):
             total = total + tl.load(x + at + lane, mask=at + lane < width, other=0.0)
-        mean = tl.div_rn(tree16(total), width.to(tl.float32))
+        mean = tl.div_rn(tree16(total), width * 1.0)
     squares = tl.full([LANES], 0.0, tl.float32)
     for at in range(0, width, LANES):
         value = tl.load(x + at + lane, mask=at + lane < width, other=0.0)
         if CENTRED:
             value = tl.where(at + lane < width, value - mean, 0.0)
         squares = tl.fma(value, value, squares)
-    inverse = tl.div_rn(1.0, tl.sqrt_rn(tl.div_rn(tree16(squares), width.to(tl.float32)) + eps))
+    inverse = tl.div_rn(1.0, tl.sqrt_rn(tl.div_rn(tree16(squares), width * 1.0) + eps))
     for at in range(0, width, COLUMNS):
         column = at + tl.arange(0, COLUMNS)
         there = column < width

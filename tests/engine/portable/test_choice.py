@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import torch
 from support.answers import ask
 from support.families import CONFIGS
 from support.models import make_config, make_model
@@ -13,8 +14,10 @@ from support.swarm import LocalSwarm
 
 from swarm.cli.answer.output import sentence_of
 from swarm.client import Client
+from swarm.engine import Stage
 from swarm.engine.portable import choice
-from swarm.engine.portable.choice import choose_numerics
+from swarm.engine.portable.choice import choose_numerics, no_programs
+from swarm.errors import UsageFault
 from swarm.model.spec import ModelSpec
 from swarm.trace import Event, Trace
 
@@ -40,6 +43,18 @@ def test_what_is_named_is_taken(unbuilt: None) -> None:
     for named in ("native", "portable"):
         assert choose_numerics(named, "bf16", "cpu", SPEC) == choice.NumericsChoice(named)
     assert choose_numerics("auto", "int4", "cpu", SPEC).numerics == "portable"  # and refused as it is loaded
+
+
+def test_a_device_that_computes_no_programs_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert no_programs(torch.device("cpu")) is None
+    with pytest.raises(UsageFault, match="not on meta: use --device cpu"):
+        Stage.random(SPEC, SPEC.span, device="meta", numerics="portable")
+    monkeypatch.setattr(choice, "find_spec", lambda name: None)
+    assert "Triton, which is not installed" in str(no_programs(torch.device("cuda")))
+    monkeypatch.setattr(choice, "find_spec", lambda name: object())
+    for capability, reason in (((7, 5), "compute capability 8.0: cuda:1 has less"), ((8, 0), "None")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda place, found=capability: found)
+        assert reason in str(no_programs(torch.device("cuda:1")))
 
 
 def told(events: list[Event]) -> list[str]:

@@ -47,6 +47,9 @@ def compiled(self: Any, *args: object, grid: object, warmup: bool, **more: objec
     names = [each.name for each in self.params]
     constant = {each.name for each in self.params if each.is_constexpr}
     given = {**dict(zip(names, args, strict=False)), **{name: more[name] for name in names if name in more}}
+    constant |= {
+        name for name in names if type(given[name]) is int and given[name] == 1
+    }  # a launch compiles these apart
     signature = {name: "constexpr" if name in constant else type_of(given[name]) for name in names}
     source = ASTSource(self, signature, {name: given[name] for name in names if name in constant})
     options = {name: value for name, value in more.items() if name not in names}

@@ -8,6 +8,7 @@ from torch import Tensor
 from swarm.engine.layers.linear import Linear
 from swarm.engine.portable.linear import PortableLinear
 from swarm.engine.portable.packed import PackedWeight
+from swarm.kernels.triton.launching import current
 from swarm.kernels.triton.linear import linear
 from swarm.kernels.triton.weights import DeviceWeight
 
@@ -59,6 +60,7 @@ class UploadedLinear(Linear):
     def decode(self, x: Tensor) -> Tensor:
         """fp32 [rows, in], wherever they are -> [rows, out]"""
         x = x.to(self.device)
-        return self._held.of(x if x.stride(-1) == 1 else x.contiguous())
+        with current(self.device):
+            return self._held.of(x if x.stride(-1) == 1 else x.contiguous())
 
     chunk = decode

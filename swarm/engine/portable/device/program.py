@@ -15,6 +15,7 @@ from swarm.engine.portable.program import Program
 from swarm.kernels.library import CACHES
 from swarm.kernels.structures import OPERATIONS, CAttends, CExperts, COperation, CRecurs
 from swarm.kernels.triton import attention, delta, rows
+from swarm.kernels.triton.launching import current
 from swarm.span import LayerSpan
 
 
@@ -77,8 +78,9 @@ class DeviceProgram:
         registers = [torch.empty(x.shape[0], width, device=self.device) for width in self._widths]
         registers[0].copy_(x[:, : self._widths[0]])
         way = Pass(registers, [each.to(self.device) for each in given], sight)
-        for operation in self._program.of(span):
-            self._ways[OPERATIONS[operation.kind]](operation, way)
+        with current(self.device):
+            for operation in self._program.of(span):
+                self._ways[OPERATIONS[operation.kind]](operation, way)
         return registers[0].to(self._program.dtype)
 
     def _read(self, todo: COperation, way: Pass) -> None:
