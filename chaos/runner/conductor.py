@@ -63,7 +63,7 @@ class Conductor:
         self._undoing: set[asyncio.Task[None]] = set()
         self._turns: set[asyncio.Task[None]] = set()
         self._turn = 0  # of those that roam
-        self._whole_since = 0.0  # of the monotonic clock, when the last part came back that nobody had served
+        self._filled_at = 0.0  # of the monotonic clock, when a part last came back that nobody had served
 
     async def __aenter__(self) -> Conductor:
         for armed in self._armed:
@@ -128,10 +128,10 @@ class Conductor:
                 self._replaying = False
                 if peer in self._leaving:
                     at, kind = self._leaving[peer]
-                    if at >= self._whole_since:
+                    if at >= self._filled_at:
                         self.clocked.recovered[kind].append(now - at)
                     else:
-                        self.clocked.refilled.append(now - self._whole_since)
+                        self.clocked.refilled.append(now - self._filled_at)
                 self._say(f"left {peer}: {event.details['rows']} rows replayed in {event.details['seconds']:.2f} s")
             case "session.move", "complete":
                 self._say(
@@ -171,7 +171,7 @@ class Conductor:
         if peer not in self._struck:
             return
         at, kind = self._leaving[peer] = self._struck[peer]
-        if at >= self._whole_since:  # else the session stood before another part, and could not notice
+        if at >= self._filled_at:  # else the session stood before another part, and could not notice
             self.clocked.noticed[kind].append(now - at)
         for strike, member in self._in_force:
             if strike.until_noticed and member.short == peer:
@@ -246,20 +246,22 @@ class Conductor:
         assert strike.lasts is not None
         await asyncio.sleep(strike.lasts)
         for member in members[: strike.back]:
-            whole = self._whole()
+            missing = self._missing()
             await self._undo(strike, member)
             self._say(f"{member.name} is back")
-            if not whole and self._whole():
-                self._whole_since = time.monotonic()
-                self.clocked.returns.append(self._whole_since)
+            if missing - self._missing():
+                self._filled_at = time.monotonic()
+            if missing and not self._missing():
+                self.clocked.returns.append(self._filled_at)
 
-    def _whole(self) -> bool:
-        """Whether each part has a worker that nothing keeps from serving."""
+    def _missing(self) -> set[int]:
+        """Parts that have no worker but those that something keeps from serving."""
         away = {member.name for strike, member in self._in_force if strike.fault.kind in ("crash", "stall")}
-        return all(
-            any(one.serving and one.name not in away for one in self._farm.of(part))
+        return {
+            part
             for part in range(self._farm.layout.spans)
-        )
+            if not any(one.serving and one.name not in away for one in self._farm.of(part))
+        }
 
     async def _every(self, armed: _Armed) -> None:
         """One target at a time, back before the next is struck, unless the strike says for how long."""

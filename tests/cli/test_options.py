@@ -53,7 +53,7 @@ def test_chains():
     assert parse_chain("Shortest") == SHORTEST
     assert parse_chain(f"{PEER},ABCDEF01") == (PEER, "abcdef01")
     for text in ("", "abc", "zzzzzzzz", f"{PEER},", "ab" * 33):
-        with pytest.raises(UsageFault, match="auto, or peer ids"):
+        with pytest.raises(UsageFault, match="auto, shortest, or peer ids"):
             parse_chain(text)
 
 
