@@ -60,7 +60,7 @@ def compiled(self: Any, *args: object, grid: object, warmup: bool, **more: objec
 def launch_all() -> None:
     x, bytes_ = torch.zeros(3, 64), torch.zeros(1 << 14, dtype=torch.uint8)
     rows.norm(x, x, x[0], x[0], 64, 1e-5, True)
-    for kind in range(8):
+    for kind in (1, 2, 3, 7):  # of which the others are parts
         rows.activate(x, x, x, kind, 1.0, 0.0, 1.0)
     rows.activate(x, x, x, 0, 1.0, 2.0, 1.0)
     rows.softmax(x, x)

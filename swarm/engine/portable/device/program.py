@@ -44,8 +44,11 @@ class DeviceProgram:
             "experts": self._experts,
             "recur": self._recur,
         }
-        for linear in (each for each in program.operations if OPERATIONS[each.kind] == "linear"):
-            self._uploads.linear(linear.weight)
+        for operation in program.operations:  # now, so that no room is missing later
+            if OPERATIONS[operation.kind] == "linear":
+                self._uploads.linear(operation.weight)
+            elif OPERATIONS[operation.kind] == "experts":
+                self._uploads.pairs(self._uploads.described(operation.more, CExperts))
 
     @property
     def attends(self) -> Sequence[CAttends]:

@@ -13,15 +13,14 @@ from support.families import CONFIGS
 from support.families_encoders import CONFIGS as ENCODERS
 from torch import Tensor
 
-from swarm.engine import Head, Stage
-from swarm.engine.portable.device.linear import UploadedLinear
-from swarm.engine.portable.device.program import DeviceProgram
+from swarm.engine import Head, Stage, decoder
+from swarm.engine import head as head_module
 from swarm.engine.portable.linear import PortableLinear
 from swarm.engine.portable.program import Program
 from swarm.model.spec import ModelSpec
 from swarm.span import LayerSpan
 
-ROWS, HERE = 4, torch.device("cpu")
+ROWS, HERE = 3, torch.device("cpu")
 CASES = [  # one of each kind of layer, and of each kind of weight and cache somewhere
     ("qwen3", "bf16"),
     ("gemma2", "int8+activations-int16+cache-int8"),
@@ -43,7 +42,7 @@ def staged(config: dict[str, object], precision: str) -> tuple[Stage, Tensor]:
 def move(stage: Stage) -> None:
     program = stage.decoder.program
     assert isinstance(program, Program)
-    stage.decoder.program = DeviceProgram(program, HERE)
+    stage.decoder.program = decoder.on_device(program, HERE)
 
 
 def through(stage: Stage, span: LayerSpan, rows: Tensor) -> Tensor:
@@ -82,5 +81,5 @@ def test_the_layer_that_gives_logits() -> None:
     rows = torch.randn(2, spec.width, generator=torch.Generator().manual_seed(3)).to(torch.bfloat16)
     expected, linear = head.logits(rows), head._linear
     assert isinstance(linear, PortableLinear)
-    head._linear = UploadedLinear(linear, HERE)
+    head._linear = head_module.on_device(linear, HERE)
     assert torch.equal(head.logits(rows), expected)
