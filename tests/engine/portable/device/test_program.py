@@ -20,7 +20,7 @@ from swarm.engine.portable.program import Program
 from swarm.model.spec import ModelSpec
 from swarm.span import LayerSpan
 
-ROWS, HERE = 3, torch.device("cpu")
+BLOCK, ROWS, HERE = 128, 3, torch.device("cpu")
 CASES = [  # one of each kind of layer, and of each kind of weight and cache somewhere
     ("qwen3", "bf16"),
     ("gemma2", "int8+activations-int16+cache-int8"),
@@ -63,6 +63,21 @@ def test_rows_of_sessions(name: str, precision: str) -> None:
     with np.errstate(all="ignore"):
         found = through(stage, LayerSpan(1, 2), through(stage, LayerSpan(0, 1), rows))
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "bf16+cache-int8"])
+def test_a_cache_that_the_compiled_kernels_filled_goes_on(precision: str) -> None:
+    """From one block of attention into the next, in layers with a window and without."""
+    stage, rows = staged(CONFIGS["gemma2"], precision)
+    before = rows[:1].repeat(BLOCK - 2, 1) * torch.linspace(-1, 1, BLOCK - 2)[:, None]
+    before = before.to(rows.dtype)
+    with closing(stage.open(BLOCK + ROWS)) as cache:
+        stage.chunk(cache, before)
+        expected = stage.chunk(cache, rows)
+        cache.rollback(BLOCK - 2)
+        move(stage)
+        with np.errstate(all="ignore"):
+            assert torch.equal(stage.chunk(cache, rows), expected)
 
 
 @pytest.mark.parametrize("name", ["modernbert", "mpnet"])
