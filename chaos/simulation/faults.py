@@ -24,6 +24,8 @@ MOST_FAULTS = 10
 AIMED_SHARE = 0.6  # of all faults
 LONGEST_SECONDS = 10.0  # that a fault is in force
 LIAR_SHARE = 0.25  # of seeds
+CLIENT_SHARE = 0.25  # of seeds, in which all rows go by the client
+STANDBY_SHARE = 0.33  # of seeds, in which workers stand by
 LIAR_STEPS = 10  # a lie begins before so many rows were sent to a worker
 MOST_SKEW = 3600.0  # seconds; records live for 60
 
@@ -256,7 +258,8 @@ def draw_topology(random: Random) -> tuple[Topology, bool]:
         random.shuffle(workers)
     latency = random.choice((0.0005, 0.002, 0.02, 0.08))
     step_seconds = random.choice((0.01, 0.1, 0.3))
-    return Topology(tuple(workers), clients, latency, step_seconds), guarded
+    ways = {"direct": random.random() >= CLIENT_SHARE, "standby": random.random() < STANDBY_SHARE}
+    return Topology(tuple(workers), clients, latency, step_seconds, **ways), guarded
 
 
 def spared(topology: Topology, guarded: bool) -> list[str]:

@@ -27,6 +27,8 @@ class Topology:
     latency: float = 0.002  # seconds one way, streams and datagrams
     step_seconds: float = 0.1  # that a worker computes for one call
     audit_share: float = 0.0  # of sessions
+    direct: bool = True  # workers hand rows to each other
+    standby: bool = False  # each worker of a session has another beside it, where there is one
 
 
 class Surroundings:
@@ -37,7 +39,12 @@ class Surroundings:
     def __init__(self, seed: int, topology: Topology, prepared: Prepared, trace: Trace) -> None:
         self.seed, self.topology, self.prepared, self.trace = seed, topology, prepared, trace
         self.client_config = ClientConfig(
-            deadline_seconds=30.0, open_seconds=15.0, retry_seconds=1.0, audit_share=topology.audit_share
+            deadline_seconds=30.0,
+            open_seconds=15.0,
+            retry_seconds=1.0,
+            audit_share=topology.audit_share,
+            direct=topology.direct,
+            standby=topology.standby,
         )
         self.worker_config = WorkerConfig()
         self.channel_config = ChannelConfig()
