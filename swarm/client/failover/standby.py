@@ -185,7 +185,6 @@ class Standbys:
         hop = standby.link.hop
         if isinstance(reason, HopFault):
             for failed, error in reason.failures:
-                if not isinstance(error, PeerFault | Overloaded):
-                    raise error
-                self._peers.suspect(failed.peer_id)
+                if isinstance(error, PeerFault | Overloaded):  # else nothing is wrong with it: the client may have been closed
+                    self._peers.suspect(failed.peer_id)
         self._peers.trace.failed("session.standby", peer=hop.peer_id.short, layers=hop.span, reason=str(reason))
