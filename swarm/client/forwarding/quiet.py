@@ -15,7 +15,7 @@ from typing import Any
 from swarm.client.forwarding.stretch import LATE_SECONDS, Silence
 from swarm.client.history import Entry, History
 from swarm.client.hop_session import HopSession
-from swarm.errors import Overloaded, PeerFault, ProtocolFault
+from swarm.errors import Overloaded, PeerFault, ProtocolFault, UsageFault
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
@@ -107,7 +107,7 @@ async def told_at_end(links: Sequence[HopSession], outputs: History) -> bool:
     try:
         async with asyncio.timeout(SETTLE_SECONDS):
             failed = await settle(links, outputs)
-    except TimeoutError:
+    except (TimeoutError, UsageFault):  # the latter where the client was closed meanwhile
         return False
     if failed is not None and isinstance(failed[1], ProtocolFault):
         failed[0].dispute(failed[1])

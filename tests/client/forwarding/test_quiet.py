@@ -130,3 +130,20 @@ def test_all_is_told_and_signed_when_an_answer_ends(model: Path, direct: bool) -
         assert [link.receipts[-1].stop for link in links] == [rows] * len(SPANS)
 
     run_virtual(main())
+
+
+def test_an_answer_that_ends_as_its_client_is_closed_fails_for_no_want_of_copies(model: Path) -> None:
+    async def main() -> None:
+        async with LocalSwarm(model, SPANS) as swarm:
+            client = swarm.client()
+            await client.__aenter__()
+            answer = client.generate(PROMPT, options=OPTIONS)
+            async for token in answer:
+                if token.index == ALOUD_STEPS + 5:  # some rows are owed
+                    assert client._parts.peers is not None
+                    await client._parts.peers.__aexit__()
+                    break
+            await answer.aclose()
+            await client.__aexit__(None, None, None)
+
+    run_virtual(main())
