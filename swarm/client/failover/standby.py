@@ -185,6 +185,8 @@ class Standbys:
         hop = standby.link.hop
         if isinstance(reason, HopFault):
             for failed, error in reason.failures:
-                if isinstance(error, PeerFault | Overloaded):  # else nothing is wrong with it: the client may have been closed
+                if isinstance(
+                    error, PeerFault | Overloaded
+                ):  # else nothing is wrong with it: the client may have been closed
                     self._peers.suspect(failed.peer_id)
         self._peers.trace.failed("session.standby", peer=hop.peer_id.short, layers=hop.span, reason=str(reason))

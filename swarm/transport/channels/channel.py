@@ -194,7 +194,7 @@ class Channel:
 
     async def aclose(self) -> None:
         """End the channel after what is queued was sent. Requests being served here are cancelled first."""
-        await self._responses.cancel(FLUSH_SECONDS)
+        await self.stop_serving()
         with contextlib.suppress(TimeoutError):  # a peer that does not read gets what it got
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._sender.room(0)
@@ -204,6 +204,10 @@ class Channel:
                 await self._gone.wait()
         except TimeoutError:
             self._stream.abort()
+
+    async def stop_serving(self) -> None:
+        """Cancel what is being served here, and wait for it to end, but not for long."""
+        await self._responses.cancel(FLUSH_SECONDS)
 
     async def wait_closed(self) -> PeerFault:
         """Why the channel ended, once it has."""

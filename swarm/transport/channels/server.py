@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
+from weakref import WeakSet
 
 from swarm.config import ChannelConfig
 from swarm.records import address_block
@@ -65,6 +66,7 @@ class ChannelServer:
         self._memory_trim = MemoryTrim()
         self._tick: asyncio.TimerHandle | None = None
         self.channels: dict[Channel, None] = {}  # in the order in which they came
+        self._ended: WeakSet[Channel] = WeakSet()  # perhaps while what came by them is being served
 
     @property
     def port(self) -> int:
@@ -79,8 +81,8 @@ class ChannelServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stop_listening()
-        if self.channels:
-            await asyncio.gather(*(channel.aclose() for channel in tuple(self.channels)))
+        await asyncio.gather(*(channel.aclose() for channel in tuple(self.channels)))
+        await asyncio.gather(*(channel.stop_serving() for channel in tuple(self._ended)))
         self._memory_trim.close()
         if self._tick is not None:
             self._tick.cancel()
@@ -118,6 +120,7 @@ class ChannelServer:
 
     def _closed(self, channel: Channel) -> None:
         self.channels.pop(channel, None)
+        self._ended.add(channel)
         seat = self._seats.pop(channel)
         self._held_bytes -= channel.held_bytes  # what it still serves is no other channel's burden
         self._unfinished_bytes -= seat.unfinished

@@ -184,6 +184,30 @@ def test_a_full_outbox_makes_the_asker_wait():
     run_virtual(main())
 
 
+def test_nothing_is_served_any_more_when_a_server_has_closed_whatever_became_of_the_channel():
+    async def main():
+        hub = MemoryNetwork()
+        client, worker = hub.node(CLIENT.peer_id), hub.node(WORKER.peer_id)
+        asked = asyncio.Event()
+
+        async def handler(message, exchange):
+            asked.set()
+            await asyncio.Event().wait()
+
+        async with ChannelServer(worker, "0.0.0.0", 0, handler, ChannelConfig(), Trace()) as server:
+            channel = await dial(client, [worker.address(server.port)], WORKER.peer_id, ChannelConfig())
+            asking = asyncio.create_task(channel.request(forward()))
+            await asked.wait()
+            hub.kill(WORKER.peer_id)
+            with pytest.raises(e.PeerLost):
+                await asking
+            await channel.aclose()
+            assert not server.channels
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run_virtual(main())
+
+
 @pytest.mark.parametrize("round_trip", [1.0, 3.0])
 def test_a_long_link_is_given_time_and_silence_is_not(round_trip: float):
     async def main():
