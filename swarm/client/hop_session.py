@@ -106,6 +106,11 @@ class HopSession:
         return link
 
     @property
+    def told(self) -> int:
+        """Rows of which it is known what it was given and what it made of them."""
+        return min(self.inputs.length, self._signed.rows)
+
+    @property
     def receipts(self) -> list[Receipt]:
         """The worker's, of rows in order, none twice."""
         return self._signed.kept
@@ -178,11 +183,11 @@ class HopSession:
         owed = 0 if after is None else entry.position - after.length
         self._check(reply, entry, step, owed)
         tensor = reply.tensor
+        await self._count(entry, reply, after)
         if after is not None and owed:
             told = Entry(reply.rows, reply.position, tensor)
             after.append(told.head(owed))
             tensor = told.tail(owed).tensor
-        await self._count(entry, tensor, reply.receipt, after)
         self._taken_step = step
         self.rows = max(self.rows, entry.position + entry.count)
         self._noticed(reply.load)
@@ -204,7 +209,7 @@ class HopSession:
 
         Raises PeerFault, Overloaded.
         """
-        start, receipt = self._signed.rows, None
+        start = self._signed.rows
         if self._silent is None or start >= stop:
             return
         step, count = self._silent
@@ -213,10 +218,11 @@ class HopSession:
             owed = last.position - after.length
             reply = await self._line.result(Expect(self._session_id, step, owed), self.load)
             self._check(reply, last, step, owed)
+            await self._count(last, reply, after)
             after.append(Entry(reply.rows, reply.position, reply.tensor))
-            receipt = reply.receipt
-        inputs, outputs = (history.rows_at(start, stop - start) for history in (self.inputs, after))
-        await self._signed.count(Rows.DECODE, start, inputs, outputs, receipt)
+        else:
+            inputs, outputs = (history.rows_at(start, stop - start) for history in (self.inputs, after))
+            await self._signed.count(Rows.DECODE, start, inputs, outputs, None)
         self._taken_step = step
 
     def _complete(self, entry: Entry) -> None:
@@ -324,14 +330,17 @@ class HopSession:
         self.disputed = True
         self._peers.trace.failed("hop.receipt", peer=self.hop.peer_id.short, error=str(fault))
 
-    async def _count(self, entry: Entry, outputs: Tensor, receipt: Receipt | None, after: History | None) -> None:
+    async def _count(self, entry: Entry, reply: Result, after: History | None) -> None:
         """Rows count once it is known what came of them, older ones first. Raises ProtocolFault."""
-        start, inputs = entry.position, entry.tensor
-        if after is not None and self._signed.rows < start:
-            start = self._signed.rows
-            inputs = joined(self.inputs.rows_at(start, entry.position - start), inputs)
-            outputs = joined(after.rows_at(start, entry.position - start), outputs)
-        await self._signed.count(entry.rows, start, inputs, outputs, receipt)
+        start = entry.position if after is None else min(entry.position, self._signed.rows)
+        given, made = entry.tensor, Entry(reply.rows, reply.position, reply.tensor)
+        if start < entry.position:
+            given = joined(self.inputs.rows_at(start, entry.position - start), given)
+        if after is not None and start < made.position:
+            outputs = joined(after.rows_at(start, made.position - start), made.tensor)
+        else:
+            outputs = made.tail(start - made.position).tensor
+        await self._signed.count(entry.rows, start, given, outputs, reply.receipt)
 
     @property
     def round_trip(self) -> float | None:

@@ -52,8 +52,9 @@ class Prefix:
 
     @property
     def rows(self) -> int:
-        """That others may begin with: all, or those of whole chunks of the grid at the beginning."""
-        return self.outputs.length if self.any_cut else self.outputs.whole_chunks(CHUNK_ROWS)
+        """That others may begin with: all that every hop has told, or those of whole chunks of the grid at the beginning."""
+        told = min(self.outputs.length, *(link.told for link in self.links))
+        return told if self.any_cut else min(told, self.outputs.whole_chunks(CHUNK_ROWS))
 
     def beginning(self, rows: int) -> int:
         """How many of its first rows, so many at most, another session may begin with."""

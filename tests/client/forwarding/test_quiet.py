@@ -132,6 +132,24 @@ def test_all_is_told_and_signed_when_an_answer_ends(model: Path, direct: bool) -
     run_virtual(main())
 
 
+def test_another_answer_begins_with_the_rows_of_one_that_still_owes_some(model: Path) -> None:
+    prompt = [(5 * index) % 250 for index in range(140)]
+
+    async def main() -> None:
+        async with LocalSwarm(model, SPANS) as swarm, swarm.client() as client:
+            first = client.generate(prompt, options=OPTIONS)
+            async for token in first:
+                if token.index == ALOUD_STEPS + 8:
+                    second = client.generate([*prompt, *first.token_ids, 7], options=OPTIONS)
+                    await second.read()
+            alone = client.generate([*prompt, *first.token_ids[: ALOUD_STEPS + 9], 7], options=OPTIONS, reuse=False)
+            await alone.read()
+        assert second.token_ids == alone.token_ids
+        assert second.cached_tokens >= len(prompt)
+
+    run_virtual(main())
+
+
 def test_an_answer_that_ends_as_its_client_is_closed_fails_for_no_want_of_copies(model: Path) -> None:
     async def main() -> None:
         async with LocalSwarm(model, SPANS) as swarm:
