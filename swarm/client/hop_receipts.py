@@ -80,7 +80,8 @@ class HopReceipts:
 
     def _due(self, position: int, stop: int, receipt: Receipt | None) -> Sequence[Receipt]:
         early, self._early = self._early, []
-        found = [each for each in early if position < each.stop < stop]
+        last = stop if receipt is None else stop - 1  # the last row's may have come early, or with it
+        found = [each for each in early if position < each.stop <= last]
         return found if receipt is None else [*found, receipt]
 
     def end(self, receipt: Receipt | None) -> None:

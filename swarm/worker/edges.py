@@ -22,6 +22,8 @@ from swarm.wire.tickets import admits
 from swarm.worker.neighbours import Neighbours
 from swarm.worker.sessions import SessionSlot
 
+MAX_WAITING = 16  # steps that a next worker which does not read is kept for
+
 T = TypeVar("T")
 
 
@@ -106,6 +108,9 @@ class Edges:
         """Send what became of rows to the next worker, if they are to go there and it takes them."""
         edge = slot.edge
         if not message.onward or not isinstance(edge, Edge) or edge.broken or edge.channel.closed:
+            return False
+        if edge.waiting >= MAX_WAITING:
+            edge.broken = True
             return False
         onward, step, position = message.onward - 1, message.step, message.position
         following = Push(edge.session_id, step, position, message.rows, outputs, onward, edge.epoch)

@@ -114,18 +114,20 @@ def test_rows_that_a_worker_has_forgotten_are_replayed(
     run_virtual(main())
 
 
+@pytest.mark.parametrize("count", [31, 32, 33, 34, 48])  # one of these ends with a receipt that came quietly
 @pytest.mark.parametrize("direct", [True, False])
-def test_all_is_told_and_signed_when_an_answer_ends(model: Path, direct: bool) -> None:
+def test_all_is_told_and_signed_when_an_answer_ends(model: Path, direct: bool, count: int) -> None:
     async def main() -> None:
         async with (
             LocalSwarm(model, SPANS, client_config=ClientConfig(direct=direct)) as swarm,
             swarm.client() as client,
         ):
-            answer = client.generate(PROMPT, options=OPTIONS)
+            answer = client.generate(PROMPT, options=Options(max_tokens=count, ignore_eos=True))
             links: list[Any] = []
             async for _ in answer:
                 links = list(answer.session._links)  # type: ignore[union-attr]
-        rows = len(PROMPT) + TOKENS - 1
+        rows = len(PROMPT) + count - 1
+        assert not any(link.disputed for link in links)
         assert [link.inputs.length for link in links] == [rows] * len(SPANS)
         assert [link.receipts[-1].stop for link in links] == [rows] * len(SPANS)
 
