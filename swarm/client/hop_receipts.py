@@ -44,6 +44,10 @@ class HopReceipts:
         self._tally = parent._tally.branch(session_id, rows)
         self.kept.append(self._tally.check(receipt, self._peer_id))
 
+    def roll_back(self, position: int) -> None:
+        """Rows from `position` on are given anew, and may be others."""
+        self._tally.roll_back(position)
+
     def early(self, position: int, receipt: Receipt | None) -> None:
         """What came with rows from `position` on, which do not count yet."""
         self._early = [each for each in self._early if each.stop <= position]

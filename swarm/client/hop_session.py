@@ -156,6 +156,7 @@ class HopSession:
     def _asks(self, entry: Entry, step: int) -> None:
         if self._asked_step != step:  # else it has them, and is asked again
             self._asked_step = step
+            self._signed.roll_back(entry.position)
             self._peers.trace.started(
                 "hop.forward", peer=self.hop.peer_id.short, position=entry.position, rows=entry.count
             )

@@ -80,8 +80,8 @@ class Line:
         loop = asyncio.get_running_loop()
 
         def working(said: Working) -> None:
-            if said.waiting:
-                if loop.time() - self._handed.get(step, math.inf) > EDGE_SECONDS:
+            if said.waiting and step in self._handed:  # of any other step it has the rows, or kept what came of them
+                if loop.time() - self._handed[step] > EDGE_SECONDS:
                     raise EdgeFault(f"what was handed on to peer {self._hop.peer_id.short} did not come there")
                 return
             if not wait.working(loop.time(), said.queue_rows, self._answered):

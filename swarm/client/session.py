@@ -35,6 +35,7 @@ from swarm.errors import (
     Overloaded,
     PeerFault,
     ProtocolFault,
+    SessionFault,
     SwarmError,
     UsageFault,
 )
@@ -269,8 +270,8 @@ class ChainSession:
         """Rows did not come through this link. Who is only overloaded is asked again, by itself and with patience."""
         index = self._links.index(link)
         before = self._links[index - 1] if index else None
-        if before is not None and isinstance(error, ProtocolFault) and self._edges.direct(before, link):
-            self._edges.distrust(before)
+        if before is not None and isinstance(error, ProtocolFault | SessionFault) and self._edges.direct(before, link):
+            self._edges.distrust(before)  # what it pushed may have spoilt the session
         if before is not None and isinstance(error, EdgeFault):
             self._edges.part(before)
         elif isinstance(error, PeerFault):

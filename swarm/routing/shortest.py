@@ -6,8 +6,9 @@ from lower layers to higher ones, so places are looked at in order, each once (B
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from swarm.records import PeerRecord
 from swarm.routing.cost import Prices
@@ -36,54 +37,59 @@ def shortest(
 ) -> tuple[list[Leg], float]:
     """Legs over `span`, which the records cover, and the seconds of one decode row. No leg ends within a bond. Ties fall to the
     record that comes first."""
-    numbers = range(len(records))
     layer = [prices.layer_seconds(record) for record in records]
     waiting = [prices.waiting(record) for record in records]
-    trips = [[prices.one_way(one, other) for other in records] for one in records]
+    home = [prices.one_way(None, record) for record in records]  # and back
+    near = _measured(records, prices)
     ended: dict[int, dict[int, _Path]] = {}  # by place and worker: the best path that ends there
-    inside: dict[int, tuple[int, _Path]] = {}  # by worker: the best path within it, and how far its seconds count
-    for place in _places(records, span, bonds):
-        arrivals = ended[place] = {}
-        for number, (reached, path) in inside.items():
-            if place <= records[number].span.stop:
-                arrivals[number] = _Path(path.seconds + layer[number] * (place - reached), path.began, path.before)
-        inside = {number: (place, path) for number, path in arrivals.items() if place < records[number].span.stop}
-        if place == span.stop:
-            break
-        for number in numbers:
-            if place not in records[number].span:
-                continue
-            if place == span.start:
-                entry: tuple[float, int | None] = (prices.one_way(None, records[number]), None)
+    inside: dict[int, _Path] = {}  # by worker: the best path within it, up to the place before
+    previous = span.start
+    for place in (place for place in range(span.start, span.stop + 1) if not _within(place, bonds)):
+        arrivals = ended[place] = {
+            number: _Path(path.seconds + layer[number] * (place - previous), path.began, path.before)
+            for number, path in inside.items()
+            if place <= records[number].span.stop  # else what it holds ended within a bond
+        }
+        inside, previous = dict(arrivals), place
+        by_client = sorted((path.seconds + home[number], number) for number, path in arrivals.items())[:2]
+        for number, record in enumerate(records):
+            if place not in record.span:
+                inside.pop(number, None)
+            elif place == span.start:
+                inside[number] = _Path(home[number] + waiting[number], place, None)
             else:
-                ways = [
-                    (path.seconds + trips[other][number], other) for other, path in arrivals.items() if other != number
-                ]
-                if not ways:
-                    continue
-                entry = min(ways)
-            seconds, other = entry
-            known = inside.get(number)
-            if known is None or seconds + waiting[number] < known[1].seconds:
-                before = None if other is None else (other, place)
-                inside[number] = place, _Path(seconds + waiting[number], place, before)
-    home = [(path.seconds + prices.one_way(records[number], None), number) for number, path in ended[span.stop].items()]
-    seconds, number = min(home)
+                ways = [(seconds + home[number], other) for seconds, other in by_client if other != number]
+                ways += [(arrivals[other].seconds + trip, other) for other, trip in near[number] if other in arrivals]
+                known = inside.get(number)
+                seconds, other = min(ways, default=(inf, number))
+                if ways and (known is None or seconds + waiting[number] < known.seconds):
+                    inside[number] = _Path(seconds + waiting[number], place, (other, place))
+    seconds, number = min((path.seconds + home[number], number) for number, path in ended[span.stop].items())
+    return _legs(records, ended, number, span.stop), seconds
+
+
+def _measured(records: Sequence[PeerRecord], prices: Prices) -> list[list[tuple[int, float]]]:
+    """Of each worker those whose way to it is shorter than by the client, and how long that takes."""
+    numbers = {record.peer_id: number for number, record in enumerate(records)}
+    near: list[list[tuple[int, float]]] = [[] for _ in records]
+    for one, other in prices.between if prices.direct else ():
+        if one in numbers and other in numbers:
+            first, second = numbers[one], numbers[other]
+            near[second].append((first, prices.one_way(records[first], records[second])))
+            near[first].append((second, prices.one_way(records[second], records[first])))
+    return near
+
+
+def _legs(records: Sequence[PeerRecord], ended: Mapping[int, Mapping[int, _Path]], number: int, stop: int) -> list[Leg]:
+    """Back from a worker that a path ends with."""
     legs: list[Leg] = []
-    at: tuple[int, int] | None = (number, span.stop)
+    at: tuple[int, int] | None = (number, stop)
     while at is not None:
-        path = ended[at[1]][at[0]]
-        legs.append(Leg(records[at[0]], LayerSpan(path.began, at[1])))
+        number, stop = at
+        path = ended[stop][number]
+        legs.append(Leg(records[number], LayerSpan(path.began, stop)))
         at = path.before
-    return legs[::-1], seconds
-
-
-def _places(records: Sequence[PeerRecord], span: LayerSpan, bonds: Sequence[LayerSpan]) -> list[int]:
-    """Where a leg of the shortest chain may end: where somebody's layers begin or end, or a bond does. Between two of these
-    moving an end makes a chain longer or shorter by as much for each layer, so that one of them is as good."""
-    ends = {end for each in (*(record.span for record in records), *bonds) for end in (each.start, each.stop)}
-    inner = {end for end in ends if span.start < end < span.stop and not _within(end, bonds)}
-    return [span.start, *sorted(inner), span.stop]
+    return legs[::-1]
 
 
 def _within(place: int, bonds: Sequence[LayerSpan]) -> bool:

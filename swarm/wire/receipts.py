@@ -161,7 +161,7 @@ class Tally:
         """As `add`, of what `row_digests` gave."""
         if position > self.stop or not inputs or len(inputs) != len(outputs) or len(inputs) % _HASH_BYTES:
             raise LocalFault(f"digests of rows at {position} do not follow {self!r}")
-        self._roll_back(position)
+        self.roll_back(position)
         for part, whole, new in (
             (self._inputs, self._all_inputs, inputs),
             (self._outputs, self._all_outputs, outputs),
@@ -170,7 +170,10 @@ class Tally:
             part += new
             whole += new
 
-    def _roll_back(self, position: int) -> None:
+    def roll_back(self, position: int) -> None:
+        """Rows from `position` on are computed anew, if there are any."""
+        if position >= self.stop:
+            return
         self._base = min(self._base, position)
         if position < self.start:
             self.start = self._base

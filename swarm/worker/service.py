@@ -309,6 +309,8 @@ class WorkerService:
 
     def push(self, message: Push, peer_id: PeerId) -> None:
         """Rows that need no answer. Who may not push them hears nothing; the session's owner misses them."""
+        if self._stopped:
+            return
         try:
             if message.epoch:  # of an edge: no owner's
                 slot = self._sessions.find(message.session_id)

@@ -7,6 +7,7 @@ it, or asks some rows later. A repeated step is answered from memory. Knows noth
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
@@ -14,8 +15,9 @@ from typing import Protocol
 from swarm.config import WorkerConfig
 from swarm.engine import chunk_rows
 from swarm.engine.backends import Stage
+from swarm.engine.compute_thread import lacks_memory
 from swarm.engine.row_tensors import Rows as EngineRows
-from swarm.errors import LocalFault, SessionFault, SwarmError
+from swarm.errors import LocalFault, Overloaded, SessionFault, SwarmError
 from swarm.wire.faults import fault_of
 from swarm.wire.messages import Expect, Fault, Forward, Load, Push, Result, Working
 from swarm.wire.rows import Rows
@@ -28,6 +30,8 @@ from swarm.worker.sessions import SessionSlot, SessionTable
 
 # Steps of one session that are under way at once, and owners' questions for those that are still to come
 MAX_AHEAD = 16
+
+logger = logging.getLogger(__name__)
 
 
 class Exchange(Protocol):
@@ -64,7 +68,9 @@ class Steps:
         self._any_cut = any_cut
         self._running: dict[bytes, dict[int, asyncio.Task[Result]]] = {}  # by session and step
         self._turns: dict[bytes, asyncio.Lock] = {}  # of sessions whose steps are under way
-        self._arrivals: dict[bytes, dict[int, asyncio.Future[None]]] = {}  # steps that are expected
+        self._arrivals: dict[
+            bytes, dict[int, set[asyncio.Future[None]]]
+        ] = {}  # who waits for steps, by session and step
         self._closed = False
 
     def __len__(self) -> int:
@@ -74,9 +80,8 @@ class Steps:
     async def close(self) -> None:
         """What is under way is dropped, and nothing is expected any more."""
         self._closed = True
-        for expected in self._arrivals.values():
-            for arrival in expected.values():
-                arrival.set_result(None)
+        for session_id in tuple(self._arrivals):
+            self._wake(session_id)
         tasks = [task for steps in self._running.values() for task in steps.values()]
         for task in tasks:
             task.cancel()
@@ -130,14 +135,17 @@ class Steps:
         expected = self._arrivals.setdefault(slot.session_id, {})
         if len(expected) >= MAX_AHEAD and step not in expected:
             raise SessionFault(f"{len(expected)} steps of session {slot!r} are expected already")
-        arrival = expected.setdefault(step, asyncio.get_running_loop().create_future())
+        arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = expected.setdefault(step, set())
+        waiting.add(arrival)
         try:
             await asyncio.wait({arrival}, timeout=self._config.working_seconds)
         finally:
-            if not arrival.done():
-                expected.pop(step, None)
-            if not expected:
-                self._arrivals.pop(slot.session_id, None)
+            waiting.discard(arrival)
+            if not waiting and expected.get(step) is waiting:
+                del expected[step]
+            if not expected and self._arrivals.get(slot.session_id) is expected:
+                del self._arrivals[slot.session_id]
         if not arrival.done():
             exchange.progress(Working(slot.session_id, step, self._batcher.queue_rows, waiting=True))
 
@@ -145,12 +153,18 @@ class Steps:
         """That step begins, or is refused: who expects it, or an older one, is to look."""
         expected = self._arrivals.get(session_id, {})
         for each in [each for each in expected if each <= step]:
-            expected.pop(each).set_result(None)
+            for arrival in expected.pop(each):
+                arrival.set_result(None)
 
     def forget(self, slot: SessionSlot) -> None:
         """The session was closed."""
-        for arrival in self._arrivals.pop(slot.session_id, {}).values():
-            arrival.set_result(None)
+        self._wake(slot.session_id)
+
+    def _wake(self, session_id: bytes) -> None:
+        """Whoever waits for a step of that session is to look."""
+        for waiting in self._arrivals.pop(session_id, {}).values():
+            for arrival in waiting:
+                arrival.set_result(None)
 
     async def _told(self, slot: SessionSlot, step: int, running: asyncio.Task[Result], exchange: Exchange) -> Result:
         try:
@@ -190,6 +204,12 @@ class Steps:
         error = None if task.cancelled() else task.exception()  # marked as seen: nobody may be waiting for it
         if isinstance(error, SwarmError):
             self._refuse(slot, step, error)
+        elif error is not None and isinstance(message, Push):  # of a Forward's whoever answers it tells
+            if lacks_memory(error):
+                self._refuse(slot, step, Overloaded("memory for these rows cannot be had here"))
+            else:
+                logger.error("step %d of session %r failed here", step, slot, exc_info=error)
+                self._refuse(slot, step, LocalFault("the step failed on this side; its log says why"))
 
     def _refuse(self, slot: SessionSlot, step: int, error: SwarmError) -> None:
         """Kept as what an owner is told who asks late: an error would hold the frames that it passed, and the rows in them."""

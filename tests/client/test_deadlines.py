@@ -36,12 +36,12 @@ class Clock:
         return asyncio.get_running_loop().time() - self.began
 
 
-def stuck(worker: LocalWorker) -> Any:
-    """A handler whose work never ends from position 128 on, though it says Working."""
+def stuck(worker: LocalWorker, *, waiting: bool = False) -> Any:
+    """A handler whose work never ends from position 128 on, though it says Working, or that it waits for rows that it has."""
 
     async def handle(message: Any, exchange: Any) -> Any:
         while isinstance(message, Forward) and message.position:
-            exchange.progress(Working(message.session_id, message.step, 1))
+            exchange.progress(Working(message.session_id, message.step, 1, waiting))
             await asyncio.sleep(0.5)
         return await worker.service.handle(message, exchange)
 
@@ -65,11 +65,14 @@ def test_a_computation_that_never_ends_is_given_up_at_the_deadline(model: Path) 
     run_virtual(main())
 
 
-def test_a_computation_that_never_ends_is_left_when_nothing_explains_it(model: Path, expected: list[int]) -> None:
+@pytest.mark.parametrize("waiting", [False, True])
+def test_a_computation_that_never_ends_is_left_when_nothing_explains_it(
+    model: Path, expected: list[int], waiting: bool
+) -> None:
     async def main() -> None:
         async with LocalSwarm(model, [(0, 4)] * 2) as swarm, swarm.client() as client:
             worker = min(swarm.workers, key=lambda worker: worker.peer_id)
-            worker.handler = stuck(worker)
+            worker.handler = stuck(worker, waiting=waiting)
             clock = Clock()
             answer = await ask(client)
             assert answer.token_ids == expected

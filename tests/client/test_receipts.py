@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.answers import PROMPT, ask, unsplit
 from support.clock import run_virtual
 from support.swarm import LocalSwarm, LocalWorker
 
-from swarm.client import Client, hop_receipts
-from swarm.client.generate import Answer, Options
+from swarm.client import hop_receipts
+from swarm.client.generate import Options
 from swarm.client.history import Entry, History
 from swarm.client.hop_session import HopSession
 from swarm.client.room import Room
@@ -29,7 +30,6 @@ from swarm.wire.receipts import Receipt, row_digests, sign_receipt
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
-PROMPT = [(7 * index) % 250 for index in range(140)]
 OPTIONS = Options(max_tokens=40, ignore_eos=True)
 CHUNK = 128  # position of the second chunk
 LAST = len(PROMPT) + 31  # of the decode row that brings a receipt
@@ -40,17 +40,7 @@ Lie = Callable[[LocalWorker, Result], Result]
 
 @pytest.fixture(scope="module")
 def expected(model: Path) -> list[int]:
-    async def main() -> list[int]:
-        async with Client(model, local=True, precision="fp32") as client:
-            return (await ask(client)).token_ids
-
-    return asyncio.run(main())
-
-
-async def ask(client: Client) -> Answer:
-    answer = client.generate(PROMPT, options=OPTIONS)
-    await answer.read()
-    return answer
+    return asyncio.run(unsplit(model, PROMPT, OPTIONS))
 
 
 def lying(swarm: LocalSwarm, position: int, lie: Lie) -> list[LocalWorker]:
@@ -124,7 +114,7 @@ def test_a_worker_whose_receipt_is_wrong_or_missing_is_left(
     async def main() -> None:
         async with LocalSwarm(model, [(0, 4), (0, 4)]) as swarm, swarm.client() as client:
             liars = lying(swarm, position, lie)
-            answer = await ask(client)
+            answer = await ask(client, PROMPT, OPTIONS)
             assert answer.token_ids == expected
             (recovery,) = answer.session.recoveries  # type: ignore[union-attr]
             assert recovery.peer_id == liars[0].peer_id
@@ -154,7 +144,7 @@ def test_a_worker_that_repeats_an_old_receipt_is_left(model: Path, expected: lis
                     return reply
 
                 worker.handler = watch
-            answer = await ask(client)
+            answer = await ask(client, PROMPT, OPTIONS)
             assert answer.token_ids == expected
             (recovery,) = answer.session.recoveries  # type: ignore[union-attr]
             assert recovery.peer_id == liars[0].peer_id
@@ -173,7 +163,7 @@ def test_a_worker_that_signs_when_nothing_is_due_is_left(model: Path, expected: 
                 return replace(reply, receipt=sign_receipt(identity, *spans))
 
             lying(swarm, 145, early)
-            answer = await ask(client)
+            answer = await ask(client, PROMPT, OPTIONS)
             assert answer.token_ids == expected
             (recovery,) = answer.session.recoveries  # type: ignore[union-attr]
             assert "a receipt that is not due" in recovery.cause
@@ -188,7 +178,7 @@ def test_rows_that_were_used_before_their_receipt_showed_the_lie_end_the_session
         async with LocalSwarm(model, [(0, 4)] * 3) as swarm, swarm.client() as client:
             lying(swarm, 145, other_rows)
             with pytest.raises(AuditFault, match="computed different rows"):
-                await ask(client)
+                await ask(client, PROMPT, OPTIONS)
 
     run_virtual(main())
 

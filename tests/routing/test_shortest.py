@@ -38,17 +38,17 @@ def swarms(draw: st.DrawFn) -> tuple[list[PeerRecord], Prices]:
 
 
 def every(
-    records: list[PeerRecord], start: int, before: PeerRecord | None = None
+    records: list[PeerRecord], start: int, before: PeerRecord | None = None, stop: int = LAYERS
 ) -> Iterator[list[tuple[PeerRecord, LayerSpan]]]:
     """All chains from a layer on. Nobody goes on after itself."""
-    if start == LAYERS:
+    if start == stop:
         yield []
     for record in records:
         if record is before or start not in record.span:
             continue
-        for stop in range(start + 1, record.span.stop + 1):
-            for rest in every(records, stop, record):
-                yield [(record, LayerSpan(start, stop)), *rest]
+        for end in range(start + 1, record.span.stop + 1):
+            for rest in every(records, end, record, stop):
+                yield [(record, LayerSpan(start, end)), *rest]
 
 
 @settings(max_examples=60)
@@ -70,6 +70,17 @@ def test_a_worker_that_is_near_the_next_is_worth_more_than_one_that_is_near_us()
     for direct, first in ((True, 2), (False, 1)):
         legs, _ = shortest(records, LayerSpan(0, 10), Prices(measured, direct, between))
         assert [leg.record.peer_id for leg in legs] == [peer(first), peer(3)]
+
+
+def test_a_third_worker_may_be_a_way_round_a_bad_edge() -> None:
+    """In the middle of layers that all three hold: where spans begin and end, nobody would look."""
+    speeds = {1: ("0-3", 1000.0), 2: ("2-5", 1000.0), 3: ("0-5", 5.0)}
+    records = [make_record(number, span, tokens_per_second=speed) for number, (span, speed) in speeds.items()]
+    measured = {peer(1): Measurement(0.001), peer(2): Measurement(0.6), peer(3): Measurement(0.6)}
+    prices = Prices(measured, True, {(peer(1), peer(3)): 0.001, (peer(3), peer(2)): 0.001})
+    legs, taken = shortest(records, LayerSpan(0, 6), prices)
+    assert [len(leg.part) for leg in legs if leg.record.peer_id == peer(3)] == [1]
+    assert taken == pytest.approx(min(prices.of(chain) for chain in every(records, 0, stop=6)))
 
 
 def test_no_leg_ends_within_a_bond() -> None:

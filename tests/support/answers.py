@@ -1,7 +1,8 @@
-"""One prompt, its answer by a client, and the unsplit model's."""
+"""A prompt's answer by a client, and the unsplit model's."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from swarm.client import Client
@@ -11,13 +12,13 @@ PROMPT = [(7 * index) % 250 for index in range(140)]
 OPTIONS = Options(max_tokens=10, ignore_eos=True)
 
 
-async def ask(client: Client) -> Answer:
-    answer = client.generate(PROMPT, options=OPTIONS)
+async def ask(client: Client, prompt: Sequence[int] = PROMPT, options: Options = OPTIONS) -> Answer:
+    answer = client.generate(prompt, options=options)
     await answer.read()
     return answer
 
 
-async def unsplit(model: Path) -> list[int]:
+async def unsplit(model: Path, prompt: Sequence[int] = PROMPT, options: Options = OPTIONS) -> list[int]:
     """The ids that the undisturbed run in one process gives."""
     async with Client(model, local=True, precision="fp32") as client:
-        return (await ask(client)).token_ids
+        return (await ask(client, prompt, options)).token_ids

@@ -11,7 +11,7 @@ from support.models import make_model
 from support.swarm import LocalSwarm, LocalWorker
 
 from swarm.config import ChannelConfig
-from swarm.errors import PeerFault, SessionFault
+from swarm.errors import Overloaded, PeerFault, SessionFault
 from swarm.identity import Identity
 from swarm.span import LayerSpan
 from swarm.trace import Trace
@@ -100,6 +100,48 @@ def test_what_is_expected_and_overtaken_is_told_and_a_question_after_the_rows_is
                 await owner.request(Expect(SESSION, 9))
             for each in (owner, neighbour):
                 await each.aclose()
+
+    run_virtual(main())
+
+
+def test_whoever_expects_a_step_hears_of_it_as_it_comes(model: Path) -> None:
+    """Also who asked while another's question was older, and waits in vain by now."""
+
+    async def main() -> None:
+        async with LocalSwarm(model, [(0, 2)]) as swarm:
+            (worker,) = swarm.workers
+            owner = await channel(swarm, worker, OWNER)
+            await owner.request(Open(SESSION, swarm.model.digest, LayerSpan(0, 2), "fp32", 16))
+            loop, began = asyncio.get_running_loop(), asyncio.get_running_loop().time()
+            first = asyncio.create_task(owner.request(Expect(SESSION, 0)))
+            await asyncio.sleep(0.3)
+            second = asyncio.create_task(owner.request(Expect(SESSION, 0)))
+            await asyncio.sleep(0.3)
+            owner.push(pushed(0, 0))
+            await asyncio.gather(first, second)
+            assert loop.time() - began == pytest.approx(0.6, abs=0.05)
+            await owner.aclose()
+
+    run_virtual(main())
+
+
+def test_what_became_of_pushed_rows_is_told_whatever_it_is(model: Path) -> None:
+    async def main() -> None:
+        async with LocalSwarm(model, [(0, 2)]) as swarm:
+            (worker,) = swarm.workers
+            owner = await channel(swarm, worker, OWNER)
+            await owner.request(Open(SESSION, swarm.model.digest, LayerSpan(0, 2), "fp32", 16))
+            for step, error, told in ((0, MemoryError(), Overloaded), (1, ZeroDivisionError("a bug"), PeerFault)):
+
+                async def fail(*_: object, error: Exception = error) -> None:
+                    raise error
+
+                worker.service._batcher.submit = fail  # type: ignore[method-assign]
+                owner.push(Push(SESSION, step, 0, Rows.DECODE, ROWS, 0, 0))
+                await reached(owner, worker)
+                with pytest.raises(told):
+                    await owner.request(Expect(SESSION, step))
+            await owner.aclose()
 
     run_virtual(main())
 

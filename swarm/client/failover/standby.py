@@ -20,7 +20,7 @@ from swarm.client.peers import Peers
 from swarm.client.resolver import Resolver
 from swarm.client.room import Room
 from swarm.config import ClientConfig
-from swarm.errors import NoChain, NoRoom, Overloaded, PeerFault
+from swarm.errors import LocalFault, NoChain, Overloaded, PeerFault, SwarmError
 from swarm.identity import PeerId
 
 FEED_ROWS = 16  # that a standby is behind before it is given more, in one message
@@ -93,8 +93,8 @@ class Standbys:
                 if standby.task.done() and standby.replay is not None:
                     await replay.run()
                     level = replay.digest is None
-        except (HopFault, TimeoutError):
-            pass  # it failed as well
+        except (HopFault, TimeoutError) as error:  # it failed as well
+            self._tell(standby, error)
         finally:
             if not level:
                 self._drop(standby)
@@ -136,7 +136,7 @@ class Standbys:
                 if standby.wanted:
                     return
                 self._doubt(standby)
-            except (NoChain, NoRoom, HopFault) as error:
+            except (SwarmError, HopFault) as error:  # whatever it is but a fault of ours, the session goes on without
                 self._tell(standby, error)
             replay, standby.replay = standby.replay, None
             if replay is not None:
@@ -182,11 +182,15 @@ class Standbys:
         self._tell(standby, "it computes other rows")
 
     def _tell(self, standby: Standby, reason: object) -> None:
+        """What became of a standby. Raises what is a fault of ours."""
         hop = standby.link.hop
-        if isinstance(reason, HopFault):
-            for failed, error in reason.failures:
-                if isinstance(
-                    error, PeerFault | Overloaded
-                ):  # else nothing is wrong with it: the client may have been closed
-                    self._peers.suspect(failed.peer_id)
+        if isinstance(reason, LocalFault):
+            raise reason
+        for failed, error in reason.failures if isinstance(reason, HopFault) else ():
+            if isinstance(error, LocalFault):
+                raise error
+            if isinstance(
+                error, PeerFault | Overloaded
+            ):  # else nothing is wrong with it: our client may have been closed
+                self._peers.suspect(failed.peer_id)
         self._peers.trace.failed("session.standby", peer=hop.peer_id.short, layers=hop.span, reason=str(reason))

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.answers import ask, unsplit
 from support.clock import run_virtual
+from support.slow import STEP, Slow
 from support.swarm import LocalSwarm, LocalWorker
 
-from swarm.client import Client
 from swarm.client.generate import Answer, Options
 from swarm.config import ClientConfig
 from swarm.trace import Event, Trace
@@ -19,23 +20,12 @@ SPANS = [(0, 1), (1, 3), (3, 4)]
 PROMPT = [(5 * index) % 250 for index in range(300)]
 OPTIONS = Options(max_tokens=40, ignore_eos=True)
 ONE_WAY = 0.02  # seconds
-STEP = 0.02  # that a layer takes for 16 rows
 MOMENTS = {"first chunk": 0, "mid-prompt": 128, "first decode": 300, "later": 330}
 
 
 @pytest.fixture(scope="module")
 def tokens(model: Path) -> list[int]:
-    async def main() -> list[int]:
-        async with Client(model, local=True, precision="fp32") as client:
-            return (await ask(client)).token_ids
-
-    return asyncio.run(main())
-
-
-async def ask(client: Client) -> Answer:
-    answer = client.generate(PROMPT, options=OPTIONS)
-    await answer.read()
-    return answer
+    return asyncio.run(unsplit(model, PROMPT, OPTIONS))
 
 
 class Watch:
@@ -56,21 +46,6 @@ class Watch:
             act, self._act = self._act, None
             if act is not None:
                 act()
-
-
-class Slow:
-    """A worker that computes in virtual time, one batch after the other."""
-
-    def __init__(self, worker: LocalWorker) -> None:
-        self._seconds = STEP * len(worker.span)
-        self._one = asyncio.Lock()
-        self._submit = worker.service._batcher.submit
-        worker.service._batcher.submit = self._slowly  # type: ignore[method-assign]
-
-    async def _slowly(self, cache: Any, position: int, rows: Any, count: int, kind: Any) -> Any:
-        async with self._one:
-            await asyncio.sleep(self._seconds * -(-count // 16))
-        return await self._submit(cache, position, rows, count, kind)
 
 
 async def struck(
@@ -161,7 +136,7 @@ def test_where_nobody_can_stand_by_an_answer_goes_on(model: Path, tokens: list[i
         watch = Watch()
         async with LocalSwarm(model, SPANS, client_config=ClientConfig(standby=True)) as swarm:
             async with swarm.client(Trace(watch)) as client:
-                answer = await ask(client)
+                answer = await ask(client, PROMPT, OPTIONS)
                 assert answer.token_ids == tokens
                 assert answer.session.standby == ((), 0)  # type: ignore[union-attr]
             assert len(watch.failed) >= len(SPANS)

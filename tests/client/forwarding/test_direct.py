@@ -8,22 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.answers import unsplit
+from support.answers import OPTIONS, PROMPT, ask, unsplit
 from support.clock import run_virtual
-from support.swarm import LocalSwarm, LocalWorker
+from support.slow import STEP, Slow
+from support.swarm import LocalSwarm
 
-from swarm.client import Client
-from swarm.client.generate import Answer, Options
 from swarm.config import ClientConfig
 from swarm.trace import Event, Trace
 from swarm.wire.messages import Push
 
-PROMPT = [(7 * index) % 250 for index in range(140)]
 LONG = [(11 * index) % 250 for index in range(2000)]
-OPTIONS = Options(max_tokens=10, ignore_eos=True)
 SPANS = [(0, 1), (1, 2), (2, 4)]
 ONE_WAY = 0.02  # seconds
-STEP = 0.02  # that a layer takes for 16 rows
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +42,6 @@ class Watch:
             act = self.acts.pop(event.details["position"], None)
             if act is not None:
                 act()
-
-
-async def ask(client: Client, prompt: list[int] = PROMPT) -> Answer:
-    answer = client.generate(prompt, options=OPTIONS)
-    await answer.read()
-    return answer
 
 
 @pytest.mark.parametrize(("direct", "trips"), [(True, 4), (False, 6)])
@@ -165,6 +155,27 @@ def test_who_tells_the_client_other_rows_than_the_next_worker_is_no_longer_let_h
     run_virtual(main())
 
 
+def test_who_pushes_steps_of_the_far_future_is_no_longer_let_hand_on(model: Path, tokens: list[int]) -> None:
+    """All later ones are out of order at the next worker, which is replaced for that once, and no more."""
+
+    async def main() -> None:
+        async with LocalSwarm(model, [*SPANS, *[SPANS[1]] * 3]) as swarm:
+            edges = swarm.workers[0].service._edges
+            honest = edges.hand_on
+
+            def hurry(slot: Any, message: Push, outputs: Any) -> bool:
+                far = 1 << 40 if message.position > len(PROMPT) + 2 else 0
+                return honest(slot, replace(message, step=message.step + far), outputs)
+
+            edges.hand_on = hurry  # type: ignore[method-assign]
+            async with swarm.client() as client:
+                answer = await ask(client)
+        assert answer.token_ids == tokens
+        assert len(answer.session.recoveries) <= 1  # type: ignore[union-attr]
+
+    run_virtual(main())
+
+
 def test_who_does_so_at_the_end_of_an_answer_is_avoided_with_the_next_worker(model: Path) -> None:
     """Rows that have no receipt when a session ends get one then; which of the two lied nobody can say."""
 
@@ -191,21 +202,6 @@ def test_who_does_so_at_the_end_of_an_answer_is_avoided_with_the_next_worker(mod
         assert told.details["peer"] == second.peer_id.short
 
     run_virtual(main())
-
-
-class Slow:
-    """A worker that computes in virtual time, one batch after the other."""
-
-    def __init__(self, worker: LocalWorker, step: float = STEP) -> None:
-        self._seconds = step * len(worker.span)
-        self._one = asyncio.Lock()
-        self._submit = worker.service._batcher.submit
-        worker.service._batcher.submit = self._slowly  # type: ignore[method-assign]
-
-    async def _slowly(self, cache: Any, position: int, rows: Any, count: int, kind: Any) -> Any:
-        async with self._one:
-            await asyncio.sleep(self._seconds * -(-count // 16))
-        return await self._submit(cache, position, rows, count, kind)
 
 
 @pytest.mark.parametrize("slow", range(3))

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.answers import ask, unsplit
 from support.clock import run_virtual
 from support.swarm import LocalSwarm
 
-from swarm.client import Client
 from swarm.client.forwarding.quiet import ALOUD_STEPS, MOST_OWED
-from swarm.client.generate import Answer, Options
+from swarm.client.generate import Options
 from swarm.config import ClientConfig
 from swarm.trace import Event, Trace
 from swarm.wire.connection import Connection
@@ -28,17 +28,7 @@ OPTIONS = Options(max_tokens=TOKENS, ignore_eos=True)
 
 @pytest.fixture(scope="module")
 def tokens(model: Path) -> list[int]:
-    async def main() -> list[int]:
-        async with Client(model, local=True, precision="fp32") as client:
-            return (await ask(client)).token_ids
-
-    return asyncio.run(main())
-
-
-async def ask(client: Client) -> Answer:
-    answer = client.generate(PROMPT, options=OPTIONS)
-    await answer.read()
-    return answer
+    return asyncio.run(unsplit(model, PROMPT, OPTIONS))
 
 
 def at(position: int, act: Any) -> Trace:
@@ -66,7 +56,7 @@ def test_a_token_is_one_message_to_each_hop_and_one_home_and_no_inner_row_passes
 
     async def main() -> None:
         async with LocalSwarm(model, SPANS) as swarm, swarm.client() as client:
-            answer = await ask(client)
+            answer = await ask(client, PROMPT, OPTIONS)
         assert answer.token_ids == tokens
 
     run_virtual(main())
@@ -92,7 +82,7 @@ def test_whoever_dies_while_rows_are_owed(model: Path, tokens: list[int], victim
                         worker.kill()
 
             async with swarm.client(at(len(PROMPT) + ALOUD_STEPS + 12, kill)) as client:
-                answer = await ask(client)
+                answer = await ask(client, PROMPT, OPTIONS)
         assert answer.token_ids == tokens
         assert answer.session.exact  # type: ignore[union-attr]
         assert len(answer.session.recoveries) == len(victims)  # type: ignore[union-attr]
@@ -107,7 +97,7 @@ def test_rows_that_a_worker_has_forgotten_are_replayed(
 
     async def main() -> None:
         async with LocalSwarm(model, SPANS * 2) as swarm, swarm.client() as client:
-            answer = await ask(client)
+            answer = await ask(client, PROMPT, OPTIONS)
         assert answer.token_ids == tokens
         assert "not kept here any more" in answer.session.recoveries[0].cause  # type: ignore[union-attr]
 
