@@ -46,6 +46,11 @@ class Room:
         """What to look for in workers, the better first."""
         return self.usual(held), self.needed(held)
 
+    def check(self, rows: int) -> None:
+        """Whether a session may come to hold so many. Raises UsageFault."""
+        if rows > self.most:
+            raise UsageFault(f"rows up to {rows} of a session opened for {self.most}")
+
 
 def prompt_too_long(room: Room, error: NoRoom, name: str) -> PromptTooLong:
     """What a prompt's owner is told of it."""

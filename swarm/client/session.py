@@ -8,7 +8,7 @@ same way (`failover.migration`), while it still works.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from itertools import pairwise
 
 from swarm.client.audits.auditor import Auditor
@@ -16,15 +16,16 @@ from swarm.client.audits.evidence import account_of
 from swarm.client.deadline import Deadline
 from swarm.client.failover.migration import Migrated, Migration, Timed
 from swarm.client.failover.patience import cannot_grow, patiently, step_of
-from swarm.client.failover.replacing import Recovery, Replacing
+from swarm.client.failover.recoveries import Recoveries, Recovery
+from swarm.client.failover.replacing import Replacing
 from swarm.client.failover.standby import Standbys
-from swarm.client.forwarding.edges import Edges
+from swarm.client.forwarding.edges import Edges, avoid_disputed
 from swarm.client.forwarding.pipeline import Pipeline, Upcoming
 from swarm.client.forwarding.quiet import Quiet, after_each, settle, told_at_end
 from swarm.client.forwarding.stretch import Interrupted, Journey
-from swarm.client.history import Entry, History
-from swarm.client.hop_session import HopSession
-from swarm.client.hop_sessions import close_hop_sessions
+from swarm.client.hops.history import Entry, History
+from swarm.client.hops.session import HopSession
+from swarm.client.hops.sessions import close_hop_sessions
 from swarm.client.peers import Peers
 from swarm.client.prefixes.prefix import Prefix
 from swarm.client.resolver import Resolver
@@ -88,8 +89,7 @@ class ChainSession:
         self._mover = Migration(resolver, peers, config, precision, room, auditor)
         self._deadline = Deadline(config.deadline_seconds, "")  # of what is under way
         self.position = 0
-        self.exact = True  # False once rows of another numerics class were let in
-        self.recoveries: list[Recovery] = []
+        self._recoveries = Recoveries(trace)
 
     async def __aenter__(self) -> ChainSession:
         if self._begun is not None:
@@ -99,9 +99,7 @@ class ChainSession:
             async with self._within("a chain to open"):
                 whole = LayerSpan(0, self._resolver.model.layer_count)
                 self._links = await self._replacing.find(whole, History(), History(), None, self._chain, self._deadline)
-        self.exact = len({link.numerics for link in self._links}) == 1
-        if not self.exact:
-            self._tell_inexact(opening=True)
+        self._recoveries.opened(self._links)
         self._edges.join(self._links)
         self._renewer = asyncio.create_task(self._renew(), name="renewals")
         return self
@@ -121,19 +119,12 @@ class ChainSession:
         outputs, self._outputs = self._outputs, History()  # whoever keeps the session keeps no rows
         await self._edges.close()
         await asyncio.gather(close_hop_sessions(links) if stem is None else self._rest(stem), *self._closing)
-        self._avoid_disputed(links)
+        avoid_disputed(links, self._directly, self._peers)
         if self._auditor is not None and links:
             self._auditor.session_ended(account_of(links, outputs).parts)
         await asyncio.wait({renewer})
         if not renewer.cancelled():
             renewer.result()  # it never ends by itself: a bug of ours
-
-    def _avoid_disputed(self, links: Sequence[HopSession]) -> None:
-        """Where the last rows that a hop was handed are not those that we were told, it or the one before it lied."""
-        for before, link, direct in zip(links, links[1:], self._directly, strict=False):
-            if link.disputed and direct:
-                self._peers.suspect(before.hop.peer_id)
-                self._peers.suspect(link.hop.peer_id)
 
     async def _rest(self, stem: Prefix) -> None:
         if await stem.rest():
@@ -162,6 +153,16 @@ class ChainSession:
         return (*(self._edges.direct(*pair) for pair in pairwise(self._links)), False)
 
     @property
+    def recoveries(self) -> list[Recovery]:
+        """Workers that were replaced, in turn."""
+        return self._recoveries.all
+
+    @property
+    def exact(self) -> bool:
+        """Whether all its rows are of one numerics class."""
+        return self._recoveries.exact
+
+    @property
     def standby(self) -> tuple[tuple[PeerId, ...], int]:
         """Workers that stood by, and how many rows they have computed beside the session's own."""
         return ((), 0) if self._standbys is None else (tuple(self._standbys.peers), self._standbys.rows)
@@ -173,7 +174,7 @@ class ChainSession:
         when peers contradict each other. A step that failed has not happened: it may be tried again.
         """
         entry = Entry(rows, self.position, tensor)
-        self._check_room(entry)
+        self._room.check(entry.position + entry.count)
         async with self._within(f"rows at position {self.position}"):
             return await self._take_through(entry)
 
@@ -279,12 +280,8 @@ class ChainSession:
 
     async def _fitting(self, entries: AsyncIterator[Entry]) -> AsyncIterator[Entry]:
         async for entry in entries:
-            self._check_room(entry)
+            self._room.check(entry.position + entry.count)
             yield entry
-
-    def _check_room(self, entry: Entry) -> None:
-        if entry.position + entry.count > self._room.most:
-            raise UsageFault(f"rows up to {entry.position + entry.count} of a session opened for {self._room.most}")
 
     def _commit(self, journey: Journey) -> None:
         """Rows have come through all layers."""
@@ -318,15 +315,14 @@ class ChainSession:
         if full:
             self._leave(lost)
         self._splice(lost, links)
-        self._note_numerics(lost, links)
-        self._recovered("session.failover", lost, links, str(error), loop.time() - began)
+        self._recoveries.replaced(lost, links, self._links, str(error), loop.time() - began)
 
     def _move(self, moved: Migrated) -> None:
         """Put replacements, already level, in the place of a link that is slow."""
         self._peers.suspect(moved.old.hop.peer_id)
         self._leave(moved.old)
         self._splice(moved.old, moved.links)
-        self._recovered("session.move", moved.old, moved.links, moved.cause, moved.seconds)
+        self._recoveries.replaced(moved.old, moved.links, self._links, moved.cause, moved.seconds, moved=True)
 
     def _leave(self, link: HopSession) -> None:
         closing = asyncio.create_task(link.close(), name="closing")
@@ -337,34 +333,6 @@ class ChainSession:
         index = self._links.index(old)
         self._links[index : index + 1] = links
         self._edges.join(self._links)
-
-    def _recovered(self, event: str, old: HopSession, links: list[HopSession], cause: str, seconds: float) -> None:
-        to = tuple(link.hop.peer_id for link in links)
-        self.recoveries.append(
-            Recovery(
-                old.hop.peer_id, old.hop.span, cause, old.inputs.length, to, seconds, moved=event == "session.move"
-            )
-        )
-        self._trace.complete(
-            event,
-            peer=old.hop.peer_id.short,
-            layers=old.hop.span,
-            to=", ".join(peer_id.short for peer_id in to),
-            rows=old.inputs.length,
-            seconds=round(seconds, 3),
-        )
-
-    def _note_numerics(self, lost: HopSession, links: list[HopSession]) -> None:
-        """Rows of another numerics class have other bits, be it only the rows that are still to come."""
-        changed = lost.inputs.length and any(link.numerics != lost.numerics for link in links)
-        mixed = len({link.numerics for link in self._links}) > 1
-        if changed or (mixed and self.exact):  # what is known already is not told again
-            self.exact = False
-            self._tell_inexact(opening=False)
-
-    def _tell_inexact(self, *, opening: bool) -> None:
-        numerics = ",".join(link.numerics for link in self._links)
-        self._trace.failed("session.exactness", opening=opening, numerics=numerics)
 
     def _within(self, what: str) -> Deadline:
         self._deadline = Deadline(self._config.deadline_seconds, what)

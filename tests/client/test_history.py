@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swarm.client.history import Entry, History
+from swarm.client.hops.history import Entry, History
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 

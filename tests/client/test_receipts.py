@@ -15,10 +15,10 @@ from support.answers import PROMPT, ask, unsplit
 from support.clock import run_virtual
 from support.swarm import LocalSwarm, LocalWorker
 
-from swarm.client import hop_receipts
 from swarm.client.generate import Options
-from swarm.client.history import Entry, History
-from swarm.client.hop_session import HopSession
+from swarm.client.hops import receipts as hop_receipts
+from swarm.client.hops.history import Entry, History
+from swarm.client.hops.session import HopSession
 from swarm.client.room import Room
 from swarm.client.session import ChainSession
 from swarm.errors import AuditFault

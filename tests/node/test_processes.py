@@ -17,7 +17,7 @@ from support.processes import SwarmProcess, close_all
 from swarm import Client, Node
 from swarm.client import Options
 from swarm.client.client import SHIPPED
-from swarm.client.failover.replacing import Recovery
+from swarm.client.failover.recoveries import Recovery
 from swarm.config import AskConfig, NodeConfig
 from swarm.identity import Identity
 from swarm.sampling import Sampling

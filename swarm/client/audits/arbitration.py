@@ -16,7 +16,7 @@ from swarm.client.audits.evidence import Account, Evidence, signed_ranges
 from swarm.client.audits.proof import digests
 from swarm.client.audits.second_opinion import Likeness, Ranges, SecondOpinion, compare, second_opinion
 from swarm.client.audits.witnesses import blocks_of, choose_witnesses, eligible
-from swarm.client.hop_sessions import HopFault
+from swarm.client.hops.sessions import HopFault
 from swarm.client.peers import Peers
 from swarm.client.resolver import Resolver
 from swarm.config import ClientConfig

@@ -9,8 +9,8 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from swarm.client.history import History
-from swarm.client.hop_session import HopSession
+from swarm.client.hops.history import History
+from swarm.client.hops.session import HopSession
 from swarm.identity import PeerId
 from swarm.routing.chain import Hop
 from swarm.span import LayerSpan

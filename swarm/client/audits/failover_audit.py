@@ -10,8 +10,8 @@ from typing import NoReturn
 
 from swarm.client.audits.auditor import Auditor
 from swarm.client.audits.evidence import Account, account_of
-from swarm.client.history import History
-from swarm.client.hop_session import HopSession
+from swarm.client.hops.history import History
+from swarm.client.hops.session import HopSession
 from swarm.errors import AuditFault
 from swarm.identity import PeerId
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swarm.client.audits.evidence import DIGEST_BYTES, Account, Evidence, digest_of
-from swarm.client.history import History
+from swarm.client.hops.history import History
 from swarm.errors import ProtocolFault, UsageFault
 from swarm.identity import PeerId
 from swarm.span import LayerSpan

@@ -13,9 +13,9 @@ import numpy as np
 
 from swarm.client.audits.comparison import Errors, recast, row_errors, tolerance_of
 from swarm.client.audits.evidence import Account, Evidence
-from swarm.client.history import Entry, History
-from swarm.client.hop_session import HopSession
-from swarm.client.hop_sessions import HopFault, close_hop_sessions, open_hop_sessions
+from swarm.client.hops.history import Entry, History
+from swarm.client.hops.session import HopSession
+from swarm.client.hops.sessions import HopFault, close_hop_sessions, open_hop_sessions
 from swarm.client.peers import Peers
 from swarm.config import ClientConfig
 from swarm.errors import Overloaded, SwarmError

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 from swarm.client.failover.stragglers import Step
 from swarm.client.forwarding.stretch import Passage, Passed, Silence
-from swarm.client.history import Entry, History
-from swarm.client.hop_session import HopSession
+from swarm.client.hops.history import Entry, History
+from swarm.client.hops.session import HopSession
 from swarm.errors import Overloaded, SwarmError
 from swarm.wire.rows import Rows
 

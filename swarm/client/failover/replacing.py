@@ -7,39 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass
 
 from swarm.client.audits.auditor import Auditor
 from swarm.client.audits.failover_audit import Audit
 from swarm.client.deadline import Deadline
 from swarm.client.failover.replay import Replay
-from swarm.client.history import History
-from swarm.client.hop_session import HopSession
-from swarm.client.hop_sessions import HopFault, close_hop_sessions, open_hop_sessions
+from swarm.client.hops.history import History
+from swarm.client.hops.session import HopSession
+from swarm.client.hops.sessions import HopFault, close_hop_sessions, open_hop_sessions
 from swarm.client.peers import Peers
 from swarm.client.resolver import Resolver
 from swarm.client.room import Room
 from swarm.config import ClientConfig
 from swarm.errors import NoChain, NoRoom, NotAllowed, Overloaded, PeerFault, WrongModel
-from swarm.identity import PeerId
 from swarm.routing.chain import Chain, Hop
 from swarm.span import LayerSpan, name_layers
 from swarm.trace import Trace
 
 REFUSED_SECONDS = 3.0  # a new session that some peer refuses has found all others by then, also those that failed
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """One worker replaced in the course of a session."""
-
-    peer_id: PeerId  # the one that was left
-    span: LayerSpan  # its layers
-    cause: str  # the error's text
-    position: int  # rows that were replayed
-    replacements: tuple[PeerId, ...]
-    seconds: float  # from the error to the replacement being level
-    moved: bool = False  # it had not failed: it was slow, and went on until the replacement was level
 
 
 class Replacing:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
-from swarm.client.history import Entry, History
-from swarm.client.hop_session import HopSession
-from swarm.client.hop_sessions import HopFault
+from swarm.client.hops.history import Entry, History
+from swarm.client.hops.session import HopSession
+from swarm.client.hops.sessions import HopFault
 from swarm.errors import SwarmError
 
 

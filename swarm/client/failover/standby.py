@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from swarm.client.audits.auditor import Auditor
 from swarm.client.failover.replay import Replay
 from swarm.client.forwarding.quiet import after_each
-from swarm.client.history import History
-from swarm.client.hop_session import HopSession
-from swarm.client.hop_sessions import HopFault, close_hop_sessions, open_hop_sessions
+from swarm.client.hops.history import History
+from swarm.client.hops.session import HopSession
+from swarm.client.hops.sessions import HopFault, close_hop_sessions, open_hop_sessions
 from swarm.client.peers import Peers
 from swarm.client.resolver import Resolver
 from swarm.client.room import Room

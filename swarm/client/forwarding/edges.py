@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Sequence
 from itertools import pairwise
 
-from swarm.client.hop_session import HopSession
+from swarm.client.hops.session import HopSession
 from swarm.client.peers import Peers
 from swarm.errors import Overloaded, PeerFault
 from swarm.trace import Trace
@@ -99,3 +99,11 @@ class Edges:
         if (link, following) in self._asked:
             self._onward[link] = following
             self._trace.complete("session.edge", **peers)
+
+
+def avoid_disputed(links: Sequence[HopSession], direct: Sequence[bool], peers: Peers) -> None:
+    """Where the last rows that a hop was handed are not those that we were told, it or the one before it lied."""
+    for (before, link), handed in zip(pairwise(links), direct, strict=False):
+        if link.disputed and handed:
+            peers.suspect(before.hop.peer_id)
+            peers.suspect(link.hop.peer_id)

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from swarm.client.forwarding.stretch import Interrupted, Journey, Passage
-from swarm.client.history import Entry
-from swarm.client.hop_session import HopSession
+from swarm.client.hops.history import Entry
+from swarm.client.hops.session import HopSession
 from swarm.errors import Overloaded, PeerFault, SwarmError
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from swarm.client.forwarding.stretch import LATE_SECONDS, Silence
-from swarm.client.history import Entry, History
-from swarm.client.hop_session import HopSession
+from swarm.client.hops.history import Entry, History
+from swarm.client.hops.session import HopSession
 from swarm.errors import Overloaded, PeerFault, ProtocolFault, UsageFault
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor

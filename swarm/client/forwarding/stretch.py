@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from swarm.client.history import Entry, History
-from swarm.client.hop_session import HopSession
+from swarm.client.hops.history import Entry, History
+from swarm.client.hops.session import HopSession
 from swarm.errors import EdgeFault, Overloaded, PeerFault, SwarmError
 from swarm.wire.tensors import Tensor
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from swarm.client.heads import Heads
-from swarm.client.hop_sessions import HopFault, close_hop_sessions
+from swarm.client.hops.sessions import HopFault, close_hop_sessions
 from swarm.client.peers import Peers
 from swarm.client.prefixes.prefix import Prefix, shared
 from swarm.client.resolver import Resolver

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from swarm.client.history import History
-from swarm.client.hop_session import HopSession
-from swarm.client.hop_sessions import close_hop_sessions, gather_hop_sessions
+from swarm.client.hops.history import History
+from swarm.client.hops.session import HopSession
+from swarm.client.hops.sessions import close_hop_sessions, gather_hop_sessions
 from swarm.client.peers import Peers
 from swarm.engine import CHUNK_ROWS
 from swarm.precision import any_cut

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
-from swarm.client.history import History
-from swarm.client.hop_session import HopSession
+from swarm.client.hops.history import History
+from swarm.client.hops.session import HopSession
 from swarm.client.peers import Peers
 from swarm.config import ClientConfig
 from swarm.errors import ProtocolFault, SwarmError

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-from swarm.client.history import Entry, History, joined
-from swarm.client.hop_receipts import HopReceipts
-from swarm.client.line import Line
+from swarm.client.hops.answers import check_answer
+from swarm.client.hops.history import Entry, History, joined
+from swarm.client.hops.line import Line
+from swarm.client.hops.receipts import HopReceipts
 from swarm.client.peers import Peers
 from swarm.errors import Overloaded, PeerFault, ProtocolFault
 from swarm.precision import any_cut
@@ -34,7 +35,7 @@ from swarm.wire.messages import (
 )
 from swarm.wire.receipts import Receipt
 from swarm.wire.rows import SESSION_ID_BYTES, Rows
-from swarm.wire.tensors import Tensor, is_finite, same_ends
+from swarm.wire.tensors import Tensor
 from swarm.wire.tickets import issue
 
 CLOSE_SECONDS = 1.0  # for telling a worker that the session ended
@@ -353,16 +354,10 @@ class HopSession:
         self._peers.noticed(self.hop.peer_id, load)
 
     def _check(self, reply: Result, asked: Entry, step: int, owed: int) -> None:
-        answered = (reply.session_id, reply.step, reply.position, reply.rows, reply.tensor.dtype, reply.tensor.shape)
-        tensor = asked.tensor
-        shape = (owed + tensor.shape[0], *tensor.shape[1:])
-        if answered != (self._session_id, step, asked.position - owed, asked.rows, tensor.dtype, shape):
-            raise ProtocolFault(f"peer {self.hop.peer_id.short} answered another question than it was asked")
-        if not is_finite(reply.tensor):
-            raise ProtocolFault(f"peer {self.hop.peer_id.short} answered with rows that are not finite")
-        given = joined(self.inputs.rows_at(asked.position - owed, owed), tensor) if owed else tensor
-        if not same_ends(given, reply.tensor, self._peers.carried):
-            raise ProtocolFault(f"peer {self.hop.peer_id.short} changed what rows only carry")
+        """Whether it answers this step, rows before it included that are owed. Raises ProtocolFault."""
+        given = joined(self.inputs.rows_at(asked.position - owed, owed), asked.tensor) if owed else asked.tensor
+        question = Entry(asked.rows, asked.position - owed, given)
+        check_answer(reply, self._session_id, step, question, self._peers.carried, self.hop.peer_id)
 
     def __repr__(self) -> str:
         return f"<link to {self.hop.peer_id.short} for layers {self.hop.span}>"
