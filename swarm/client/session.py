@@ -31,6 +31,7 @@ from swarm.client.prefixes.prefix import Prefix
 from swarm.client.resolver import Resolver
 from swarm.client.room import Room
 from swarm.config import ClientConfig
+from swarm.engine import CHUNK_ROWS
 from swarm.errors import (
     EdgeFault,
     Overloaded,
@@ -47,7 +48,7 @@ from swarm.trace import Trace
 from swarm.wire.rows import Rows
 from swarm.wire.tensors import Tensor
 
-EDGES_SECONDS = 0.5  # that a prompt waits for workers to reach each other: the price of a few chunks
+EDGES_SECONDS = 0.5  # that a prompt of several chunks waits for workers to reach each other: the price of a few chunks
 
 
 class ChainSession:
@@ -233,7 +234,8 @@ class ChainSession:
         """Take chunks through, one at least, until something is to be done between two. What came of the last."""
         async with self._within(f"rows before position {self.position}"):
             await self._settle()
-        await self._edges.settled(EDGES_SECONDS)
+        if self._room.least - self.position > CHUNK_ROWS:
+            await self._edges.settled(EDGES_SECONDS)
         links, stretches, last = tuple(self._links), self._edges.stretches(self._links), None
 
         def commit(chunk: Journey) -> bool:

@@ -93,11 +93,23 @@ def test_a_worker_that_cannot_reach_the_next_leaves_that_edge_to_the_client(mode
             swarm.hub.cut(first, second)
             swarm.hub.latency = ONE_WAY
             async with swarm.client(Trace(watch)) as client:
-                before = await ask(client, [1, 2, 3])
+                before = await ask(client, PROMPT[::-1])
                 answer = await ask(client)
             assert before.timings.first_token > 0.5 > answer.timings.first_token  # it was waited for once
         assert answer.token_ids == tokens
         assert {event.details["next"] for event in watch.made} == {third.short}
+
+    run_virtual(main())
+
+
+def test_a_short_prompt_waits_for_no_edge(model: Path) -> None:
+    async def main() -> None:
+        async with LocalSwarm(model, SPANS) as swarm:
+            swarm.hub.cut(swarm.workers[0].peer_id, swarm.workers[1].peer_id)
+            swarm.hub.latency = ONE_WAY
+            async with swarm.client() as client:
+                answer = await ask(client, PROMPT[:100])
+        assert answer.timings.first_token == pytest.approx(2 * len(SPANS) * ONE_WAY, abs=ONE_WAY / 2)
 
     run_virtual(main())
 
