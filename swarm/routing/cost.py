@@ -26,6 +26,7 @@ class Measurement:
 
 
 UNMEASURED = Measurement(None)
+Part = tuple[PeerRecord, LayerSpan]  # of a chain: a worker, and which of its layers it takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,11 @@ class Prices:
         _, step = _work(record, self.measurements.get(record.peer_id, UNMEASURED))
         return step / len(record.span)
 
-    def of(self, legs: Sequence[tuple[PeerRecord, LayerSpan]]) -> float:
+    def of(self, parts: Sequence[Part]) -> float:
         """Of a whole chain."""
-        ends = [None, *(record for record, _ in legs), None]
+        ends = [None, *(record for record, _ in parts), None]
         trips = sum(self.one_way(one, other) for one, other in pairwise(ends))
-        return trips + sum(self.waiting(record) + self.layer_seconds(record) * len(part) for record, part in legs)
+        return trips + sum(self.waiting(record) + self.layer_seconds(record) * len(span) for record, span in parts)
 
     def _round_trip(self, record: PeerRecord) -> float:
         return _trip(self.measurements.get(record.peer_id, UNMEASURED))

@@ -17,8 +17,8 @@ from swarm.errors import NoChain, UsageFault
 from swarm.identity import PeerId
 from swarm.records import ModelRef, PeerRecord, PeerState
 from swarm.routing.chain import Chain, Hop
-from swarm.routing.cost import Measurement, Prices
-from swarm.routing.shortest import Leg, shortest
+from swarm.routing.cost import Measurement, Part, Prices
+from swarm.routing.shortest import shortest
 from swarm.span import LayerSpan, held_in_part, missing_layers, name_layers
 
 Measurements = Mapping[PeerId, Measurement]
@@ -220,20 +220,20 @@ def _greedy(
     records: Sequence[PeerRecord], model: ModelRef, span: LayerSpan, prices: Prices, bonds: Sequence[LayerSpan]
 ) -> _Found:
     """The chain by the greedy rule over `records`, which cover `span` and are in the order of peer ids."""
-    legs: list[Leg] = []
-    while (reached := legs[-1].part.stop if legs else span.start) < span.stop:
-        last = legs[-1].record if legs else None
-        best: tuple[float, Leg] | None = None
+    parts: list[Part] = []
+    while (reached := parts[-1][1].stop if parts else span.start) < span.stop:
+        last = parts[-1][0] if parts else None
+        best: tuple[float, Part] | None = None
         for record in records:
             if reached not in record.span:
                 continue
             offer = LayerSpan(reached, min(record.span.stop, span.stop))
             seconds = prices.joining(last, record) + prices.waiting(record) + prices.layer_seconds(record) * len(offer)
             if best is None or seconds / len(offer) < best[0]:
-                best = seconds / len(offer), Leg(record, offer)
+                best = seconds / len(offer), (record, offer)
         assert best is not None, "the caller has checked that every layer is held"
-        legs.append(best[1])
-    return _found(model, span, legs, prices)
+        parts.append(best[1])
+    return _found(model, span, parts, prices)
 
 
 def _shortest(
@@ -242,9 +242,9 @@ def _shortest(
     return _found(model, span, shortest(records, span, prices, bonds)[0], prices)
 
 
-def _found(model: ModelRef, span: LayerSpan, legs: Sequence[Leg], prices: Prices) -> _Found:
-    hops = [Hop(leg.record.peer_id, leg.record.addresses, leg.part, leg.record.numerics) for leg in legs]
-    return _Found(Chain(model, span, tuple(hops)), prices.of([(leg.record, leg.part) for leg in legs]))
+def _found(model: ModelRef, span: LayerSpan, parts: Sequence[Part], prices: Prices) -> _Found:
+    hops = [Hop(record.peer_id, record.addresses, part, record.numerics) for record, part in parts]
+    return _Found(Chain(model, span, tuple(hops)), prices.of(parts))
 
 
 def _missing(records: Iterable[PeerRecord], span: LayerSpan) -> tuple[LayerSpan, ...]:

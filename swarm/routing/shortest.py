@@ -11,21 +11,13 @@ from dataclasses import dataclass
 from math import inf
 
 from swarm.records import PeerRecord
-from swarm.routing.cost import Prices
+from swarm.routing.cost import Part, Prices
 from swarm.span import LayerSpan
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
-    """A worker's part of a path."""
-
-    record: PeerRecord
-    part: LayerSpan
-
-
 @dataclass(slots=True)
-class _Path:
-    """To where a worker has computed some layers."""
+class _Beginning:
+    """Of a chain, to where a worker has computed some layers."""
 
     seconds: float
     began: int  # the layer at which a row entered it
@@ -34,38 +26,38 @@ class _Path:
 
 def shortest(
     records: Sequence[PeerRecord], span: LayerSpan, prices: Prices, bonds: Sequence[LayerSpan] = ()
-) -> tuple[list[Leg], float]:
-    """Legs over `span`, which the records cover, and the seconds of one decode row. No leg ends within a bond. Ties fall to the
-    record that comes first."""
+) -> tuple[list[Part], float]:
+    """The parts of a chain over `span`, which the records cover, and the seconds of one decode row. No part ends within a bond.
+    Ties fall to the record that comes first."""
     layer = [prices.layer_seconds(record) for record in records]
     waiting = [prices.waiting(record) for record in records]
     home = [prices.one_way(None, record) for record in records]  # and back
     near = _measured(records, prices)
-    ended: dict[int, dict[int, _Path]] = {}  # by place and worker: the best path that ends there
-    inside: dict[int, _Path] = {}  # by worker: the best path within it, up to the place before
+    ended: dict[int, dict[int, _Beginning]] = {}  # by place and worker: the best beginning that ends there
+    inside: dict[int, _Beginning] = {}  # by worker: the best beginning that is within it, up to the place before
     previous = span.start
     for place in (place for place in range(span.start, span.stop + 1) if not _within(place, bonds)):
         arrivals = ended[place] = {
-            number: _Path(path.seconds + layer[number] * (place - previous), path.began, path.before)
-            for number, path in inside.items()
+            number: _Beginning(begun.seconds + layer[number] * (place - previous), begun.began, begun.before)
+            for number, begun in inside.items()
             if place <= records[number].span.stop  # else what it holds ended within a bond
         }
         inside, previous = dict(arrivals), place
-        by_client = sorted((path.seconds + home[number], number) for number, path in arrivals.items())[:2]
+        by_client = sorted((begun.seconds + home[number], number) for number, begun in arrivals.items())[:2]
         for number, record in enumerate(records):
             if place not in record.span:
                 inside.pop(number, None)
             elif place == span.start:
-                inside[number] = _Path(home[number] + waiting[number], place, None)
+                inside[number] = _Beginning(home[number] + waiting[number], place, None)
             else:
                 ways = [(seconds + home[number], other) for seconds, other in by_client if other != number]
                 ways += [(arrivals[other].seconds + trip, other) for other, trip in near[number] if other in arrivals]
                 known = inside.get(number)
                 seconds, other = min(ways, default=(inf, number))
                 if ways and (known is None or seconds + waiting[number] < known.seconds):
-                    inside[number] = _Path(seconds + waiting[number], place, (other, place))
-    seconds, number = min((path.seconds + home[number], number) for number, path in ended[span.stop].items())
-    return _legs(records, ended, number, span.stop), seconds
+                    inside[number] = _Beginning(seconds + waiting[number], place, (other, place))
+    seconds, number = min((begun.seconds + home[number], number) for number, begun in ended[span.stop].items())
+    return _parts(records, ended, number, span.stop), seconds
 
 
 def _measured(records: Sequence[PeerRecord], prices: Prices) -> list[list[tuple[int, float]]]:
@@ -80,16 +72,18 @@ def _measured(records: Sequence[PeerRecord], prices: Prices) -> list[list[tuple[
     return near
 
 
-def _legs(records: Sequence[PeerRecord], ended: Mapping[int, Mapping[int, _Path]], number: int, stop: int) -> list[Leg]:
-    """Back from a worker that a path ends with."""
-    legs: list[Leg] = []
+def _parts(
+    records: Sequence[PeerRecord], ended: Mapping[int, Mapping[int, _Beginning]], number: int, stop: int
+) -> list[Part]:
+    """Back from the worker that a chain ends with."""
+    parts: list[Part] = []
     at: tuple[int, int] | None = (number, stop)
     while at is not None:
         number, stop = at
-        path = ended[stop][number]
-        legs.append(Leg(records[number], LayerSpan(path.began, stop)))
-        at = path.before
-    return legs[::-1]
+        begun = ended[stop][number]
+        parts.append((records[number], LayerSpan(begun.began, stop)))
+        at = begun.before
+    return parts[::-1]
 
 
 def _within(place: int, bonds: Sequence[LayerSpan]) -> bool:

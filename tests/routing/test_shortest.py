@@ -55,8 +55,7 @@ def every(
 @given(swarms())
 def test_none_is_shorter(drawn: tuple[list[PeerRecord], Prices]) -> None:
     records, prices = drawn
-    legs, taken = shortest(records, WHOLE, prices)
-    chain = [(leg.record, leg.part) for leg in legs]
+    chain, taken = shortest(records, WHOLE, prices)
     assert taken == pytest.approx(prices.of(chain))
     assert [layer for _, part in chain for layer in range(part.start, part.stop)] == list(range(LAYERS))
     assert taken == pytest.approx(min(map(prices.of, every(records, 0))))
@@ -68,8 +67,8 @@ def test_a_worker_that_is_near_the_next_is_worth_more_than_one_that_is_near_us()
     measured = {peer(1): Measurement(0.02), peer(2): Measurement(0.06), peer(3): Measurement(0.1)}
     between = {(peer(2), peer(3)): 0.001, (peer(3), peer(1)): 0.1}
     for direct, first in ((True, 2), (False, 1)):
-        legs, _ = shortest(records, LayerSpan(0, 10), Prices(measured, direct, between))
-        assert [leg.record.peer_id for leg in legs] == [peer(first), peer(3)]
+        chain, _ = shortest(records, LayerSpan(0, 10), Prices(measured, direct, between))
+        assert [record.peer_id for record, _ in chain] == [peer(first), peer(3)]
 
 
 def test_a_third_worker_may_be_a_way_round_a_bad_edge() -> None:
@@ -78,14 +77,14 @@ def test_a_third_worker_may_be_a_way_round_a_bad_edge() -> None:
     records = [make_record(number, span, tokens_per_second=speed) for number, (span, speed) in speeds.items()]
     measured = {peer(1): Measurement(0.001), peer(2): Measurement(0.6), peer(3): Measurement(0.6)}
     prices = Prices(measured, True, {(peer(1), peer(3)): 0.001, (peer(3), peer(2)): 0.001})
-    legs, taken = shortest(records, LayerSpan(0, 6), prices)
-    assert [len(leg.part) for leg in legs if leg.record.peer_id == peer(3)] == [1]
+    chain, taken = shortest(records, LayerSpan(0, 6), prices)
+    assert [len(part) for record, part in chain if record.peer_id == peer(3)] == [1]
     assert taken == pytest.approx(min(prices.of(chain) for chain in every(records, 0, stop=6)))
 
 
-def test_no_leg_ends_within_a_bond() -> None:
+def test_no_part_ends_within_a_bond() -> None:
     records = [make_record(1, "0-3", tokens_per_second=100.0), make_record(2, "0-9", tokens_per_second=1.0)]
     prices = Prices({peer(1): Measurement(0.001), peer(2): Measurement(0.001)})
-    parts = lambda bonds: [str(leg.part) for leg in shortest(records, LayerSpan(0, 10), prices, bonds)[0]]  # noqa: E731
+    parts = lambda bonds: [str(part) for _, part in shortest(records, LayerSpan(0, 10), prices, bonds)[0]]  # noqa: E731
     assert parts(()) == ["0-3", "4-9"]
     assert parts((LayerSpan(2, 6),)) == ["0-1", "2-9"]
