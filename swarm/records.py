@@ -21,9 +21,12 @@ from swarm.span import MAX_LAYERS, LayerSpan
 
 PLAIN_VERSION = 1
 ASKED_VERSION = 2  # with what a worker is asked
-MOVING_VERSION = 3  # and where it is about to go; a record is of the lowest version that says all of it
+MOVING_VERSION = 3  # and where it is about to go
+PLACED_VERSION = 4  # and where it stands: region, relays; a record is of the lowest version that says all of it
 MAX_RECORD_BYTES = 900  # signature and body; fits a datagram with room for the reply's own signature
 MAX_ADDRESSES = 4
+MAX_RELAYS = 2
+MAX_REGION_BYTES = 32
 MAX_NAME_BYTES = 96
 MAX_TEXT_BYTES = 200  # numerics class, device: free text that is only compared and shown
 DIGEST_BYTES = 32
@@ -110,6 +113,14 @@ class Moving:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayHint:
+    """A peer that hands connections on to one that cannot be dialled."""
+
+    peer_id: PeerId
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class PeerRecord:
     """A worker's announcement. Rates are measured or None, never invented."""
 
@@ -131,10 +142,14 @@ class PeerRecord:
     expires_at: float  # seconds since the epoch, in swarm time
     asked: float | None = None  # rows per second that came to be computed, of late; None where it is not told
     moving: Moving | None = None  # None: it stays
+    region: str | None = None  # a tag that its owner chose, such as "eu-west"
+    relays: tuple[RelayHint, ...] = ()  # at most MAX_RELAYS, preferred first; none: its addresses can be dialled
 
     @property
     def version(self) -> int:
         """Of its encoding: the lowest that says all, so that one record has one."""
+        if self.region is not None or self.relays:
+            return PLACED_VERSION
         if self.moving is not None:
             return MOVING_VERSION
         return PLAIN_VERSION if self.asked is None else ASKED_VERSION
@@ -154,7 +169,7 @@ class PeerRecord:
             [
                 self.version,
                 bytes(self.peer_id),
-                [[ipaddress.ip_address(a.host).packed, a.data, a.directory, a.probe] for a in self.addresses],
+                [_packed_address(address) for address in self.addresses],
                 [self.model.name, self.model.digest, self.model.layer_count],
                 [self.span.start, self.span.stop],
                 int(self.state),
@@ -176,10 +191,13 @@ class PeerRecord:
 
     def _later_fields(self) -> tuple[Any, ...]:
         """Those that version 1 has not."""
-        if self.moving is None:
-            return () if self.asked is None else (self.asked,)
-        to = self.moving.to
-        return self.asked, [self.moving.since, *(() if to is None else (to.start, to.stop))]
+        moving = None
+        if self.moving is not None:
+            to = self.moving.to
+            moving = [self.moving.since, *(() if to is None else (to.start, to.stop))]
+        relays = [[bytes(relay.peer_id), _packed_address(relay.address)] for relay in self.relays]
+        fields = (self.asked, moving, self.region, relays)
+        return fields[: {PLAIN_VERSION: 0, ASKED_VERSION: 1, MOVING_VERSION: 2, PLACED_VERSION: 4}[self.version]]
 
     def sign(self, identity: Identity) -> SignedRecord:
         """Raises ValueError when the record is another peer's, its bytes exceed MAX_RECORD_BYTES, or nobody would take it."""
@@ -222,10 +240,20 @@ class SignedRecord:
         return cls(record, raw)
 
 
-def _unpack_host(packed: bytes) -> str:
-    if type(packed) is not bytes:
+def _packed_address(address: Address) -> list[Any]:
+    return [ipaddress.ip_address(address.host).packed, address.data, address.directory, address.probe]
+
+
+def _unpack_address(packed: list[Any]) -> Address:
+    host, *ports = packed
+    if type(host) is not bytes:
         raise BadRecord("an address must be packed")
-    return normalise_host(str(ipaddress.ip_address(packed)))
+    return Address(normalise_host(str(ipaddress.ip_address(host))), *ports)
+
+
+def _unpack_moving(packed: list[Any]) -> Moving:
+    since, *ends = packed
+    return Moving(since, LayerSpan(*ends) if ends else None)
 
 
 def _decode(body: bytes) -> PeerRecord:
@@ -234,12 +262,14 @@ def _decode(body: bytes) -> PeerRecord:
             body, max_str_len=MAX_TEXT_BYTES, max_bin_len=DIGEST_BYTES, max_array_len=32, max_map_len=0
         )
         (version, peer, addresses, (name, digest, layers), (start, stop), state, *rest) = fields
-        if version == MOVING_VERSION:
-            since, *ends = rest.pop()
-            rest.append(Moving(since, LayerSpan(*ends) if ends else None))
+        if version == PLACED_VERSION:
+            rest[-1] = tuple(RelayHint(PeerId(relay), _unpack_address(address)) for relay, address in rest[-1])
+        place = {MOVING_VERSION: -1, PLACED_VERSION: -3}.get(version)
+        if place is not None and rest[place] is not None:
+            rest[place] = _unpack_moving(rest[place])
         record = PeerRecord(
             PeerId(peer),
-            tuple(Address(_unpack_host(host), *ports) for host, *ports in addresses),
+            tuple(map(_unpack_address, addresses)),
             ModelRef(name, digest, layers),
             LayerSpan(start, stop),
             PeerState(state),
@@ -273,14 +303,17 @@ def _check(version: object, record: PeerRecord) -> None:
     def rate(value: object) -> bool:
         return value is None or (type(value) is float and math.isfinite(value) and value >= 0)
 
-    texts = (record.precision, record.device, record.numerics, record.model.name)
+    texts = (record.precision, record.device, record.numerics, record.model.name, record.region or "-")
+    addresses = (*record.addresses, *(relay.address for relay in record.relays))
     good = (
         version == record.version
         and 1 <= len(record.addresses) <= MAX_ADDRESSES
-        and all(whole(port, 65535) for a in record.addresses for port in (a.data, a.directory, a.probe))
+        and len(record.relays) <= MAX_RELAYS
+        and all(whole(port, 65535) for a in addresses for port in (a.data, a.directory, a.probe))
         # Texts reach terminals and logs, where control characters would be obeyed.
         and all(type(text) is str and text.isprintable() and len(text.encode()) <= MAX_TEXT_BYTES for text in texts)
         and 0 < len(record.model.name.encode()) <= MAX_NAME_BYTES
+        and (record.region is None or 0 < len(record.region.encode()) <= MAX_REGION_BYTES)
         and type(record.model.digest) is bytes
         and len(record.model.digest) == DIGEST_BYTES
         and whole(record.model.layer_count, 1 << 16)

@@ -19,6 +19,7 @@ from swarm.records import (
     Moving,
     PeerRecord,
     PeerState,
+    RelayHint,
     SignedRecord,
     address_block,
 )
@@ -77,6 +78,44 @@ def test_no_record_says_nonsense_of_where_it_goes(moving: object) -> None:
     fields = msgpack.unpackb(EXAMPLE.body())
     with pytest.raises(BadRecord):
         SignedRecord.parse(signed(msgpack.packb([3, *fields[1:], 1.0, moving])), NOW)
+
+
+RELAY = [bytes(identity(1).peer_id), [bytes(4), 7700, 7700, 7701]]
+HINT = RelayHint(identity(1).peer_id, Address("0.0.0.0", 7700, 7700, 7701))
+
+
+@pytest.mark.parametrize("region", [None, "eu-west"])
+@pytest.mark.parametrize("relays", [(), (HINT,), (HINT, HINT)])
+@pytest.mark.parametrize("moving", [None, Moving(NOW, None)])
+def test_where_a_worker_stands_is_told(
+    region: str | None, relays: tuple[RelayHint, ...], moving: Moving | None
+) -> None:
+    told = replace(EXAMPLE, region=region, relays=relays, moving=moving)
+    raw = told.sign(identity(0)).raw
+    assert SignedRecord.parse(raw, NOW).record == told
+    assert len(raw) <= MAX_RECORD_BYTES
+
+
+@pytest.mark.parametrize(
+    ("region", "relays"),
+    [
+        (None, []),
+        ("", [RELAY]),
+        ("x" * 33, []),
+        (3, []),
+        (ESCAPE, []),
+        ("eu", [RELAY] * 3),
+        ("eu", None),
+        ("eu", [3]),
+        ("eu", [[RELAY[0]]]),
+        ("eu", [[b"", RELAY[1]]]),
+        ("eu", [[RELAY[0], [bytes(4), 1, 1, 99999]]]),
+    ],
+)
+def test_no_record_says_nonsense_of_where_it_stands(region: object, relays: object) -> None:
+    fields = msgpack.unpackb(EXAMPLE.body())
+    with pytest.raises(BadRecord):
+        SignedRecord.parse(signed(msgpack.packb([4, *fields[1:], None, None, region, relays])), NOW)
 
 
 def test_records_of_the_version_before_are_read_and_written_as_ever() -> None:
