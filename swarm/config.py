@@ -97,6 +97,8 @@ class WorkerConfig:
     successor_seconds: float = (
         120.0  # and how long who alone holds layers waits for somebody to take them; 0: not at all
     )
+    region: str | None = None  # a tag that others may choose by
+    max_clients: int | None = None  # peers that have sessions here at once; None: any number
     move_every: float = 60.0  # between two looks whether other layers need the worker more; 0: it stays where it is
     claim_seconds: float = 2.0  # after a move was claimed, for others who claim the same layers
     look_again_seconds: float = 0.5  # after a choice of layers was announced, for others who chose meanwhile
@@ -129,6 +131,8 @@ class ClientConfig:
     standby: bool = (
         False  # for each worker of a session another computes the same rows, so that a failover replays next to none
     )
+    regions: tuple[str, ...] = ()  # workers of chains name one of them as theirs; empty: anywhere
+    max_latency: float | None = None  # seconds of a round trip to a worker at most
     audit_share: float = 0.05  # of sessions: of those, a span is computed again by another worker afterwards
     audit_private: bool = False  # workers at private addresses may audit each other, as if each had another owner
     audit_seconds: float = 120.0  # without progress, an audit is given up after this long

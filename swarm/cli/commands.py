@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from swarm.cli import api, bench, compute, peers, private, standalone
+from swarm.cli import api, bench, compute, peers, private, service, standalone
 from swarm.cli import options as types
 from swarm.cli.answer.embed import embed_option
 from swarm.cli.bootstrap import wait_option
@@ -165,22 +165,7 @@ def bootstrap(**given: Any) -> None:
 @compute.cache_precision_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--max-memory", type=types.SIZE, help="At most so much memory.  [default: what is free, less a reserve]")
-@click.option(
-    "--move-every",
-    type=click.FloatRange(0),
-    metavar="SECONDS",
-    default=60.0,
-    show_default=True,
-    help="With --layers auto: how often the worker considers moving to layers that need it more; 0: it stays.",
-)
-@click.option(
-    "--successor",
-    type=click.FloatRange(0),
-    metavar="SECONDS",
-    default=120.0,
-    show_default=True,
-    help="When it is stopped and alone holds layers of a whole model: how long it waits for another worker to take them; 0: not.",
-)
+@service.service_options
 @compute.backend_option
 @compute.numerics_option
 @compute.threads_option
@@ -194,6 +179,8 @@ def worker(
     cache_precision: str | None,
     device: str,
     max_memory: int | None,
+    region: str | None,
+    max_clients: int | None,
     move_every: float,
     successor: float,
     backend: str,
@@ -214,10 +201,10 @@ def worker(
     with lasting():
         import swarm.node.layers  # noqa: F401
         from swarm.cli.serve import NodeRequest, run_worker
-        from swarm.config import SpanConfig, WorkerConfig
+        from swarm.config import SpanConfig
 
     serve = SpanConfig(directory, span, precision, device, max_memory, backend, numerics, most, wishes)
-    config = WorkerConfig(move_every=move_every, successor_seconds=successor)
+    config = service.worker_config(region, max_clients, move_every, successor)
     run_worker(NodeRequest(**given), model, serve, threads, config)
 
 

@@ -11,6 +11,7 @@ import click
 
 from swarm.config import parse_address
 from swarm.errors import UsageFault
+from swarm.records import MAX_REGION_BYTES
 from swarm.span import AutoLayers
 
 T = TypeVar("T")
@@ -50,6 +51,23 @@ def parse_ids(text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"\s*\d{1,9}\s*(,\s*\d{1,9}\s*)*", text):
         raise UsageFault(f"'{text}' is no sequence of token ids: write ID or ID,ID,…")
     return tuple(int(part) for part in text.split(","))
+
+
+def parse_latency(text: str) -> float:
+    """`40ms`, `0.2s`: seconds. Raises UsageFault."""
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*(ms|s)", text.strip().lower())
+    seconds = float(match[1]) / (1000 if match[2] == "ms" else 1) if match else 0.0
+    if seconds <= 0:
+        raise UsageFault(f"'{text}' is no latency: write one such as 40ms or 0.2s")
+    return seconds
+
+
+def parse_region(text: str) -> str:
+    """A tag such as `eu-west`. Raises UsageFault."""
+    region = text.strip()
+    if not re.fullmatch(r"\S+", region) or not region.isprintable() or len(region.encode()) > MAX_REGION_BYTES:
+        raise UsageFault(f"'{text}' is no region: write a tag without spaces, such as eu-west")
+    return region
 
 
 def parse_chain(text: str) -> tuple[str, ...]:
@@ -93,4 +111,6 @@ HOST = Parsed("ADDRESS", parse_host)
 SIZE = Parsed("SIZE", parse_size)
 IDS = Parsed("ID[,ID…]", parse_ids)
 CHAIN = Parsed("auto|shortest|PEER,PEER,…", parse_chain)
+LATENCY = Parsed("40ms|0.2s", parse_latency)
+REGION = Parsed("TAG", parse_region)
 LAYERS = Parsed("auto[:MOST]|FIRST-LAST", AutoLayers.parse)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swarm.cli.keys import bans_file
+from swarm.cli.options import LATENCY, REGION
 from swarm.config import ClientConfig
 from swarm.errors import UsageFault
 
@@ -41,7 +42,7 @@ def audit_options(function: Any) -> Any:
 
 
 def session_options(function: Any) -> Any:
-    """--exact, --exact-class, --through-client and --standby."""
+    """--exact, --exact-class, --through-client, --standby, --region and --max-latency."""
     exact = click.option(
         "--exact",
         is_flag=True,
@@ -61,13 +62,33 @@ def session_options(function: Any) -> Any:
         help="For each worker let another compute the same rows beside it, where there is one: one that is lost is then replaced "
         "within a round trip, for as much computing again.",
     )
-    return exact(named(through(standby(function))))
+    region = click.option(
+        "--region",
+        "regions",
+        type=REGION,
+        multiple=True,
+        help="Only over workers that were started with this --region, or one of several (repeatable).",
+    )
+    latency = click.option(
+        "--max-latency",
+        type=LATENCY,
+        help="Only over workers whose round trip takes no longer, such as 40ms.  [default: any]",
+    )
+    return exact(named(through(standby(region(latency(function))))))
 
 
-def of_sessions(exact: bool, exact_class: str | None, through_client: bool, standby: bool) -> dict[str, Any]:
+def of_sessions(
+    exact: bool,
+    exact_class: str | None,
+    through_client: bool,
+    standby: bool,
+    regions: tuple[str, ...],
+    max_latency: float | None,
+) -> dict[str, Any]:
     """What these options set of a `ClientConfig`."""
     numerics = {"exact": exact or exact_class is not None, "numerics": exact_class}
-    return {**numerics, "direct": not through_client, "standby": standby}
+    limits = {"regions": regions, "max_latency": max_latency}
+    return {**numerics, **limits, "direct": not through_client, "standby": standby}
 
 
 @click.group()

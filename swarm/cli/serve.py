@@ -96,12 +96,16 @@ class ApiRequest:
     exact_class: str | None
     through_client: bool
     standby: bool
+    regions: tuple[str, ...]
+    max_latency: float | None
     key: Path | None
     verbose: bool
     log: str
 
     def client_config(self) -> ClientConfig:
-        chosen = of_sessions(self.exact, self.exact_class, self.through_client, self.standby)
+        chosen = of_sessions(
+            self.exact, self.exact_class, self.through_client, self.standby, self.regions, self.max_latency
+        )
         config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private, **chosen)
         return (
             config

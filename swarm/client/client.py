@@ -35,6 +35,7 @@ from swarm.engine.pooling import Pooling, read_pooling
 from swarm.errors import LocalFault, NoRoom, UsageFault
 from swarm.identity import Identity, PeerId
 from swarm.records import ModelRef
+from swarm.routing.limits import Limits
 from swarm.text.tokenizer import Text
 from swarm.trace import Trace
 from swarm.transport.base import Network
@@ -179,6 +180,7 @@ class Client:
             exact=self.config.exact,
             numerics=self.config.numerics,
             shortest=self.config.shortest,
+            limits=Limits(frozenset(self.config.regions), self.config.max_latency),
         )
         self._stack.push_async_callback(started.resolver.aclose)
         started.auditor = await self._stack.enter_async_context(

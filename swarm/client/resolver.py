@@ -16,6 +16,7 @@ from swarm.records import ModelRef, PeerRecord, PeerState, SignedRecord, still_h
 from swarm.routing.chain import Chain, Hop
 from swarm.routing.cost import UNMEASURED, Measurement, predicted_seconds
 from swarm.routing.finder import find_chain, fixed_chain, inexact
+from swarm.routing.limits import NO_LIMITS, Limits
 from swarm.span import LayerSpan
 from swarm.trace import Trace
 
@@ -61,6 +62,7 @@ class Resolver:
         exact: bool = False,
         numerics: str | None = None,
         shortest: bool = False,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self._directory = directory
         self._peers = peers
@@ -73,6 +75,7 @@ class Resolver:
         self._exact = exact  # chains are of one numerics class
         self._numerics = numerics  # that is this one; None: whichever
         self._shortest = shortest  # of all chains
+        self._limits = limits  # of the workers of chains that are found, not of those that are named
         self._now = now
         self._trace = trace
         self._records: dict[PeerId, PeerRecord] = {}
@@ -176,6 +179,7 @@ class Resolver:
                         banned=self.banned,
                         bonds=self._bonds,
                         least=self._shortest,
+                        limits=self._limits,
                     )
                 except NoChain as error:
                     hole = error

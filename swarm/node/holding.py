@@ -128,6 +128,7 @@ class Holding:
             cache_tokens_free=0,
             sequence=0,
             expires_at=0.0,
+            region=self._config.region,
         )
 
     async def say(self, record: PeerRecord) -> bool:

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from swarm.errors import NoChain, UsageFault
 from swarm.identity import PeerId
 from swarm.records import ModelRef, PeerRecord, PeerState
 from swarm.routing.chain import Chain, Hop
-from swarm.routing.cost import Measurement, Part, Prices
+from swarm.routing.cost import UNMEASURED, Measurement, Part, Prices
+from swarm.routing.limits import NO_LIMITS, Limits
 from swarm.routing.shortest import shortest
 from swarm.span import LayerSpan, held_in_part, missing_layers, name_layers
 
@@ -46,21 +47,23 @@ def find_chain(
     bonds: Sequence[LayerSpan] = (),
     prices: Prices | None = None,
     least: bool = False,
+    limits: Limits = NO_LIMITS,
 ) -> Chain:
     """A chain over `span` in one precision, and in one numerics class if any class covers it.
 
     `prefer_numerics` is taken if it covers, else a portable class, whose bits every CPU has, else the class whose chain is
     predicted fastest, else the fastest chain of mixed classes; if it has to be `exact`, none of mixed classes, and where a
-    class is preferred no other. Ties fall to the lower peer id. Peers in `avoid` or `banned`,
-    and if `allowed` is given those not in it, are never used, nor those that announce a part of a bond: hops end where
-    announced spans do, so that no hop cuts one either. Raises NoChain, naming the layers that are missing and what became of
-    the workers that hold some of them.
+    class is preferred no other. Ties fall to the lower peer id. Peers in `avoid` or `banned`, and if `allowed` is given those
+    not in it, are never used, nor those that `limits` refuse, nor those that announce a part of a bond: hops end where
+    announced spans do, so that no hop cuts one either. Raises NoChain, naming the layers that are missing and what became
+    of the workers that hold some of them.
 
     `prices` say what hops cost, by default the measurements and that rows go by the client. With `least` each class's chain is
     the shortest there is; else the greedy rule's, where that takes little longer.
     """
     prices = prices or Prices(measurements)
-    sieve = _Sieve(model, now, precision, avoid, banned, None if allowed is None else frozenset(allowed), tuple(bonds))
+    only = None if allowed is None else frozenset(allowed)
+    sieve = _Sieve(model, now, precision, avoid, banned, only, tuple(bonds), limits, measurements)
     newest = newest_records(records)
     usable = [record for record in newest if sieve.refusal(record) is None and record.span.intersection(span)]
 
@@ -177,6 +180,8 @@ class _Sieve:
     banned: frozenset[PeerId]
     allowed: frozenset[PeerId] | None
     bonds: tuple[LayerSpan, ...]  # layers that stand together
+    limits: Limits = NO_LIMITS
+    measurements: Measurements = field(default_factory=dict)
 
     def refusal(self, record: PeerRecord) -> str | None:
         """Why this worker may not be used, in words that end "1 is …"; None if it may."""
@@ -199,7 +204,7 @@ class _Sieve:
             return "banned for having lied (`swarm peers bans`)"
         if record.peer_id in self.avoid:
             return "avoided after a failure"
-        return None
+        return self.limits.refusal(record, self.measurements.get(record.peer_id, UNMEASURED))
 
 
 @dataclass(frozen=True, slots=True)

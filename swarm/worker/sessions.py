@@ -143,6 +143,7 @@ class SessionTable:
 
     def __init__(self, config: WorkerConfig, cache_bytes: int) -> None:
         self._lease_seconds = config.lease_seconds
+        self._max_clients = config.max_clients
         self._slots: dict[bytes, SessionSlot] = {}
         shares = (config.peer_share, config.block_share)
         self._sessions = Shares(config.max_sessions, *shares)
@@ -177,6 +178,9 @@ class SessionTable:
             raise SessionFault("this session id is taken")
         if old is not None:
             self.close(old)
+        owners = {slot.owner for slot in self._slots.values() if slot.kept_at is None} - {holder.peer}
+        if self._max_clients is not None and len(owners) >= self._max_clients:
+            raise Overloaded(f"it computes for {self._max_clients} clients at once (--max-clients), and they are here")
         refused = self._sessions.refusal(holder, 1)
         if refused is not None:
             raise Overloaded(f"sessions: {refused}")

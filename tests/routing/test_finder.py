@@ -16,6 +16,7 @@ from swarm.records import ModelRef, PeerRecord, PeerState
 from swarm.routing.chain import Chain
 from swarm.routing.cost import Measurement
 from swarm.routing.finder import coverage, find_chain, fixed_chain, match_peer
+from swarm.routing.limits import Limits
 from swarm.span import LayerSpan, held_in_part
 
 WHOLE = LayerSpan(0, 10)
@@ -36,6 +37,27 @@ def find(
 
 def shape(chain: Chain) -> list[tuple[int, str]]:
     return [(int.from_bytes(hop.peer_id[:2], "big"), str(hop.span)) for hop in chain.hops]
+
+
+class TestLimits:
+    def test_only_workers_of_a_region_are_used(self) -> None:
+        records = [make_record(1, "0-9"), make_record(2, "0-9", region="eu"), make_record(3, "0-9", region="us")]
+        measured = near(1, 3) | near(2, seconds=0.2)
+        assert shape(find(records, measured=measured, limits=Limits(frozenset({"eu"})))) == [(2, "0-9")]
+        assert shape(find(records, measured=measured, limits=Limits(frozenset({"eu", "us"})))) == [(3, "0-9")]
+        with pytest.raises(NoChain, match=r"1 outside asia \(--region\)"):
+            find(records[1:2], measured=measured, limits=Limits(frozenset({"asia"})))
+
+    def test_only_workers_so_near_are_used(self) -> None:
+        far, closer = make_record(1, "0-9", tokens_per_second=1000.0), make_record(2, "0-9", tokens_per_second=1.0)
+        measured = near(1, seconds=0.05) | near(2, seconds=0.04)
+        assert shape(find([far, closer], measured=measured)) == [(1, "0-9")]
+        assert shape(find([far, closer], measured=measured, limits=Limits(latency=0.04))) == [(2, "0-9")]
+        with pytest.raises(NoChain, match=r"1 further away than 40 ms \(--max-latency\)"):
+            find([far], measured=measured, limits=Limits(latency=0.04))
+        with pytest.raises(NoChain, match="1 not measured, so perhaps further away than 40 ms"):
+            find([far], limits=Limits(latency=0.04))
+        assert shape(find([far], limits=Limits(latency=0.1))) == [(1, "0-9")]
 
 
 class TestGreedy:

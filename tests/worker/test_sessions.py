@@ -298,3 +298,14 @@ def test_a_session_whose_step_is_being_computed_has_not_ended() -> None:
     table.keep(slot, 1)
     assert slot.kept_at == 0
     assert not slot.results
+
+
+def test_so_many_clients_at_once_and_no_more() -> None:
+    table = SessionTable(WorkerConfig(max_clients=1), 1000)
+    table.admit(AT_HOME, NAME)
+    mine = table.add(AT_HOME, NAME, FakeCache(), 10, now=0.0)
+    table.admit(AT_HOME, b"t" * 16)
+    with pytest.raises(Overloaded, match="1 clients at once"):
+        table.admit(ELSEWHERE, b"u" * 16)
+    table.keep(mine, now=1.0)  # its answer has ended, and only its rows are kept
+    table.admit(ELSEWHERE, b"u" * 16)

@@ -45,6 +45,8 @@ class Request:
     exact_class: str | None = None
     through_client: bool = False
     standby: bool = False
+    regions: tuple[str, ...] = ()
+    max_latency: float | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -102,7 +104,9 @@ class Request:
         return options if self.max_tokens is None else replace(options, max_tokens=self.max_tokens)
 
     def client_config(self) -> ClientConfig:
-        chosen = of_sessions(self.exact, self.exact_class, self.through_client, self.standby)
+        chosen = of_sessions(
+            self.exact, self.exact_class, self.through_client, self.standby, self.regions, self.max_latency
+        )
         shortest = self.chain == SHORTEST
         config = ClientConfig(audit_share=self.audit, audit_private=self.audit_private, shortest=shortest, **chosen)
         if self.timeout is None:

@@ -18,9 +18,10 @@ from swarm.span import LayerSpan, name_layers
 
 MAX_CELLS = 48  # width of a picture
 SHORT_PEER = 8  # digits of a peer id in a table
-FIGURES = ("layers", "state", "sessions", "queue", "cache", "tokens/s", "ping", "address")
+FIGURES = ("layers", "state", "sessions", "queue", "cache", "tokens/s", "ping", "region", "address")
 LEFT_OUT = (
     "address",
+    "region",
     "queue",
     "cache",
     "sessions",
@@ -87,8 +88,10 @@ def show(
 def _fitting(served: Served, health: Mapping[PeerId, Health], console: Console, banned: frozenset[PeerId]) -> Table:
     """The table with as many columns as the terminal has room for: whole ones, not the beginnings of all."""
     unbounded = console.options.update(width=1 << 16)
+    named = any(record.region for record in served.records)
     for fewer in range(len(LEFT_OUT) + 1):
-        table = _table(served, health, [name for name in FIGURES if name not in LEFT_OUT[:fewer]], banned)
+        figures = [name for name in FIGURES if name not in LEFT_OUT[:fewer] and (named or name != "region")]
+        table = _table(served, health, figures, banned)
         if Measurement.get(console, unbounded, table).maximum <= console.width:
             break
     return table
@@ -100,7 +103,7 @@ def _table(served: Served, health: Mapping[PeerId, Health], figures: Sequence[st
     table.add_column("peer", no_wrap=True, min_width=SHORT_PEER)
     table.add_column(Text(scale(count), style="dim"), no_wrap=True, min_width=len(cells_of(count)))
     for name in figures:
-        table.add_column(name, justify="left" if name == "address" else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name in ("region", "address") else "right", no_wrap=True)
     for record in served.records:
         peer, held, *values = _row(record, count, health[record.peer_id], record.peer_id in banned)
         table.add_row(peer, held, *(value for name, value in zip(FIGURES, values, strict=True) if name in figures))
@@ -135,5 +138,6 @@ def _row(record: PeerRecord, layer_count: int, health: Health, banned: bool) -> 
         "" if load is None else short_number(load.cache_tokens_free),
         "" if speed is None else f"{speed:.0f}",
         "" if ping is None else f"{ping * 1e3:.1f} ms",
+        record.region or "",
         str(record.addresses[0]),
     )

@@ -54,6 +54,7 @@ def _worker(record: PeerRecord, health: Health, now: float) -> dict[str, Any]:
         "state": record.state.name.lower(),
         "moving": None if record.moving is None else str(record.moving),
         "device": record.device,
+        "region": record.region,
         "numerics": record.numerics,
         "memory_total": record.memory_total,
         "memory_free": record.memory_free,

@@ -86,6 +86,7 @@ class StatusSource:
             "doing": record.doing,
             "precision": record.precision,
             "device": record.device,
+            "region": record.region,
             "numerics": record.numerics,
             "memory_total": record.memory_total,
             "memory_free": record.memory_free,

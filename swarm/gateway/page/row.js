@@ -37,8 +37,9 @@ export class Row {
     this.memory.classList.toggle("tight", percent >= 90);
     say(this.latency, seconds(worker.round_trip_s));
     say(this.queue, worker.queue_rows === null ? "–" : String(worker.queue_rows));
+    const where = worker.region ? ` in ${worker.region}` : "";
     this.element.title = [
-      `${worker.name} on ${worker.device}, ${worker.precision}`,
+      `${worker.name} on ${worker.device}${where}, ${worker.precision}`,
       `memory ${bytes(worker.memory_total - worker.memory_free)} of ${bytes(worker.memory_total)}`,
       `room for ${worker.cache_tokens_free.toLocaleString("en")} tokens`,
       `about ${Math.round(worker.tokens_per_second)} tokens/s`,
